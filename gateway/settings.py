@@ -1,0 +1,55 @@
+"""The gateway's own settings, beside those that all services share."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from shared.settings import Settings
+
+
+class GatewaySettings(Settings):
+    """GENPLAT_* variables that the gateway reads."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65_535)
+    database_url: str = Field("", description="PostgreSQL; empty: SQLite in the data folder.")
+    inference_url: str = Field("http://127.0.0.1:8001", description="The inference service.")
+    trainer_url: str = Field("http://127.0.0.1:8002", description="The trainer service.")
+    admin_key: SecretStr = Field(
+        SecretStr(""), description="Seeds one admin key at first start; also logs in at /login."
+    )
+    login_token: SecretStr = Field(
+        SecretStr(""), description="Made by `genplat up` for the printed login link."
+    )
+    allowed_hosts: str = Field(
+        "localhost,127.0.0.1,[::1]", description="Host names that requests may carry, by comma."
+    )
+    secure_cookies: bool = Field(False, description="Set where a proxy speaks TLS to browsers.")
+    session_days: int = Field(30, ge=1)
+    max_upload_bytes: int = Field(512 * 1024 * 1024, ge=1024)
+    max_body_bytes: int = Field(2 * 1024 * 1024, ge=1024, description="Of every other request.")
+    max_sse_streams: int = Field(20, ge=1, description="Open event streams an owner may hold.")
+    inference_timeout_seconds: float = Field(300, gt=0)
+    prepare_bundled_model: bool = Field(
+        True, description="Convert the bundled model at the first start."
+    )
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database URL for SQLAlchemy, PostgreSQL through psycopg 3."""
+        if not self.database_url:
+            return f"sqlite:///{self.root / 'genplat.db'}"
+        scheme, _, rest = self.database_url.partition("://")
+        return (
+            f"postgresql+psycopg://{rest}" if scheme.startswith("postgres") else self.database_url
+        )
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(host.strip() for host in self.allowed_hosts.split(",") if host.strip())
+
+    @property
+    def static_dir(self) -> Path:
+        import ui
+
+        return Path(ui.__file__).parent / "static"
