@@ -30,6 +30,9 @@ class GatewaySettings(Settings):
     max_body_bytes: int = Field(2 * 1024 * 1024, ge=1024, description="Of every other request.")
     max_sse_streams: int = Field(20, ge=1, description="Open event streams an owner may hold.")
     inference_timeout_seconds: float = Field(300, gt=0)
+    model_root: Path | None = Field(
+        None, description="Where local model folders may lie; empty: `imports` in the data folder."
+    )
     prepare_bundled_model: bool = Field(
         True, description="Convert the bundled model at the first start."
     )
@@ -43,6 +46,11 @@ class GatewaySettings(Settings):
         return (
             f"postgresql+psycopg://{rest}" if scheme.startswith("postgres") else self.database_url
         )
+
+    @property
+    def import_root(self) -> Path:
+        """The folder under which local model folders may be registered."""
+        return (self.model_root or self.root / "imports").expanduser().resolve()
 
     @property
     def hosts(self) -> tuple[str, ...]:

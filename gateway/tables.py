@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     CheckConstraint,
     Column,
     DateTime,
@@ -118,12 +119,14 @@ class Dataset(SQLModel, table=True):
     file_type: str = Field(description="csv or jsonl")
     format: str = Field(description="text/target, prompt/completion, prompt/response, messages")
     rows: int
-    bytes: int
+    bytes: int = Field(sa_type=BigInteger)
     sha256: str
     records_sha256: str
     columns: list[str] = _json(list)
     warnings: list[str] = _json(list)
     created_at: datetime = _time(index=True)
+    # The row outlives its files: finished runs refer to it, and its version is not given again.
+    deleted_at: datetime | None = _maybe_time()
 
 
 class LibraryModel(SQLModel, table=True):
@@ -181,7 +184,7 @@ class Run(SQLModel, table=True):
     )
     train_examples: int | None = None
     validation_examples: int | None = None
-    trained_tokens: int | None = None
+    trained_tokens: int | None = Field(default=None, sa_type=BigInteger)
     train_seconds: float | None = None
     started_at: datetime | None = _maybe_time()
     finished_at: datetime | None = _maybe_time()

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from arq.connections import ArqRedis, RedisSettings, create_pool
 from arq.constants import in_progress_key_prefix, job_key_prefix
+from redis.asyncio import ConnectionPool
 
 QUEUE_NAME = "genplat:queue"
 TRAIN_RUN = "train_run"
@@ -22,6 +23,12 @@ class JobQueue(Protocol):
 
     async def holds(self, job_id: str) -> bool:
         """Whether the job waits or is being worked on."""
+
+    async def taken(self, job_id: str) -> bool:
+        """Whether a worker took the job; stays true for long where that worker was killed."""
+
+    async def remove(self, job_id: str) -> None:
+        """Take a job that waits out of the queue."""
 
 
 def serialize_job(job: dict[str, Any]) -> bytes:
@@ -50,6 +57,18 @@ async def connect(redis_url: str) -> ArqRedis:
     )
 
 
+def client(redis_url: str) -> ArqRedis:
+    """Like `connect`, but nothing is sent before the first command: Redis may come up later, and
+    one that accepts and never answers ends in an error instead of a hang."""
+    pool = ConnectionPool.from_url(redis_url, socket_connect_timeout=2, socket_timeout=5)
+    return ArqRedis(
+        pool_or_conn=pool,
+        job_serializer=serialize_job,
+        job_deserializer=deserialize_job,
+        default_queue_name=QUEUE_NAME,
+    )
+
+
 class ArqQueue:
     """The `JobQueue` over Redis."""
 
@@ -65,3 +84,12 @@ class ArqQueue:
     async def holds(self, job_id: str) -> bool:
         keys = (job_key_prefix + job_id, in_progress_key_prefix + job_id)
         return bool(await self.redis.exists(*keys))
+
+    async def taken(self, job_id: str) -> bool:
+        return bool(await self.redis.exists(in_progress_key_prefix + job_id))
+
+    async def remove(self, job_id: str) -> None:
+        async with self.redis.pipeline(transaction=True) as transaction:
+            transaction.zrem(QUEUE_NAME, job_id)
+            transaction.delete(job_key_prefix + job_id)
+            await transaction.execute()

@@ -1,0 +1,70 @@
+"""API keys over HTTP."""
+
+from datetime import datetime
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from gateway import keys
+from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
+from gateway.idempotency import Claim
+from gateway.tables import ApiKey
+
+router = APIRouter(prefix="/api/keys", tags=["keys"])
+
+
+class KeyCreate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=100)
+
+
+class KeyPublic(BaseModel):
+    """``hint`` is how the key begins."""
+
+    id: str
+    name: str
+    hint: str
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+class KeyCreated(KeyPublic):
+    """``key`` is shown this once; a repeat under the same Idempotency-Key finds null."""
+
+    key: str | None
+
+
+class KeyList(ListPublic):
+    data: list[KeyPublic]
+
+
+def public(key: ApiKey) -> KeyPublic:
+    return KeyPublic.model_validate(key, from_attributes=True)
+
+
+@router.post("", status_code=201, response_model=KeyCreated)
+async def create_key(
+    body: KeyCreate, owner: OwnerDep, services: ServicesDep, once: OnceDep
+) -> Response:
+    async def create(_claim: Claim | None) -> KeyCreated:
+        key, secret = await run_in_threadpool(
+            keys.create_key, database=services.database, owner=owner, name=body.name
+        )
+        return KeyCreated(**public(key).model_dump(), key=secret)
+
+    return await once(create, secret="key")
+
+
+@router.get("")
+def list_keys(owner: OwnerDep, services: ServicesDep, query: ListDep) -> KeyList:
+    page = keys.list_keys(
+        database=services.database, owner=owner, after=query.after, limit=query.limit
+    )
+    return KeyList(data=[public(key) for key in page.data], has_more=page.has_more)
+
+
+@router.delete("/{key_id}", status_code=204, response_class=Response)
+def revoke_key(key_id: str, owner: OwnerDep, services: ServicesDep) -> None:
+    keys.revoke_key(database=services.database, owner=owner, key_id=key_id)

@@ -1,0 +1,46 @@
+"""`/v1/chat/completions` and `/v1/completions`: OpenAI's API over GenPlat's models."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from gateway import completions
+from gateway.api.disconnects import unless_gone
+from gateway.deps import OwnerDep, ServicesDep
+from gateway.services import Services
+from shared.chat import ChatRequest, CompletionRequest
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
+_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+@router.post("/chat/completions", response_model=None)
+async def create_chat_completion(
+    body: ChatRequest, request: Request, services: ServicesDep, owner: OwnerDep
+) -> Response:
+    """Answer a conversation, whole or (`stream`) as it is written. With `diagram`, the answer is a
+    PlantUML source, and comes with its rendered picture."""
+    return await _answer(body, request, services, owner)
+
+
+@router.post("/completions", response_model=None)
+async def create_completion(
+    body: CompletionRequest, request: Request, services: ServicesDep, owner: OwnerDep
+) -> Response:
+    """Continue a text, without a chat template."""
+    return await _answer(body, request, services, owner)
+
+
+async def _answer(
+    body: ChatRequest | CompletionRequest, request: Request, services: Services, owner: str
+) -> Response:
+    if body.stream:
+        headers, chunks = await unless_gone(
+            request, completions.stream(services=services, owner=owner, request=body)
+        )
+        return StreamingResponse(
+            chunks, media_type="text/event-stream", headers=headers | _STREAM_HEADERS
+        )
+    answer = await unless_gone(
+        request, completions.complete(services=services, owner=owner, request=body)
+    )
+    return JSONResponse(answer.body, headers=answer.headers)

@@ -1,0 +1,118 @@
+"""`/api/runs`: fine-tuning runs as JSON, and their events as a stream."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Response
+from fastapi.responses import JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, ConfigDict
+
+from gateway import run_stream, runs
+from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
+from gateway.idempotency import Claim
+from shared.runs import FineTuneSpec
+
+router = APIRouter(prefix="/api/runs", tags=["runs"])
+
+
+class MetricPublic(BaseModel):
+    """One optimizer step."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    step: int
+    epoch: float
+    loss: float | None
+    eval_loss: float | None
+    learning_rate: float | None
+    grad_norm: float | None
+    tokens_per_second: float | None
+
+
+class LogLinePublic(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    time: datetime
+    level: str
+    message: str
+    attempt: int
+
+
+@router.post("", status_code=202, response_model=runs.RunView)
+async def create_run(
+    spec: FineTuneSpec, services: ServicesDep, owner: OwnerDep, once: OnceDep
+) -> JSONResponse:
+    """Start a fine-tuning."""
+
+    async def create(claim: Claim | None) -> runs.RunView:
+        return await runs.create_run(services=services, owner=owner, spec=spec, claim=claim)
+
+    async def load(run_id: str) -> runs.RunView:
+        return runs.get_run(database=services.database, owner=owner, run_id=run_id)
+
+    return await once(create, status=202, load=load)
+
+
+@router.get("")
+def list_runs(services: ServicesDep, owner: OwnerDep, query: ListDep) -> ListPublic:
+    page = runs.list_runs(
+        database=services.database, owner=owner, after=query.after, limit=query.limit
+    )
+    return ListPublic(data=page.data, has_more=page.has_more)
+
+
+@router.get("/{run_id}")
+def get_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> runs.RunView:
+    return runs.get_run(database=services.database, owner=owner, run_id=run_id)
+
+
+@router.delete("/{run_id}", status_code=204)
+async def delete_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> Response:
+    """Remove a run that has ended, with its checkpoints and its model."""
+    await runs.delete_run(services=services, owner=owner, run_id=run_id)
+    return Response(status_code=204)
+
+
+@router.post("/{run_id}/cancel")
+async def cancel_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> runs.RunView:
+    return await runs.cancel_run(services=services, owner=owner, run_id=run_id)
+
+
+@router.get("/{run_id}/metrics")
+def run_metrics(run_id: str, services: ServicesDep, owner: OwnerDep) -> ListPublic:
+    """Every optimizer step so far."""
+    rows = runs.run_metrics(database=services.database, owner=owner, run_id=run_id)
+    return ListPublic(data=[MetricPublic.model_validate(row) for row in rows], has_more=False)
+
+
+@router.get("/{run_id}/log")
+def run_log(run_id: str, services: ServicesDep, owner: OwnerDep) -> ListPublic:
+    lines = runs.run_log(database=services.database, owner=owner, run_id=run_id)
+    return ListPublic(data=[LogLinePublic.model_validate(line) for line in lines], has_more=False)
+
+
+def stream_slot(run_id: str, services: ServicesDep, owner: OwnerDep) -> Iterator[None]:
+    """Refuse what cannot be streamed while a status can still be sent, and count what is."""
+    runs.get_run(database=services.database, owner=owner, run_id=run_id)
+    with services.feed.stream_slot(owner=owner, limit=services.settings.max_sse_streams):
+        yield
+
+
+@router.get(
+    "/{run_id}/events", response_class=EventSourceResponse, dependencies=[Depends(stream_slot)]
+)
+async def run_events(
+    run_id: str,
+    services: ServicesDep,
+    owner: OwnerDep,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """The run as server-sent events: its whole `state` first, then `metrics`, `log`, `sample`,
+    `checkpoint` and each new `state`; ends after the final one. Resumes behind Last-Event-ID."""
+    items = run_stream.follow_run(
+        services=services, owner=owner, run_id=run_id, last_id=last_event_id
+    )
+    async for item in items:
+        yield ServerSentEvent(event=item.event, data=item.data, id=item.id)

@@ -1,0 +1,89 @@
+"""The lines of a text file, one at a time and in bounded memory; knows nothing of rows."""
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.datasets.problems import Problems
+from shared.errors import InvalidData
+
+# Characters. Longer lines are not data but a missing quote or a wrong file.
+MAX_LINE = 1024 * 1024
+_BLOCK = 64 * 1024
+
+
+class LineTooLong(Exception):
+    """A line over `MAX_LINE`."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
+def read_lines(path: Path, problems: Problems) -> Iterator[str]:
+    """Lines with their own line ends (``\\n``, ``\\r\\n`` or ``\\r``), without a byte order mark."""
+    number = 0
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            while line := file.readline(MAX_LINE + 1):
+                number += 1
+                if len(line) > MAX_LINE:
+                    raise LineTooLong(number)
+                if "\0" in line:
+                    raise problems.fail(
+                        "nul_byte",
+                        "there is a NUL byte: the file is damaged, or not text.",
+                        line=number,
+                        column=line.index("\0") + 1,
+                    )
+                yield line
+        except UnicodeDecodeError as error:
+            raise _locate(path, problems) from error
+
+
+def _locate(path: Path, problems: Problems) -> InvalidData:
+    """Find the first byte that is not UTF-8: its line, its place there, its offset."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line, start_of_line, offset, last = 1, 0, 0, b""
+    with path.open("rb") as file:
+        while True:
+            block = file.read(_BLOCK)
+            held = len(decoder.getstate()[0])
+            try:
+                decoder.decode(block, final=not block)
+                good, bad = block, None
+            except UnicodeDecodeError as error:
+                # Positions count from the bytes that the decoder still held.
+                bad = offset - held + error.start
+                good = block[: max(0, bad - offset)]
+            ends = _line_ends(good, last)
+            line += len(ends)
+            if ends:
+                start_of_line = offset + ends[-1]
+            if bad is not None or not block:
+                break
+            offset += len(block)
+            last = block[-1:]
+    found = offset if bad is None else bad
+    return problems.fail(
+        "not_utf8",
+        f"byte {found} of the file is not UTF-8. Save the file as UTF-8 (it may be Latin-1 "
+        "or Windows-1252) and upload it again.",
+        line=line,
+        column=found - start_of_line + 1,
+    )
+
+
+def _line_ends(block: bytes, last: bytes) -> list[int]:
+    """Where lines begin in ``block`` after its line ends; ``last`` is the byte before it."""
+    ends = []
+    for index, byte in enumerate(block):
+        if byte == 0x0A:
+            before = block[index - 1 : index] if index else last
+            if before == b"\r" and ends:
+                ends[-1] = index + 1
+            elif before != b"\r":
+                ends.append(index + 1)
+        elif byte == 0x0D:
+            ends.append(index + 1)
+    return ends

@@ -1,0 +1,60 @@
+"""Tells by its first bytes that a file is no text, whatever its name says."""
+
+from pathlib import Path
+
+from gateway.datasets.problems import Problems
+from shared.errors import UnsupportedMedia
+
+# Signature, what people call the file, the way out.
+_SIGNATURES = (
+    (b"\x1f\x8b", "a gzip archive", "Unpack it first."),
+    (b"PK\x03\x04", "a zip archive or an Excel workbook", "Unpack it, or save it as CSV (UTF-8)."),
+    (b"PK\x05\x06", "an empty zip archive", "Upload the file itself."),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save it as CSV (UTF-8)."),
+    (b"PAR1", "a Parquet file", "Convert it to CSV or JSONL."),
+    (b"ARROW1", "an Arrow file", "Convert it to CSV or JSONL."),
+    (b"%PDF", "a PDF document", "Upload a CSV or JSONL file."),
+    (b"\x89PNG", "a PNG image", "Upload a CSV or JSONL file."),
+    (b"\xff\xd8\xff", "a JPEG image", "Upload a CSV or JSONL file."),
+    (b"\x7fELF", "a program", "Upload a CSV or JSONL file."),
+    (b"MZ\x90\x00", "a program", "Upload a CSV or JSONL file."),
+    (b"BZh", "a bzip2 archive", "Unpack it first."),
+    (b"\xfd7zXZ", "an xz archive", "Unpack it first."),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive", "Unpack it first."),
+    (b"7z\xbc\xaf", "a 7z archive", "Unpack it first."),
+    (b"SQLite format 3", "a database", "Export the table as CSV."),
+)
+_HEAD = 4096
+
+
+def refuse_binary(path: Path) -> None:
+    """Raise for archives, office files, images and programs (415), and for UTF-16 (422)."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    for signature, kind, way_out in _SIGNATURES:
+        if head.startswith(signature):
+            raise UnsupportedMedia(
+                f"This is {kind}, not a CSV or JSONL text file. {way_out}", param="file"
+            )
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _looks_like_utf16(head):
+        raise Problems().fail(
+            "not_utf8", "the file is UTF-16 text. Save it as UTF-8 and upload it again.", line=1
+        )
+
+
+def _looks_like_utf16(head: bytes) -> bool:
+    """Western text in UTF-16 has a zero in every other byte."""
+    pairs = len(head) // 2
+    return pairs >= 4 and max(head[0::2].count(0), head[1::2].count(0)) > 0.8 * pairs
+
+
+def file_type(path: Path, filename: str) -> str:
+    """``csv`` or ``jsonl``: by the name, else by the first character."""
+    suffix = Path(filename).suffix.lower()
+    if suffix in (".jsonl", ".ndjson", ".json"):
+        return "jsonl"
+    if suffix == ".csv":
+        return "csv"
+    with path.open("rb") as file:
+        head = file.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return "jsonl" if head.startswith((b"{", b"[")) else "csv"

@@ -1,0 +1,186 @@
+"""Datasets: immutable versions of uploaded data, whole on disk before the database knows them."""
+
+import logging
+import os
+import re
+import shutil
+import time
+import unicodedata
+from pathlib import Path
+
+from sqlalchemy import func
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from gateway.database import Database
+from gateway.datasets.canonical import Checked, check_file
+from gateway.idempotency import Claim
+from gateway.paging import Page, paginate
+from gateway.tables import Dataset, Run, new_id, now
+from shared.errors import Conflict, InvalidData, NotFound
+from shared.runs import TERMINAL
+from shared.storage import Storage, atomic_directory, sha256_of
+
+log = logging.getLogger(__name__)
+
+MAX_NAME = 100
+MAX_DESCRIPTION = 2000
+STALE_SECONDS = 3600
+_VERSION_TRIES = 5
+
+
+def create_dataset(
+    *,
+    database: Database,
+    storage: Storage,
+    owner: str,
+    source: Path,
+    filename: str,
+    name: str,
+    description: str = "",
+    text_column: str | None = None,
+    target_column: str | None = None,
+    claim: Claim | None = None,
+) -> Dataset:
+    """Check ``source`` completely and keep a copy of it, as the next version of ``name``."""
+    dataset = Dataset(
+        owner=owner, name=_check_name(name), description=_check_description(description),
+        filename=clean_filename(filename),
+        file_type="", format="", rows=0, bytes=0, sha256="", records_sha256="",
+    )
+    with atomic_directory(storage.dataset(dataset.id)) as folder:
+        _place(source, folder / "source", storage)
+        checked = check_file(
+            folder / "source",
+            folder / "records.jsonl",
+            filename=filename,
+            text_column=text_column or None,
+            target_column=target_column or None,
+        )
+        _describe(dataset, folder, checked)
+    try:
+        return _insert(database, dataset, claim)
+    except BaseException:
+        shutil.rmtree(storage.dataset(dataset.id), ignore_errors=True)
+        raise
+
+
+def _check_name(name: str) -> str:
+    name = unicodedata.normalize("NFC", name).strip()
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        raise InvalidData(
+            f"name must be 1 to {MAX_NAME} visible characters on one line.", param="name"
+        )
+    return name
+
+
+def _check_description(description: str) -> str:
+    description = description.replace("\r\n", "\n").strip()
+    if len(description) > MAX_DESCRIPTION or not description.replace("\n", "").replace("\t", "").isprintable():
+        raise InvalidData(
+            f"description must be at most {MAX_DESCRIPTION} visible characters.",
+            param="description",
+        )
+    return description
+
+
+def clean_filename(filename: str) -> str:
+    """The uploaded file's name as it may be shown and offered again; no path is made of it."""
+    last = unicodedata.normalize("NFC", re.split(r"[\\/]", filename)[-1])
+    last = "".join(char for char in last if char.isprintable()).strip(". ")
+    stem, dot, suffix = last.rpartition(".")
+    return (f"{stem[:150]}{dot}{suffix[:20]}" if stem else last[:150]) or "dataset"
+
+
+def _place(source: Path, target: Path, storage: Storage) -> None:
+    """Move what was uploaded; copy what belongs to somebody else."""
+    if source.resolve().is_relative_to(storage.root / "tmp"):
+        os.replace(source, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _describe(dataset: Dataset, folder: Path, checked: Checked) -> None:
+    source = folder / "source"
+    os.chmod(source, 0o600)
+    dataset.file_type, dataset.format = checked.file_type, checked.format
+    dataset.rows, dataset.columns, dataset.warnings = checked.rows, checked.columns, checked.warnings
+    dataset.bytes, dataset.sha256 = source.stat().st_size, sha256_of(source)
+    dataset.records_sha256 = sha256_of(folder / "records.jsonl")
+
+
+def _insert(database: Database, dataset: Dataset, claim: Claim | None) -> Dataset:
+    for last_try in [False] * (_VERSION_TRIES - 1) + [True]:
+        try:
+            with database.write() as session:
+                dataset.version = _next_version(session, dataset)
+                row = Dataset.model_validate(dataset.model_dump())
+                session.add(row)
+                if claim is not None:
+                    claim.attach(session, row.id)
+            return row
+        except IntegrityError:
+            # Another upload took this version; SQLite's write lock leaves no room for that.
+            if last_try:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _next_version(session: Session, dataset: Dataset) -> int:
+    query = select(func.max(Dataset.version)).where(
+        Dataset.owner == dataset.owner, Dataset.name == dataset.name
+    )
+    return (session.exec(query).one() or 0) + 1
+
+
+def list_datasets(
+    *, database: Database, owner: str, after: str | None = None, limit: int = 20
+) -> Page[Dataset]:
+    query = select(Dataset).where(Dataset.owner == owner, col(Dataset.deleted_at).is_(None))
+    with database.read() as session:
+        return paginate(
+            session=session, query=query, table=Dataset, key=Dataset.id, after=after, limit=limit
+        )
+
+
+def get_dataset(*, database: Database, owner: str, dataset_id: str) -> Dataset:
+    with database.read() as session:
+        return _get(session, owner, dataset_id)
+
+
+def _get(session: Session, owner: str, dataset_id: str) -> Dataset:
+    dataset = session.get(Dataset, dataset_id)
+    if dataset is None or dataset.owner != owner or dataset.deleted_at is not None:
+        raise NotFound(f"There is no dataset {dataset_id[:80]!r}.")
+    return dataset
+
+
+def delete_dataset(*, database: Database, storage: Storage, owner: str, dataset_id: str) -> None:
+    """Remove the data. Runs that have ended keep their results; one that has not forbids it."""
+    with database.write() as session:
+        dataset = _get(session, owner, dataset_id)
+        live = select(Run).where(col(Run.status).not_in(TERMINAL))
+        for run in session.exec(live).all():
+            if dataset_id in (run.dataset_id, run.spec.get("validation_dataset_id")):
+                raise Conflict(
+                    f"The run {run.id} uses this dataset. Cancel the run or wait for its end.",
+                    code="dataset_in_use",
+                )
+        dataset.deleted_at = now()
+        session.add(dataset)
+    shutil.rmtree(storage.dataset(dataset_id), ignore_errors=True)
+
+
+def sweep_leftovers(*, database: Database, storage: Storage) -> None:
+    """Remove what a gateway that died left: uploads half received, data without a row."""
+    with database.read() as session:
+        kept = set(session.exec(select(Dataset.id).where(col(Dataset.deleted_at).is_(None))).all())
+    folder = storage.dataset(new_id("ds")).parent
+    found = [*storage.temporary().iterdir(), *(folder.iterdir() if folder.is_dir() else ())]
+    for path in found:
+        if path.name not in kept and time.time() - path.lstat().st_mtime > STALE_SECONDS:
+            log.info("Removing the left-over %s.", path.name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,170 @@
+"""What routes ask for by type: the services, who is asking, and creating things only once."""
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from gateway import auth, keys
+from gateway.errors import LoginRequired
+from gateway.idempotency import Claim, idempotent
+from gateway.paging import DEFAULT_LIMIT
+from gateway.services import Services
+from shared.errors import Unauthorized
+
+_NO_CREDENTIALS = "Send an API key as `Authorization: Bearer gp-…`, or log in at /login."
+
+
+def get_services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+
+
+def session_cookie(request: Request) -> str | None:
+    """The session cookie's value; two of them are nobody's."""
+    values = [
+        value.strip()
+        for header in request.headers.getlist("cookie")
+        for name, _, value in (part.partition("=") for part in header.split(";"))
+        if name.strip() == auth.COOKIE
+    ]
+    if len(values) > 1:
+        raise Unauthorized("Two session cookies came at once. Delete this site's cookies.")
+    return values[0] if values else None
+
+
+def bearer_secret(request: Request) -> str | None:
+    """The secret of the one Authorization header, or None where there is none."""
+    headers = request.headers.getlist("authorization")
+    if not headers:
+        return None
+    scheme, _, secret = headers[0].partition(" ")
+    if len(headers) > 1 or scheme.lower() != "bearer" or not secret.strip():
+        raise Unauthorized(_NO_CREDENTIALS)
+    return secret.strip()
+
+
+def current_owner(request: Request, services: ServicesDep) -> str:
+    """Who asks: by key or by session, never by both at once."""
+    secret, cookie = bearer_secret(request), session_cookie(request)
+    if secret is not None and cookie is not None:
+        raise Unauthorized("Send either an API key or a session cookie, not both.")
+    if secret is not None:
+        owner = keys.authenticate(database=services.database, secret=secret)
+        if owner is None:
+            raise Unauthorized("This API key is not valid. Make one with `genplat keys create`.")
+        return owner
+    if cookie is not None:
+        owner = auth.session_owner(database=services.database, cookie=cookie)
+        if owner is not None:
+            return owner
+    raise Unauthorized(_NO_CREDENTIALS)
+
+
+OwnerDep = Annotated[str, Depends(current_owner)]
+
+
+def page_owner(request: Request, services: ServicesDep) -> str:
+    """The same for pages: whoever is not known is sent to the login page."""
+    try:
+        return current_owner(request, services)
+    except Unauthorized as error:
+        raise LoginRequired from error
+
+
+PageOwnerDep = Annotated[str, Depends(page_owner)]
+
+
+def metrics_reader(request: Request, services: ServicesDep) -> None:
+    """Whoever holds a key, and a scraper with the services' own token."""
+    token = services.settings.internal_token.get_secret_value()
+    secret = bearer_secret(request)
+    if token and secret and hmac.compare_digest(secret.encode(), token.encode()):
+        return
+    current_owner(request, services)
+
+
+@dataclass(frozen=True)
+class ListQuery:
+    """The part of a list to show; the limits are checked where the list is made."""
+
+    after: str | None = None
+    limit: int = DEFAULT_LIMIT
+
+
+ListDep = Annotated[ListQuery, Depends()]
+
+
+class ListPublic(BaseModel):
+    """The envelope of every list."""
+
+    object: str = "list"
+    data: list[Any]
+    has_more: bool
+
+
+@dataclass(frozen=True)
+class Once:
+    """Answers a create; a repeat under the same Idempotency-Key gets the first answer again."""
+
+    request: Request
+    services: Services
+    owner: str
+    key: str | None
+
+    async def __call__(
+        self,
+        create: Callable[[Claim | None], Awaitable[BaseModel]],
+        *,
+        status: int = 201,
+        load: Callable[[str], Awaitable[BaseModel]] | None = None,
+        fingerprint: str | None = None,
+        secret: str | None = None,
+    ) -> JSONResponse:
+        """``fingerprint`` stands for a body that was streamed and is gone; the field ``secret``
+        is not kept for repeats."""
+
+        async def make(claim: Claim | None) -> dict[str, Any]:
+            return (await create(claim)).model_dump(mode="json")
+
+        async def find(object_id: str) -> dict[str, Any]:
+            assert load is not None  # noqa: S101 - passed on only where it is there
+            return (await load(object_id)).model_dump(mode="json")
+
+        answer = await idempotent(
+            database=self.services.database,
+            owner=self.owner,
+            key=self.key,
+            request_sha256=await self._digest(fingerprint),
+            status=status,
+            create=make,
+            load=find if load else None,
+            secret=secret,
+        )
+        headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
+        return JSONResponse(answer.body, status_code=answer.status, headers=headers)
+
+    async def _digest(self, fingerprint: str | None) -> str:
+        body = fingerprint.encode() if fingerprint is not None else await self.request.body()
+        place = f"{self.request.method} {self.request.url.path}\n".encode()
+        return hashlib.sha256(place + body).hexdigest()
+
+
+def once(
+    request: Request,
+    services: ServicesDep,
+    owner: OwnerDep,
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> Once:
+    return Once(request, services, owner, idempotency_key)
+
+
+OnceDep = Annotated[Once, Depends(once)]

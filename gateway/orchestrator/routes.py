@@ -1,0 +1,150 @@
+"""Routes: public model names over deployments. Stores and checks them; knows no HTTP."""
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, select
+
+from gateway.database import Database
+from gateway.idempotency import Claim
+from gateway.paging import DEFAULT_LIMIT, Page, paginate
+from gateway.tables import Deployment, Route, now
+from shared.errors import Conflict, InvalidData, NotFound
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+MAX_TARGETS = 20
+
+
+class RouteTarget(BaseModel):
+    """A deployment and its share of the requests, relative to the other weights."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    deployment: str = Field(min_length=1, max_length=63)
+    weight: float = Field(1, ge=0, le=1_000_000, allow_inf_nan=False)
+
+
+class RouteFallback(BaseModel):
+    """A deployment that is asked when those before it do not answer; its name alone will do."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    deployment: str = Field(min_length=1, max_length=63)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: object) -> object:
+        return {"deployment": value} if isinstance(value, str) else value
+
+
+class RouteRules(BaseModel):
+    """Who answers: one of ``targets`` by weight, then ``fallbacks`` in order."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    targets: list[RouteTarget] = Field(min_length=1, max_length=MAX_TARGETS)
+    fallbacks: list[RouteFallback] = Field(default_factory=list, max_length=MAX_TARGETS)
+
+    @field_validator("targets")
+    @classmethod
+    def _some_weight(cls, targets: list[RouteTarget]) -> list[RouteTarget]:
+        if not any(target.weight > 0 for target in targets):
+            raise ValueError("at least one target needs a weight above 0")
+        return targets
+
+
+class RouteSpec(RouteRules):
+    name: str = Field(pattern=NAME_PATTERN)
+
+
+def create_route(
+    *, database: Database, owner: str, spec: RouteSpec, claim: Claim | None = None
+) -> Route:
+    try:
+        with database.write() as session:
+            check_name_is_free(session, spec.name)
+            _check_deployments(session, owner, spec)
+            route = Route(owner=owner, name=spec.name)
+            _store_rules(route, spec)
+            session.add(route)
+            session.flush()
+            if claim is not None:
+                claim.attach(session, route.name)
+    except IntegrityError as error:
+        raise _taken(spec.name) from error
+    return route
+
+
+def check_name_is_free(session: Session, name: str) -> None:
+    """Routes and deployments share one set of names: a model name must mean one thing."""
+    if session.get(Route, name) is not None or session.get(Deployment, name) is not None:
+        raise _taken(name)
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(
+        f"The name {name!r} belongs to a route or a deployment already.",
+        code="name_taken",
+        param="name",
+    )
+
+
+def _check_deployments(session: Session, owner: str, rules: RouteRules) -> None:
+    def check(places: Sequence[RouteTarget | RouteFallback], field: str) -> None:
+        for number, place in enumerate(places):
+            found = session.get(Deployment, place.deployment)
+            if found is None or found.owner != owner:
+                param = f"{field}.{number}.deployment"
+                raise InvalidData(
+                    f"{param}: there is no deployment {place.deployment!r}.", param=param
+                )
+
+    check(rules.targets, "targets")
+    check(rules.fallbacks, "fallbacks")
+
+
+def _store_rules(route: Route, rules: RouteRules) -> None:
+    route.targets = [target.model_dump() for target in rules.targets]
+    route.fallbacks = [fallback.model_dump() for fallback in rules.fallbacks]
+
+
+def list_routes(
+    *, database: Database, owner: str, after: str | None = None, limit: int = DEFAULT_LIMIT
+) -> Page[Route]:
+    with database.read() as session:
+        return paginate(
+            session=session,
+            query=select(Route).where(Route.owner == owner),
+            table=Route,
+            key=Route.name,
+            after=after,
+            limit=limit,
+        )
+
+
+def get_route(*, database: Database, owner: str, name: str) -> Route:
+    with database.read() as session:
+        return _owned(session, owner, name)
+
+
+def _owned(session: Session, owner: str, name: str) -> Route:
+    route = session.get(Route, name)
+    if route is None or route.owner != owner:
+        raise NotFound(f"There is no route {name[:80]!r}.", param="name")
+    return route
+
+
+def replace_route(*, database: Database, owner: str, name: str, rules: RouteRules) -> Route:
+    with database.write() as session:
+        route = _owned(session, owner, name)
+        _check_deployments(session, owner, rules)
+        _store_rules(route, rules)
+        route.updated_at = now()
+        session.add(route)
+    return route
+
+
+def delete_route(*, database: Database, owner: str, name: str) -> None:
+    with database.write() as session:
+        session.delete(_owned(session, owner, name))

@@ -1,0 +1,141 @@
+"""Runs as their owners see them: state, place in the queue, metrics, log. Only reads."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import func, or_
+from sqlmodel import Session, col, select
+
+from gateway.database import Database
+from gateway.paging import DEFAULT_LIMIT, Page, paginate
+from gateway.tables import MetricRow, Run, RunEventRow
+from shared.errors import NotFound
+from shared.runs import TERMINAL
+
+
+@dataclass(frozen=True)
+class LogLine:
+    time: datetime
+    level: str
+    message: str
+    attempt: int
+
+
+class RunError(BaseModel):
+    code: str
+    message: str
+
+
+class RunView(BaseModel):
+    """A run as its owner sees it."""
+
+    id: str
+    status: str
+    phase: str | None
+    attempt: int
+    queue_position: int | None
+    step: int
+    total_steps: int | None
+    epoch: float | None
+    loss: float | None
+    eval_loss: float | None
+    tokens_per_second: float | None
+    eta_seconds: float | None
+    error: RunError | None
+    fine_tuned_model: str | None
+    base_model: str
+    dataset_id: str
+    device: str | None
+    spec: dict[str, Any]
+    hyperparameters: dict[str, Any] | None
+    train_examples: int | None
+    validation_examples: int | None
+    trained_tokens: int | None
+    train_seconds: float | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    cancel_requested_at: datetime | None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL
+
+
+def view_of(session: Session, run: Run) -> RunView:
+    values = run.model_dump(include=set(RunView.model_fields))
+    values["error"] = (
+        RunError(code=run.error_code, message=run.error_message or "") if run.error_code else None
+    )
+    return RunView(queue_position=queue_position(session, run), **values)
+
+
+def queue_position(session: Session, run: Run) -> int | None:
+    """1 for the run that is next; None for one that does not wait."""
+    if run.status != "queued":
+        return None
+    since = run.queued_at or run.created_at
+    waiting_since = func.coalesce(Run.queued_at, Run.created_at)
+    ahead = (
+        select(func.count())
+        .select_from(Run)
+        .where(
+            Run.status == "queued",
+            or_(waiting_since < since, (waiting_since == since) & (col(Run.id) < run.id)),
+        )
+    )
+    return session.exec(ahead).one() + 1
+
+
+def owned_run(session: Session, *, owner: str, run_id: str) -> Run:
+    run = session.get(Run, run_id)
+    if run is None or run.owner != owner:
+        raise NotFound(f"There is no run {run_id[:80]!r}.", param="run_id")
+    return run
+
+
+def list_runs(
+    *, database: Database, owner: str, after: str | None = None, limit: int = DEFAULT_LIMIT
+) -> Page[RunView]:
+    with database.read() as session:
+        page = paginate(
+            session=session,
+            query=select(Run).where(Run.owner == owner),
+            table=Run,
+            key=Run.id,
+            after=after,
+            limit=limit,
+        )
+        return Page([view_of(session, run) for run in page.data], page.has_more)
+
+
+def get_run(*, database: Database, owner: str, run_id: str) -> RunView:
+    with database.read() as session:
+        return view_of(session, owned_run(session, owner=owner, run_id=run_id))
+
+
+def run_metrics(*, database: Database, owner: str, run_id: str) -> list[MetricRow]:
+    """One row an optimizer step, in order."""
+    with database.read() as session:
+        owned_run(session, owner=owner, run_id=run_id)
+        query = select(MetricRow).where(MetricRow.run_id == run_id)
+        return list(session.exec(query.order_by(col(MetricRow.step))).all())
+
+
+def run_log(*, database: Database, owner: str, run_id: str) -> list[LogLine]:
+    """The log lines of all attempts, in order."""
+    with database.read() as session:
+        owned_run(session, owner=owner, run_id=run_id)
+        query = select(RunEventRow).where(RunEventRow.run_id == run_id, RunEventRow.type == "log")
+        rows = session.exec(query.order_by(col(RunEventRow.attempt), col(RunEventRow.seq))).all()
+    return [
+        LogLine(
+            time=row.time,
+            level=row.payload["level"],
+            message=row.payload["message"],
+            attempt=row.attempt,
+        )
+        for row in rows
+    ]

@@ -1,0 +1,25 @@
+"""The collaborators that the gateway's modules share; knows no web framework."""
+
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from gateway.database import Database
+from gateway.inference_client import InferenceClient
+from gateway.run_feed import RunFeed
+from gateway.settings import GatewaySettings
+from shared.job_queue import JobQueue
+from shared.storage import Storage
+
+
+@dataclass(frozen=True)
+class Services:
+    """One gateway's connections, made by the app factory and handed to whoever needs them."""
+
+    settings: GatewaySettings
+    database: Database
+    storage: Storage
+    redis: Redis
+    queue: JobQueue
+    inference: InferenceClient
+    feed: RunFeed

@@ -1,0 +1,1 @@
+"""Text generation: continuous batching over base models and their adapters; knows no web."""

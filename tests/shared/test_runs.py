@@ -1,0 +1,64 @@
+"""Specs are refused where they are wrong, and every "auto" is decided."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from shared.runs import DatasetRef, FineTuneSpec, RunCommand, resolve_hyperparameters
+
+
+def spec(**changes: object) -> FineTuneSpec:
+    return FineTuneSpec.model_validate({"base_model": "a/b", "dataset_id": "ds_a"} | changes)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("learning_rate", 0),
+        ("learning_rate", float("nan")),
+        ("num_train_epochs", float("inf")),
+        ("max_steps", 0),
+        ("lora_r", 513),
+        ("suffix", "../x"),
+        ("suffix", "a" * 65),
+        ("method", "full-ish"),
+        ("validation_split", 1),
+        ("trust_remote_code", True),
+        ("seed", -1),
+    ],
+)
+def test_wrong_fields_are_named(field: str, value: object) -> None:
+    with pytest.raises(ValidationError) as error:
+        spec(**{field: value})
+    assert field in str(error.value)
+
+
+@given(examples=st.integers(1, 200_000), context=st.sampled_from([512, 2048, 8192]))
+def test_every_auto_is_decided(examples: int, context: int) -> None:
+    numbers = resolve_hyperparameters(spec(), examples=examples, context_length=context)
+    assert "auto" not in numbers.model_dump().values()
+    assert numbers.max_length <= context
+    assert 1 <= numbers.save_steps <= numbers.max_steps
+    assert 1 <= numbers.num_train_epochs <= 3
+    batch = numbers.per_device_train_batch_size * numbers.gradient_accumulation_steps
+    assert numbers.max_steps * batch >= examples
+
+
+def test_what_the_user_chose_stays() -> None:
+    chosen = spec(max_steps=7, learning_rate=0.01, lora_r=4, target_modules=["q_proj"])
+    numbers = resolve_hyperparameters(chosen, examples=100, context_length=2048)
+    assert (numbers.max_steps, numbers.learning_rate, numbers.lora_r) == (7, 0.01, 4)
+    assert numbers.lora_alpha == 8
+    assert numbers.target_modules == ["q_proj"]
+
+
+def test_a_command_survives_the_queue() -> None:
+    command = RunCommand(
+        run_id="run_a",
+        attempt=3,
+        spec=spec(),
+        dataset=DatasetRef(id="ds_a", records_sha256="ab"),
+    )
+    assert RunCommand.model_validate_json(command.model_dump_json()) == command
+    assert command.job_id == "run_a:3"

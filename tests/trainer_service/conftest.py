@@ -1,0 +1,24 @@
+"""Fixtures of the trainer's tests: a data folder with a tiny base model, and a real Valkey."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.storage import Storage
+from tests.trainer_service.tiny import prepare_tiny_model
+from tests.valkey import Valkey, running_valkey
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    """A data folder in which the tiny model is prepared."""
+    storage = Storage(tmp_path / "data")
+    prepare_tiny_model(storage)
+    return storage
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    with running_valkey(tmp_path) as server:
+        yield server

@@ -1,0 +1,244 @@
+"""The worker with real children and a real Valkey: success, cancel, kills, losses, stops."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared.event_stream import cancel_key
+from shared.job_queue import TRAIN_RUN, ArqQueue, connect
+from shared.run_events import Advanced, Finished, RunEvent, RunState, apply_event
+from shared.runs import RunCommand
+from shared.storage import Storage, manifest_problem
+from tests.trainer_service.runs import (
+    make_command,
+    payloads,
+    quick_settings,
+    stream_events,
+    wait_until,
+)
+from tests.valkey import Valkey
+from trainer_service.worker import TrainerWorker
+
+ENDLESS = {"max_steps": 100_000, "save_steps": 100_000}
+
+
+@contextlib.asynccontextmanager
+async def running_worker(storage: Storage, valkey: Valkey) -> AsyncIterator[TrainerWorker]:
+    worker = TrainerWorker(quick_settings(storage, valkey))
+    task = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        await worker.stop()
+        await asyncio.wait_for(task, 20)
+        await worker.close()
+
+
+async def enqueue(valkey: Valkey, command: RunCommand) -> None:
+    pool = await connect(valkey.url)
+    assert await ArqQueue(pool).enqueue(
+        TRAIN_RUN, command.job_id, command.model_dump(mode="json")
+    )
+    await pool.aclose(close_connection_pool=True)
+
+
+def ask_cancel(valkey: Valkey) -> None:
+    with contextlib.closing(valkey.client()) as client:
+        client.set(cancel_key("run_a"), "1")
+
+
+def ends(valkey: Valkey) -> list[Finished]:
+    return [
+        event.payload for event in stream_events(valkey) if isinstance(event.payload, Finished)
+    ]
+
+
+def steps(valkey: Valkey) -> int:
+    return len(payloads(stream_events(valkey), "metrics"))
+
+
+def fold(events: list[RunEvent], attempt: int = 1) -> RunState:
+    state = RunState(status="queued", attempt=attempt)
+    for event in events:
+        state = apply_event(state, event)
+    return state
+
+
+def assert_gapless(events: list[RunEvent]) -> None:
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
+def child_pid(worker: TrainerWorker) -> int:
+    assert worker.supervisor is not None and worker.supervisor.process is not None
+    return worker.supervisor.process.pid
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_run_succeeds_and_says_so_once(storage: Storage, valkey: Valkey) -> None:
+    async def scenario() -> None:
+        async with running_worker(storage, valkey):
+            await enqueue(valkey, make_command(storage, eval_steps=6))
+            await wait_until(lambda: bool(ends(valkey)))
+
+    asyncio.run(scenario())
+    events = stream_events(valkey)
+    assert_gapless(events)
+    assert len(ends(valkey)) == 1
+    state = fold(events)
+    assert state.status == "succeeded"
+    assert (state.step, state.total_steps) == (12, 12)
+    assert state.trained_tokens and state.tokens_per_second
+    assert state.device and state.train_examples == 19 and state.validation_examples == 5
+    assert payloads(events, "sample") and payloads(events, "heartbeat")
+    assert manifest_problem(storage.run_result("run_a")) is None
+    written = storage.run_events("run_a").read_text().splitlines()
+    assert [RunEvent.model_validate_json(line) for line in written] == events
+
+
+def test_a_result_that_was_not_reported_is_reported_at_once(
+    storage: Storage, valkey: Valkey
+) -> None:
+    async def scenario() -> None:
+        async with running_worker(storage, valkey):
+            await enqueue(valkey, make_command(storage))
+            await wait_until(lambda: bool(ends(valkey)))
+            await enqueue(valkey, make_command(storage, attempt=2))
+            await wait_until(lambda: len(ends(valkey)) == 2)
+
+    asyncio.run(scenario())
+    first, second = ends(valkey)
+    assert second == first
+    assert len([event for event in stream_events(valkey) if event.attempt == 2]) == 1
+
+
+def test_cancel_ends_the_child_at_once(storage: Storage, valkey: Valkey) -> None:
+    async def scenario() -> float:
+        async with running_worker(storage, valkey) as worker:
+            await enqueue(valkey, make_command(storage, **ENDLESS))
+            await wait_until(lambda: steps(valkey) > 2)
+            pid = child_pid(worker)
+            asked = asyncio.get_running_loop().time()
+            ask_cancel(valkey)
+            await wait_until(lambda: bool(ends(valkey)))
+            assert not is_alive(pid)
+            return asyncio.get_running_loop().time() - asked
+
+    assert asyncio.run(scenario()) < 3
+    assert ends(valkey) == [Finished(status="cancelled")]
+
+
+def test_a_killed_child_is_reported_for_another_attempt(storage: Storage, valkey: Valkey) -> None:
+    async def scenario() -> None:
+        async with running_worker(storage, valkey) as worker:
+            await enqueue(valkey, make_command(storage, **ENDLESS))
+            await wait_until(lambda: steps(valkey) > 2)
+            os.kill(child_pid(worker), signal.SIGKILL)
+            await wait_until(lambda: bool(ends(valkey)))
+
+    asyncio.run(scenario())
+    (end,) = ends(valkey)
+    assert (end.status, end.code, end.retry) == ("failed", "oom_killed", True)
+    assert fold(stream_events(valkey)).attempt == 2
+
+
+def test_events_come_again_after_redis_was_emptied(storage: Storage, valkey: Valkey) -> None:
+    async def scenario() -> None:
+        async with running_worker(storage, valkey):
+            await enqueue(valkey, make_command(storage, **ENDLESS))
+            await wait_until(lambda: steps(valkey) > 2)
+            valkey.flush()
+            await wait_until(lambda: steps(valkey) > 5, seconds=10)
+            # Readers insert by (run, attempt, seq) and fold in order.
+            known = {event.seq: event for event in stream_events(valkey)}
+            assert_gapless([known[seq] for seq in sorted(known)])
+            ask_cancel(valkey)
+            await wait_until(lambda: bool(ends(valkey)))
+
+    asyncio.run(scenario())
+
+
+def test_training_goes_on_while_redis_is_away(storage: Storage, valkey: Valkey) -> None:
+    async def scenario() -> None:
+        async with running_worker(storage, valkey) as worker:
+            await enqueue(valkey, make_command(storage, **ENDLESS))
+            await wait_until(lambda: steps(valkey) > 2)
+            pid = child_pid(worker)
+            valkey.stop()
+            file = storage.run_events("run_a")
+            size = file.stat().st_size
+            await wait_until(lambda: file.stat().st_size > size + 2000)
+            valkey.start()
+            await wait_until(lambda: steps(valkey) > 5, seconds=20)
+            assert is_alive(pid)
+            ask_cancel(valkey)
+            await wait_until(lambda: bool(ends(valkey)), seconds=20)
+            # The worker listens again, with the device free.
+            await wait_until(lambda: worker.listening, seconds=20)
+            await enqueue(valkey, make_command(storage, run_id="run_b", max_steps=2))
+            await wait_until(lambda: len(ends(valkey)) == 2)
+
+    asyncio.run(scenario())
+    assert [end.status for end in ends(valkey)] == ["cancelled", "succeeded"]
+
+
+def test_a_stopped_worker_saves_and_the_next_attempt_goes_on(
+    storage: Storage, valkey: Valkey
+) -> None:
+    async def scenario() -> None:
+        async with running_worker(storage, valkey):
+            await enqueue(valkey, make_command(storage, max_steps=400, save_steps=1000))
+            await wait_until(lambda: steps(valkey) > 2)
+        assert [end.status for end in ends(valkey)] == ["preempted"]
+        async with running_worker(storage, valkey):
+            command = make_command(storage, attempt=2, max_steps=400, save_steps=1000)
+            await enqueue(valkey, command)
+            await wait_until(lambda: len(ends(valkey)) == 2)
+
+    asyncio.run(scenario())
+    events = stream_events(valkey)
+    assert ends(valkey)[1].status == "succeeded"
+    resumed = [
+        event.payload.resumed_from_step
+        for event in events
+        if isinstance(event.payload, Advanced) and event.payload.resumed_from_step
+    ]
+    learned = [
+        event.payload.step  # type: ignore[union-attr]
+        for event in events
+        if event.payload.type == "metrics" and event.payload.loss is not None
+    ]
+    assert len(resumed) == 1
+    # No step is repeated and none is missing.
+    assert learned == list(range(1, 401))
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "word"),
+    [
+        ({"target_modules": ["nowhere"]}, "invalid_spec", "target_modules"),
+        ({"max_length": 16}, "invalid_data", "max_length"),
+    ],
+)
+def test_a_hopeless_run_fails_with_a_sentence_and_no_retry(
+    storage: Storage, valkey: Valkey, changes: dict[str, object], code: str, word: str
+) -> None:
+    async def scenario() -> None:
+        async with running_worker(storage, valkey):
+            await enqueue(valkey, make_command(storage, **changes))
+            await wait_until(lambda: bool(ends(valkey)))
+
+    asyncio.run(scenario())
+    (end,) = ends(valkey)
+    assert (end.status, end.code, end.retry) == ("failed", code, False)
+    assert end.message is not None and word in end.message

@@ -1,0 +1,172 @@
+"""The trainer service: health, hardware and metrics over HTTP around the ARQ worker.
+
+Started as ``python -m trainer_service.app --host HOST --port PORT``. Loads no torch: training,
+preparing models and asking for hardware happen in child processes.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import Depends, FastAPI, Header, Request
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from redis.exceptions import RedisError
+
+from shared.errors import GenPlatError, Unauthorized, Unavailable
+from shared.logs import configure_logging
+from trainer_service.child_process import child_environment
+from trainer_service.settings import TrainerSettings
+from trainer_service.worker import TrainerWorker
+
+log = logging.getLogger(__name__)
+
+GRACEFUL_SECONDS = 3
+
+
+class Hardware:
+    """What `trainer_service.hardware` finds, asked once, in a child."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._found: dict[str, Any] | None = None
+
+    async def describe(self) -> dict[str, Any]:
+        async with self._lock:
+            if self._found is None:
+                self._found = await self._ask()
+            return self._found
+
+    async def _ask(self) -> dict[str, Any]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "trainer_service.hardware",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=child_environment(os.environ),
+        )
+        output, _ = await process.communicate()
+        try:
+            answer: dict[str, Any] = json.loads(output)
+        except ValueError as error:
+            raise Unavailable(
+                "torch cannot be loaded here, so there is no hardware to name."
+            ) from (error)
+        return answer
+
+
+def create_app(settings: TrainerSettings, worker: TrainerWorker) -> FastAPI:
+    """The app, with the worker running as long as it does."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(worker.run())
+        _app.state.worker_task = task
+        yield
+        await worker.stop()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await worker.close()
+
+    def authorize(authorization: Annotated[str, Header()] = "") -> None:
+        expected = f"Bearer {settings.internal_token.get_secret_value()}"
+        if not settings.internal_token.get_secret_value() or not secrets.compare_digest(
+            authorization.encode(), expected.encode()
+        ):
+            raise Unauthorized("The internal token is missing or wrong.")
+
+    app = FastAPI(
+        title="GenPlat trainer", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    app.state.worker_task = None
+    hardware = Hardware()
+    registry = make_registry(worker)
+    protected = [Depends(authorize)]
+
+    @app.exception_handler(GenPlatError)
+    async def show_error(_request: Request, error: GenPlatError) -> JSONResponse:
+        return JSONResponse(error.body(), error.status)
+
+    @app.get("/livez")
+    async def live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def ready() -> dict[str, str]:
+        await check_ready(worker, app.state.worker_task)
+        return {"status": "ready"}
+
+    @app.get("/hardware", dependencies=protected)
+    async def show_hardware() -> dict[str, Any]:
+        return await hardware.describe()
+
+    @app.get("/metrics", dependencies=protected)
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+async def check_ready(worker: TrainerWorker, task: "asyncio.Task[None] | None") -> None:
+    if task is None or task.done() or worker.stopping:
+        raise Unavailable("The worker is not running.")
+    try:
+        await worker.redis.ping()
+    except (OSError, RedisError) as error:
+        raise Unavailable("Redis cannot be reached.") from error
+    if not worker.listening:
+        raise Unavailable("The worker does not listen to the queue yet.")
+
+
+def make_registry(worker: TrainerWorker) -> CollectorRegistry:
+    """Gauges read from the worker whenever they are asked for."""
+    registry = CollectorRegistry()
+    Gauge(
+        "genplat_trainer_listening", "1 while the worker listens to the queue.", registry=registry
+    ).set_function(lambda: float(worker.listening))
+    Gauge("genplat_trainer_busy", "1 while a run is in training.", registry=registry).set_function(
+        lambda: worker.supervisor is not None
+    )
+    ended = Gauge(
+        "genplat_trainer_attempts_ended",
+        "Attempts that ended since the service started.",
+        ["status"],
+        registry=registry,
+    )
+    for status in ("succeeded", "failed", "cancelled", "preempted"):
+        ended.labels(status).set_function(lambda status=status: worker.finished_runs.get(status, 0))
+    return registry
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m trainer_service.app")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8002)
+    options = parser.parse_args(arguments)
+    settings = TrainerSettings()
+    configure_logging(settings.log_level, as_json=settings.log_json)
+    # uvicorn repeats a signal after it has shut down; without a handler that would be exit -15.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    app = create_app(settings, TrainerWorker(settings))
+    uvicorn.run(
+        app,
+        host=options.host,
+        port=options.port,
+        log_config=None,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

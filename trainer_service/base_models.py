@@ -1,0 +1,182 @@
+"""Prepares base models: whatever form they come in, they end as safetensors in the data folder.
+
+Run as ``python -m trainer_service.base_models MODEL_ID --data-dir DIR [--folder DIR]``. Knows no
+queue and no training. Nothing here runs code that a model brings along.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.errors import GenPlatError, InvalidData, NotFound
+from shared.logs import configure_logging
+from shared.model_library import REPO_ID, built_in_library, is_prepared
+from shared.storage import Storage, atomic_directory, atomic_file, sha256_of
+
+log = logging.getLogger(__name__)
+
+
+def prepare_base_model(storage: Storage, model_id: str, *, folder: Path | None = None) -> Path:
+    """Make ``model_id`` loadable from the data folder; returns its place. Done once, whoever asks.
+
+    ``folder`` is a local copy; without it the wheel of the library comes before the hub.
+    """
+    target = storage.base_model(model_id)
+    with _locked(target.with_suffix(".lock")):
+        if is_prepared(storage, model_id):
+            return target
+        entry = built_in_library().get(model_id)
+        wheel = entry.wheel if entry else None
+        log.info("Preparing %s (once; later starts load it in seconds).", model_id)
+        if folder is not None:
+            _copy(folder, target)
+        elif wheel is not None and (gguf := wheel.locate()) is not None:
+            if sha256_of(gguf) != wheel.sha256:
+                raise InvalidData(
+                    f"{gguf.name} is not the file that GenPlat was tested with: its sha256 "
+                    f"differs. Install the pinned version of {wheel.package} again."
+                )
+            _convert_gguf(gguf, target)
+        else:
+            _copy(_download(model_id), target)
+    return target
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, so that two processes never prepare one model at a time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _copy(source: Path, target: Path) -> None:
+    from trainer_service.model_files import copy_model
+
+    if not source.is_dir():
+        raise NotFound(f"The model folder {source} does not exist.", param="folder")
+    with atomic_directory(target) as temporary:
+        copy_model(source, temporary)
+        _check_prepared(temporary)
+
+
+def _convert_gguf(gguf: Path, target: Path) -> None:
+    """Dequantise through transformers and store as fp32 safetensors."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, local_files_only=True
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
+    )
+    # A GGUF file holds no generation config; without these generate() would not know when to stop.
+    for config in (model.generation_config, model.config):
+        config.bos_token_id = tokenizer.bos_token_id
+        config.eos_token_id = tokenizer.eos_token_id
+        config.pad_token_id = tokenizer.pad_token_id
+    # The weights are whole now; marks of their quantised origin would keep them from being saved.
+    vars(model).pop("hf_quantizer", None)
+    vars(model.config).pop("quantization_config", None)
+    with atomic_directory(target) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        _check_prepared(temporary)
+
+
+def _check_prepared(folder: Path) -> None:
+    """What every later load relies on, looked at once where a clear sentence can still be said."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise InvalidData(
+            f"The model's config or tokenizer cannot be read: {_first_line(error)}"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise InvalidData(
+            "The tokenizer names no end-of-text token (eos_token): answers never end."
+        )
+    if len(tokenizer) > config.get_text_config().vocab_size:
+        raise InvalidData(
+            "The tokenizer has more tokens than the model: they do not belong together."
+        )
+
+
+def _download(model_id: str) -> Path:
+    """A copy from the hub or its cache; HF_HOME, HF_HUB_OFFLINE and HF_TOKEN are respected."""
+    from huggingface_hub import errors, snapshot_download
+
+    from trainer_service.model_files import COMPANIONS, WEIGHTS_INDEX
+
+    if not REPO_ID.fullmatch(model_id):
+        raise NotFound(
+            f"{model_id} is neither in the model library nor a hub id like owner/name. Register "
+            "its folder in the library, or choose another base_model.",
+            param="base_model",
+        )
+    wanted = ["config.json", "*.safetensors", WEIGHTS_INDEX, *COMPANIONS]
+    try:
+        return Path(snapshot_download(model_id, allow_patterns=wanted))
+    except errors.GatedRepoError as error:
+        raise NotFound(
+            f"{model_id} is gated: accept its licence on the hub and set HF_TOKEN for the trainer.",
+            param="base_model",
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise NotFound(
+            f"The hub has no model {model_id}, or HF_TOKEN may not see it.", param="base_model"
+        ) from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
+        offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+        reason = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
+        raise NotFound(
+            f"{model_id} is not on this machine and {reason}. Register a local folder of it in "
+            "the library, or allow the download.",
+            param="base_model",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def failure_file(storage: Storage, model_id: str) -> Path:
+    """Where the reason lies why the last preparation failed; gone once one succeeded."""
+    return storage.base_model(model_id).with_suffix(".error.json")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m trainer_service.base_models")
+    parser.add_argument("model_id")
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args(arguments)
+    configure_logging()
+    os.environ["TQDM_DISABLE"] = "1"
+    storage = Storage(options.data_dir)
+    failure = failure_file(storage, options.model_id)
+    try:
+        place = prepare_base_model(storage, options.model_id, folder=options.folder)
+    except GenPlatError as error:
+        with atomic_file(failure) as handle:
+            handle.write(json.dumps({"code": error.code, "message": error.message}).encode())
+        log.error("%s", error.message)
+        return 1
+    failure.unlink(missing_ok=True)
+    log.info("%s is ready in %s.", options.model_id, place)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

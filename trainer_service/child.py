@@ -1,0 +1,114 @@
+"""A training as the supervisor's child: the recipe between guards, reporting in JSON lines.
+
+Started as ``python -m trainer_service.child SPEC.json``. The supervisor keeps its stdin alive,
+reads its stdout and its exit code; it knows neither Redis nor the gateway.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+from shared.errors import GenPlatError
+from shared.logs import configure_logging
+from shared.run_events import Advanced, Logged, Payload, Started
+from trainer_service import exit_codes
+from trainer_service.guards import (
+    StopRequest,
+    die_with_parent,
+    offer_to_oom_killer,
+    watch_dead_man,
+)
+from trainer_service.job_files import SupervisedSpec, parse_supervised, read_json, supervised_job
+
+log = logging.getLogger("trainer_service.child")
+
+MEMORY_SENTENCE = (
+    "The device ran out of memory. Lower per_device_train_batch_size or max_length, or set "
+    "gradient_checkpointing."
+)
+
+
+class EventHandler(logging.Handler):
+    """Turns what the trainer's own modules log into events of the run."""
+
+    def __init__(self, report: Callable[[Payload], None]) -> None:
+        super().__init__(logging.INFO)
+        self.report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warning = record.levelno >= logging.WARNING
+        message = record.getMessage()[:4000]
+        self.report(Logged(level="warn" if warning else "info", message=message))
+
+
+def claim_stdout() -> TextIO:
+    """Stdout for events alone: whatever a library prints goes to stderr."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+def reporter(events: TextIO, stop: StopRequest) -> Callable[[Payload], None]:
+    def report(payload: Payload) -> None:
+        if isinstance(payload, Advanced) and payload.phase == "training":
+            stop.deferred = True
+        events.write(payload.model_dump_json(exclude_none=True) + "\n")
+        events.flush()
+
+    return report
+
+
+def train(spec: SupervisedSpec, report: Callable[[Payload], None], stop: StopRequest) -> None:
+    # Imported when the guards stand: torch takes seconds, in which a parent may die.
+    from trainer_service.finetune import fine_tune, quiet_libraries
+    from trainer_service.hardware import find_device
+
+    quiet_libraries()
+    device = find_device()
+    report(Started(worker=spec.worker, device=device.label))
+    report(fine_tune(supervised_job(spec), report, check=stop.check, device=device))
+
+
+def explain(error: BaseException, code: int) -> str:
+    """The sentence for the run's owner."""
+    if isinstance(error, GenPlatError):
+        return error.message
+    if code == exit_codes.DEVICE_OUT_OF_MEMORY:
+        return MEMORY_SENTENCE
+    if code == exit_codes.DISK_FULL:
+        return "The disk that holds the data folder is full. Free space and start the run again."
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"Training stopped with {type(error).__name__}: {first}"[:1000]
+
+
+def main(arguments: list[str]) -> int:
+    stop = StopRequest()
+    stop.install()
+    events = claim_stdout()
+    configure_logging()
+    report = reporter(events, stop)
+    logging.getLogger("trainer_service").addHandler(EventHandler(report))
+    try:
+        spec = parse_supervised(read_json(Path(arguments[0])))
+        die_with_parent(spec.parent_pid)
+        offer_to_oom_killer()
+        watch_dead_man(sys.stdin.fileno(), spec.dead_man_seconds)
+        train(spec, report, stop)
+    except exit_codes.Preempted:
+        return exit_codes.PREEMPTED
+    except BrokenPipeError:
+        return exit_codes.PREEMPTED
+    except Exception as error:
+        code = exit_codes.exit_code_of(error)
+        if code == exit_codes.CRASHED:
+            logging.getLogger("child").exception("Training crashed")
+        report(Logged(level="error", message=explain(error, code)))
+        return code
+    return exit_codes.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""A run attempt's events: numbered, on disk first, then on the stream; knows no child process."""
+
+import asyncio
+import logging
+import os
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared import event_stream
+from shared.run_events import Checkpointed, Finished, Payload, RunEvent
+
+log = logging.getLogger(__name__)
+
+
+class EventLog:
+    """The file ``events.jsonl`` and what of it has still to be published, in order.
+
+    A restarted attempt goes on after its last number; all its events are published again, which
+    readers take for what they are: known already.
+    """
+
+    def __init__(self, path: Path, *, run_id: str, attempt: int) -> None:
+        self.path = path
+        self.run_id = run_id
+        self.attempt = attempt
+        self.pending: deque[RunEvent] = deque(self.written())
+        self.last_seq = self.pending[-1].seq if self.pending else 0
+        self.last_published: str | None = None
+        self.reachable = True
+        self._publishing = asyncio.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._close_torn_line()
+
+    def written(self) -> list[RunEvent]:
+        """This attempt's events on disk."""
+        try:
+            lines = self.path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        events = []
+        for line in lines:
+            try:
+                event = RunEvent.model_validate_json(line)
+            except ValidationError:
+                # The last line of a worker that was killed while it wrote.
+                continue
+            if event.attempt == self.attempt and event.run_id == self.run_id:
+                events.append(event)
+        return events
+
+    def add(self, payload: Payload) -> None:
+        """Number ``payload``, append it to the file and queue it for the stream."""
+        self.last_seq += 1
+        event = RunEvent(
+            run_id=self.run_id,
+            attempt=self.attempt,
+            seq=self.last_seq,
+            time=datetime.now(UTC),
+            payload=payload,
+        )
+        self.pending.append(event)
+        with self.path.open("ab") as file:
+            file.write(event.model_dump_json().encode() + b"\n")
+            if isinstance(payload, Finished | Checkpointed):
+                file.flush()
+                os.fsync(file.fileno())
+
+    async def publish(self, redis: Redis) -> bool:
+        """Send what is pending, in order; False where Redis could not be reached."""
+        async with self._publishing:
+            try:
+                while self.pending:
+                    self.last_published = await event_stream.publish(redis, self.pending[0])
+                    self.pending.popleft()
+            except (OSError, RedisError) as error:
+                if self.reachable:
+                    log.warning("Events of %s wait for Redis: %s", self.run_id, error)
+                self.reachable = False
+                return False
+            self.reachable = True
+            return True
+
+    async def publish_again_if_lost(self, redis: Redis) -> None:
+        """After Redis was emptied: everything that this attempt ever said, again."""
+        if self.last_published is None or not await self.publish(redis):
+            return
+        try:
+            held = await event_stream.holds(redis, self.last_published)
+        except (OSError, RedisError):
+            return
+        if not held:
+            log.warning("Redis lost the events of %s; publishing them again.", self.run_id)
+            self.pending = deque(self.written())
+            await self.publish(redis)
+
+    def _close_torn_line(self) -> None:
+        if self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n"):
+            with self.path.open("ab") as file:
+                file.write(b"\n")

@@ -1,0 +1,111 @@
+"""What there is to compute on, and which number format suits it; loads torch only when asked.
+
+Run as ``python -m trainer_service.hardware`` it prints its findings as JSON, so that the web
+process need not load torch.
+"""
+
+import json
+import os
+import platform
+import sys
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Device(BaseModel):
+    """The facts about one device that decisions rest on. ``bf16``: computed natively."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    name: str
+    memory_bytes: int
+    bf16: bool = False
+
+    @property
+    def torch_name(self) -> str:
+        return "cuda:0" if self.kind == "cuda" else self.kind
+
+    @property
+    def label(self) -> str:
+        """For people: "cpu (AMD EPYC)", "cuda:0 (Tesla T4)"."""
+        return f"{self.torch_name} ({self.name})"
+
+
+def choose_precision(device: Device) -> Precision:
+    """bf16 where the hardware computes it; otherwise fp16 with gradient scaling on GPUs (a T4) and
+    fp32 on CPUs, where a bf16 product without AVX-512 is tens of times slower than an fp32 one."""
+    if device.bf16:
+        return "bf16"
+    return "fp16" if device.kind == "cuda" else "fp32"
+
+
+def available_cores() -> int:
+    """Cores that this process may use: fewer than the machine's under an affinity mask."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def find_device() -> Device:
+    """The first GPU, else Apple's, else the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        facts = torch.cuda.get_device_properties(0)
+        return Device(
+            kind="cuda",
+            name=facts.name,
+            memory_bytes=facts.total_memory,
+            bf16=torch.cuda.is_bf16_supported(including_emulation=False),
+        )
+    if torch.backends.mps.is_available():
+        return Device(kind="mps", name=platform.machine(), memory_bytes=_ram_bytes())
+    return Device(
+        kind="cpu",
+        name=_cpu_name(),
+        memory_bytes=_ram_bytes(),
+        bf16=_cpu_computes_bf16(torch.backends.cpu.get_cpu_capability()),
+    )
+
+
+def _cpu_computes_bf16(capability: str) -> bool:
+    """``capability`` is what torch will use, which a user may have lowered below the CPU's own."""
+    import torch
+
+    return capability.startswith("AVX512") and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _ram_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def describe() -> dict[str, object]:
+    """Device, memory, number format and versions, as ``/hardware`` shows them."""
+    import torch
+
+    device = find_device()
+    return {
+        **device.model_dump(),
+        "device": device.label,
+        "precision": choose_precision(device),
+        "cores": available_cores(),
+        "torch": torch.__version__,
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(describe()) + "\n")

@@ -1,0 +1,132 @@
+"""Loads a prepared base model with a LoRA adapter that learns; knows no data and no run."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from bitsandbytes.nn.modules import Linear4bit
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedTokenizerBase,
+)
+
+from shared.errors import InvalidData, InvalidRequest
+from shared.prompt_template import PromptTemplate
+from shared.runs import Hyperparameters, Method
+from trainer_service.hardware import Device, Precision
+from trainer_service.tokenizing import stop_token_ids
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.eos_token_id is None:
+        raise InvalidData("The base model's tokenizer names no end-of-text token (eos_token).")
+    return tokenizer
+
+
+def make_template(
+    base_model: str, task_prefix: str, tokenizer: PreTrainedTokenizerBase, generation_eos: Any
+) -> PromptTemplate:
+    """The template that the run learns with, to be served with the same."""
+    chat_template = tokenizer.chat_template
+    return PromptTemplate(
+        base_model=base_model,
+        chat_template=chat_template if isinstance(chat_template, str) else "",
+        task_prefix=task_prefix,
+        stop_token_ids=stop_token_ids(tokenizer, generation_eos),
+    )
+
+
+def quantization_config(precision: Precision) -> BitsAndBytesConfig:
+    """NF4 with double quantisation, as in the QLoRA paper."""
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=DTYPES[precision],
+    )
+
+
+def load_base(folder: Path, *, method: Method, device: Device, precision: Precision) -> Any:
+    """The frozen base model on its device: whole for LoRA, in four bits for QLoRA."""
+    options: dict[str, Any] = {"dtype": DTYPES[precision], "local_files_only": True}
+    options["use_safetensors"] = True
+    if method == "qlora":
+        if device.kind == "mps":
+            raise InvalidRequest("QLoRA needs an NVIDIA GPU or a CPU: choose method lora here.")
+        options["quantization_config"] = quantization_config(precision)
+        options["device_map"] = {"": device.torch_name}
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
+    if method == "lora":
+        return model.to(device.torch_name)
+    for module in model.modules():
+        # On CPUs with AVX-512 bf16 bitsandbytes repacks the weights at the first evaluation into a
+        # form that has no gradient; training would go on and learn nothing.
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def add_adapter(model: Any, numbers: Hyperparameters, *, seed: int) -> PeftModel:
+    """Freeze ``model`` and lay a fresh adapter over it. Its weights stay fp32 at any precision:
+    steps of 1e-3 of a bf16 weight are lost in rounding."""
+    torch.manual_seed(seed)
+    try:
+        adapted = get_peft_model(
+            model,
+            LoraConfig(
+                r=numbers.lora_r,
+                lora_alpha=numbers.lora_alpha,
+                lora_dropout=numbers.lora_dropout,
+                target_modules=numbers.target_modules,
+                bias="none",
+                task_type="CAUSAL_LM",
+            ),
+            autocast_adapter_dtype=True,
+        )
+    except ValueError as error:
+        raise InvalidRequest(
+            f"target_modules {numbers.target_modules} do not fit this model. Use 'all-linear'.",
+            param="target_modules",
+        ) from error
+    if numbers.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    adapted.train()
+    return adapted
+
+
+def adapter_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:
+    """What learns, by name, in a fixed order."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def save_adapter(model: PeftModel, template: PromptTemplate, folder: Path) -> None:
+    """Adapter, its config and the template, in the form that PEFT and the inference service load.
+
+    Written without PEFT's own save, which adds a model card and the base model's local path.
+    """
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in state.items()},
+        folder / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    config = model.peft_config["default"]
+    local_path, config.base_model_name_or_path = (
+        config.base_model_name_or_path,
+        template.base_model,
+    )
+    inference_mode, config.inference_mode = config.inference_mode, True
+    config.save_pretrained(str(folder))
+    config.base_model_name_or_path, config.inference_mode = local_path, inference_mode
+    template.save(folder)

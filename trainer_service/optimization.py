@@ -1,0 +1,132 @@
+"""One optimizer step, and the learning rate that it has; knows no data files and no run folder."""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from shared.errors import InvalidRequest
+from shared.runs import Hyperparameters
+from trainer_service.batching import collate, cut_to_passes
+from trainer_service.hardware import Device, Precision
+from trainer_service.modeling import DTYPES
+from trainer_service.supervised_loss import SupervisedLoss
+from trainer_service.tokenizing import Row
+
+# More padded tokens in one pass make a CPU slower, not faster: activations leave its caches.
+CPU_PASS_TOKENS = 512
+
+
+def learning_rate_factor(
+    step: int,
+    *,
+    total: int,
+    warmup_ratio: float,
+    schedule: Literal["linear", "cosine", "constant"],
+) -> float:
+    """The share of the full rate at ``step`` (from 0): rises from above 0, ends above 0."""
+    warmup = math.ceil(total * warmup_ratio)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if schedule == "constant":
+        return 1.0
+    done = (step - warmup) / max(1, total - warmup)
+    return 1 - done if schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+
+
+def autocast(device: Device, precision: Precision) -> AbstractContextManager[None]:
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.kind, dtype=DTYPES[precision])
+
+
+class Optimizer:
+    """AdamW over the adapter, with clipping, schedule and, for fp16, gradient scaling."""
+
+    def __init__(
+        self,
+        parameters: dict[str, torch.nn.Parameter],
+        numbers: Hyperparameters,
+        *,
+        device: Device,
+        precision: Precision,
+        pad_token_id: int,
+    ) -> None:
+        self.parameters = parameters
+        self.numbers = numbers
+        self.device = device
+        self.precision = precision
+        self.pad_token_id = pad_token_id
+        self.adamw = torch.optim.AdamW(
+            list(parameters.values()),
+            lr=numbers.learning_rate,
+            weight_decay=numbers.weight_decay,
+            fused=device.kind != "mps",
+        )
+        self.scaler = torch.amp.GradScaler(device.kind, enabled=precision == "fp16")
+
+    def rate(self, step: int) -> float:
+        return self.numbers.learning_rate * learning_rate_factor(
+            step,
+            total=self.numbers.max_steps,
+            warmup_ratio=self.numbers.warmup_ratio,
+            schedule=self.numbers.lr_scheduler_type,
+        )
+
+    def step(self, loss: SupervisedLoss, rows: Sequence[Row], step: int) -> tuple[float, float]:
+        """Learn from ``rows``; returns the mean loss over their learned tokens and the norm of
+        the gradient. The mean is over the whole step, however it is cut into passes."""
+        learned = sum(row.supervised for row in rows)
+        total = torch.zeros((), device=self.device.torch_name)
+        for batch in self._passes(rows):
+            input_ids, labels = batch
+            with autocast(self.device, self.precision):
+                part = loss(input_ids, labels) / learned
+            self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
+            total += part.detach()
+        value = total.item()
+        if not math.isfinite(value):
+            raise InvalidRequest(
+                f"The loss became {value} at step {step + 1}: training diverged. Lower "
+                "learning_rate or raise warmup_ratio.",
+                param="learning_rate",
+            )
+        self.scaler.unscale_(self.adamw)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.numbers.max_grad_norm)
+        for group in self.adamw.param_groups:
+            group["lr"] = self.rate(step)
+        self.scaler.step(self.adamw)
+        self.scaler.update()
+        self.adamw.zero_grad(set_to_none=False)
+        return value, norm.item()
+
+    def _passes(self, rows: Sequence[Row]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        passes = cut_to_passes(
+            [len(row.tokens) for row in rows],
+            range(len(rows)),
+            max_rows=self.numbers.per_device_train_batch_size,
+            max_tokens=CPU_PASS_TOKENS if self.device.kind == "cpu" else None,
+        )
+        return [
+            collate([rows[index] for index in part], pad_token_id=self.pad_token_id).on(
+                self.device.torch_name
+            )
+            for part in passes
+        ]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """AdamW's memory by parameter name, to be saved; empty before the first step."""
+        return {
+            f"{name}.{key}": value
+            for name, parameter in self.parameters.items()
+            for key, value in self.adamw.state[parameter].items()
+        }
+
+    def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            self.adamw.state[parameter] = {
+                key: tensors[f"{name}.{key}"].to(parameter.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }

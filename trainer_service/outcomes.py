@@ -1,0 +1,51 @@
+"""What a training child's end means for its run: a pure function of exit code and circumstances."""
+
+import signal
+from typing import Literal
+
+from shared.run_events import Finished
+from trainer_service import exit_codes
+
+# Why the supervisor itself ended the child.
+Ended = Literal["cancelled", "preempted", "disk_full"]
+
+_CODES = {
+    exit_codes.BAD_SPEC: "invalid_spec",
+    exit_codes.BAD_DATA: "invalid_data",
+    exit_codes.DEVICE_OUT_OF_MEMORY: "gpu_oom",
+    exit_codes.DISK_FULL: "disk_full",
+}
+OOM_SENTENCE = (
+    "The training process was killed from outside, most likely because memory ran out. Lower "
+    "per_device_train_batch_size or max_length."
+)
+DISK_SENTENCE = "The disk that holds the data folder is full. Free space and start the run again."
+
+
+def outcome(
+    code: int, *, ended: Ended | None, finished: Finished | None, error: str | None
+) -> Finished:
+    """``finished`` is what the child said of its success, ``error`` its last error sentence."""
+    if ended == "cancelled":
+        return Finished(status="cancelled")
+    if code == exit_codes.OK and finished is not None:
+        return finished
+    if ended == "preempted" or code == exit_codes.PREEMPTED:
+        return Finished(status="preempted")
+    if ended == "disk_full":
+        return Finished(status="failed", code="disk_full", message=DISK_SENTENCE)
+    if code in _CODES:
+        return Finished(status="failed", code=_CODES[code], message=error)
+    if code == -signal.SIGKILL:
+        return Finished(status="failed", code="oom_killed", message=OOM_SENTENCE, retry=True)
+    message = error or f"The training process ended without a result ({_name(code)})."
+    return Finished(status="failed", code="training_crashed", message=message, retry=True)
+
+
+def _name(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,232 @@
+"""Watches over one training child and speaks for it: events up, cancel and stop down.
+
+Knows no torch and no queue. Redis may go and come back while a child trains: the child does not
+notice, and its events wait on disk.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator
+
+from pydantic import TypeAdapter, ValidationError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.event_stream import cancel_key
+from shared.run_events import Beat, Finished, Logged, Payload, Started
+from shared.runs import RunCommand
+from shared.storage import MANIFEST, Storage, atomic_file, manifest_problem, sha256_of
+from trainer_service import exit_codes
+from trainer_service.child_process import (
+    child_environment,
+    kill_group,
+    start_module,
+    stop_process,
+)
+from trainer_service.event_log import EventLog
+from trainer_service.outcomes import Ended, outcome
+from trainer_service.settings import TrainerSettings
+
+log = logging.getLogger(__name__)
+
+CHILD_MODULE = "trainer_service.child"
+SUMMARY_FILE = "training.json"
+COMMAND_FILE = "command.json"
+_PAYLOAD: TypeAdapter[Payload] = TypeAdapter(Payload)
+# How often the end of a run is offered to a Redis that does not answer.
+RETRY_SECONDS = 1.0
+
+
+class Supervisor:
+    """One attempt of one run."""
+
+    def __init__(self, command: RunCommand, *, settings: TrainerSettings, redis: Redis) -> None:
+        self.command = command
+        self.settings = settings
+        self.redis = redis
+        self.storage = Storage(settings.root)
+        self.log = EventLog(
+            self.storage.run_events(command.run_id),
+            run_id=command.run_id,
+            attempt=command.attempt,
+        )
+        self.process: asyncio.subprocess.Process | None = None
+        self.ended: Ended | None = None
+        self.stopping = asyncio.Event()
+        self.finished: Finished | None = None
+        self.error: str | None = None
+        self._news = asyncio.Event()
+
+    async def run(self) -> Finished:
+        """Train to the end, whatever it is, and report it."""
+        end = self._existing_result()
+        if end is None:
+            self._say(Started(worker=self.settings.worker_name))
+            if await self._cancel_wanted():
+                end = Finished(status="cancelled")
+            elif self.stopping.is_set():
+                end = Finished(status="preempted")
+            else:
+                end = await self._train()
+        self._say(end)
+        log.info("Run %s attempt %d: %s", self.command.run_id, self.command.attempt, end.status)
+        await self._deliver()
+        return end
+
+    async def stop(self) -> None:
+        """Preempt: a checkpoint if the grace allows, then the end."""
+        self.stopping.set()
+        if self.process is not None and self.ended is None:
+            self.ended = "preempted"
+            await stop_process(self.process, grace_seconds=self.settings.stop_grace_seconds)
+
+    def _existing_result(self) -> Finished | None:
+        """A success that an earlier attempt had no time to report."""
+        folder = self.storage.run_result(self.command.run_id)
+        if manifest_problem(folder) is not None:
+            return None
+        with contextlib.suppress(OSError, ValidationError):
+            said = Finished.model_validate_json((folder / SUMMARY_FILE).read_bytes())
+            return said.model_copy(update={"manifest_sha256": sha256_of(folder / MANIFEST)})
+        return Finished(status="succeeded", manifest_sha256=sha256_of(folder / MANIFEST))
+
+    async def _train(self) -> Finished:
+        async with self._child() as process:
+            watchers = [
+                asyncio.create_task(watcher)
+                for watcher in (
+                    self._feed_dead_man(process),
+                    self._beat(),
+                    self._publish_news(),
+                    self._watch_cancel(process),
+                )
+            ]
+            readers = asyncio.gather(self._read_events(process), self._pass_stderr(process))
+            try:
+                await readers
+                code = await process.wait()
+            finally:
+                for watcher in watchers:
+                    watcher.cancel()
+                await asyncio.gather(*watchers, return_exceptions=True)
+        return outcome(code, ended=self.ended, finished=self.finished, error=self.error)
+
+    @contextlib.asynccontextmanager
+    async def _child(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A running child that is gone, with all its group, when the block ends."""
+        file = self.storage.run(self.command.run_id) / COMMAND_FILE
+        spec = {
+            "command": self.command.model_dump(mode="json"),
+            "data_dir": str(self.storage.root),
+            "worker": self.settings.worker_name,
+            "parent_pid": os.getpid(),
+            "dead_man_seconds": self.settings.dead_man_seconds,
+        }
+        with atomic_file(file) as handle:
+            handle.write(json.dumps(spec).encode())
+        process = await start_module(
+            CHILD_MODULE, str(file), environment=child_environment(os.environ), piped=True
+        )
+        self.process = process
+        try:
+            yield process
+        finally:
+            kill_group(process)
+            await process.wait()
+
+    def _say(self, payload: Payload) -> None:
+        """Write an event down; a full disk ends the run, but its events still go out."""
+        try:
+            self.log.add(payload)
+        except OSError as error:
+            log.error("events.jsonl of %s: %s", self.command.run_id, error)
+            if exit_codes.is_disk_full(error) and self.process and self.ended is None:
+                self.ended = "disk_full"
+                kill_group(self.process)
+        self._news.set()
+
+    async def _read_events(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None  # noqa: S101 (it was piped)
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:
+                log.warning("A line of the child was too long and is left out.")
+                continue
+            if not line:
+                return
+            try:
+                payload = _PAYLOAD.validate_json(line)
+            except ValidationError:
+                log.warning("The child said something that is no event: %r", line[:200])
+                continue
+            self._take(payload)
+
+    def _take(self, payload: Payload) -> None:
+        if isinstance(payload, Finished):
+            # True only once the exit code says so too.
+            self.finished = payload
+            return
+        if isinstance(payload, Logged) and payload.level == "error":
+            self.error = payload.message
+        self._say(payload)
+
+    async def _pass_stderr(self, process: asyncio.subprocess.Process) -> None:
+        """On to our own log; read always, since a full pipe would stop the child."""
+        assert process.stderr is not None  # noqa: S101 (it was piped)
+        while chunk := await process.stderr.read(8192):
+            sys.stderr.write(chunk.decode(errors="replace"))
+
+    async def _feed_dead_man(self, process: asyncio.subprocess.Process) -> None:
+        """A byte now and then, also while Redis is down: nobody else can take the run then."""
+        assert process.stdin is not None  # noqa: S101 (it was piped)
+        pause = min(self.settings.heartbeat_seconds, self.settings.dead_man_seconds / 4)
+        while True:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                process.stdin.write(b".")
+            await asyncio.sleep(pause)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.heartbeat_seconds)
+            if self.log.reachable:
+                self._say(Beat())
+            await self.log.publish_again_if_lost(self.redis)
+            self._news.set()
+
+    async def _publish_news(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if not await self.log.publish(self.redis):
+                await asyncio.sleep(RETRY_SECONDS)
+                self._news.set()
+
+    async def _watch_cancel(self, process: asyncio.subprocess.Process) -> None:
+        while not await self._cancel_wanted():
+            await asyncio.sleep(self.settings.cancel_poll_seconds)
+        if self.ended is None:
+            self.ended = "cancelled"
+            kill_group(process)
+
+    async def _cancel_wanted(self) -> bool:
+        """Whether this attempt, or a later one of the same run, was cancelled."""
+        try:
+            value = await self.redis.get(cancel_key(self.command.run_id))
+        except (OSError, RedisError):
+            return False
+        try:
+            return value is not None and int(value) >= self.command.attempt
+        except ValueError:
+            return True
+
+    async def _deliver(self) -> None:
+        """Publish the end, for as long as it takes, unless the service itself stops: then the
+        next attempt finds the result and says so."""
+        while not await self.log.publish(self.redis) and not self.stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), RETRY_SECONDS)
