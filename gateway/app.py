@@ -27,7 +27,7 @@ from gateway.limits import BodyLimit, Envelope, HostAllowList, RequestShape, Sam
 from gateway.migrations import UnusableDatabase, migrate
 from gateway.run_feed import RunFeed
 from gateway.services import Services
-from gateway.settings import GatewaySettings
+from gateway.settings import SQLITE_FILE, GatewaySettings
 from gateway.telemetry import Measured, Telemetry
 from shared import job_queue
 from shared.errors import GenPlatError, Unavailable
@@ -74,6 +74,9 @@ def make_services(settings: GatewaySettings) -> Services:
     from gateway.inference_client import InferenceClient
 
     settings.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not settings.database_url:
+        # SQLite gives its log files the database's own rights.
+        (settings.root / SQLITE_FILE).touch(mode=0o600)
     redis = job_queue.client(settings.redis_url)
     return Services(
         settings=settings,
@@ -88,7 +91,7 @@ def make_services(settings: GatewaySettings) -> Services:
 
 async def _close(services: Services) -> None:
     await services.inference.close()
-    await services.redis.aclose()
+    await services.redis.aclose(close_connection_pool=True)
     services.database.close()
 
 

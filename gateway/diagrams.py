@@ -40,6 +40,8 @@ class DiagramSpec(BaseModel):
     model: str | None = Field(None, min_length=1, max_length=500)
     source: str | None = Field(None, min_length=1, max_length=MAX_SOURCE_BYTES)
     max_attempts: int = Field(3, ge=1, le=MAX_ATTEMPTS)
+    max_tokens: int | None = Field(None, ge=1, le=8192)
+    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     format: DiagramFormat = "svg"
 
     @model_validator(mode="after")
@@ -91,7 +93,11 @@ async def draw(
 
         async def ask(name: str) -> RenderedDiagram:
             request = DiagramRequest(
-                model=name, scenario=spec.scenario, max_attempts=spec.max_attempts
+                model=name,
+                scenario=spec.scenario,
+                max_attempts=spec.max_attempts,
+                max_tokens=spec.max_tokens,
+                temperature=spec.temperature,
             )
             return await services.inference.draw(request)
 

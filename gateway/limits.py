@@ -77,6 +77,8 @@ class Envelope:
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
+                if scope["path"].startswith("/static/"):
+                    headers.setdefault("cache-control", _static_caching(scope))
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
@@ -89,6 +91,12 @@ class Envelope:
             if started:
                 raise
             await _refuse(scope, receive, send_with_headers, _internal_error(request_id))
+
+
+def _static_caching(scope: Scope) -> str:
+    """Pages name static files with a hash of their content, which may be kept for ever."""
+    hashed = scope["query_string"].startswith(b"v=")
+    return "public, max-age=31536000, immutable" if hashed else "no-cache"
 
 
 def _internal_error(request_id: str) -> GenPlatError:

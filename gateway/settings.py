@@ -7,6 +7,9 @@ from pydantic import Field, SecretStr
 from shared.settings import Settings
 
 
+SQLITE_FILE = "genplat.db"
+
+
 class GatewaySettings(Settings):
     """GENPLAT_* variables that the gateway reads."""
 
@@ -41,7 +44,7 @@ class GatewaySettings(Settings):
     def sqlalchemy_url(self) -> str:
         """The database URL for SQLAlchemy, PostgreSQL through psycopg 3."""
         if not self.database_url:
-            return f"sqlite:///{self.root / 'genplat.db'}"
+            return f"sqlite:///{self.root / SQLITE_FILE}"
         scheme, _, rest = self.database_url.partition("://")
         return (
             f"postgresql+psycopg://{rest}" if scheme.startswith("postgres") else self.database_url

@@ -31,6 +31,9 @@ class EventLog:
         self.pending: deque[RunEvent] = deque(self.written())
         self.last_seq = self.pending[-1].seq if self.pending else 0
         self.last_published: str | None = None
+        # An entry that was there at the last look: newer ones would also be found in a stream
+        # that was emptied a moment before they came.
+        self.anchor: str | None = None
         self.reachable = True
         self._publishing = asyncio.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,16 +90,16 @@ class EventLog:
 
     async def publish_again_if_lost(self, redis: Redis) -> None:
         """After Redis was emptied: everything that this attempt ever said, again."""
-        if self.last_published is None or not await self.publish(redis):
-            return
         try:
-            held = await event_stream.holds(redis, self.last_published)
+            lost = self.anchor is not None and not await event_stream.holds(redis, self.anchor)
         except (OSError, RedisError):
             return
-        if not held:
+        if lost:
             log.warning("Redis lost the events of %s; publishing them again.", self.run_id)
-            self.pending = deque(self.written())
-            await self.publish(redis)
+            async with self._publishing:
+                self.pending = deque(self.written())
+        if await self.publish(redis):
+            self.anchor = self.last_published
 
     def _close_torn_line(self) -> None:
         if self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n"):

@@ -37,9 +37,9 @@ from trainer_service.evaluating import validation_loss, write_samples
 from trainer_service.hardware import (
     Device,
     Precision,
-    available_cores,
     choose_precision,
     find_device,
+    thread_count,
 )
 from trainer_service.job_files import Job, read_json, shell_job
 from trainer_service.modeling import (
@@ -113,7 +113,7 @@ def fine_tune(
 
 def set_up(job: Job, report: Report, *, check: Callable[[], None], device: Device) -> Training:
     """Tokenize first, so that bad data costs no model load; then load, freeze, add the adapter."""
-    torch.set_num_threads(available_cores())
+    torch.set_num_threads(thread_count())
     spec = job.spec
     report(Advanced(phase="preparing"))
     folder = prepare_base_model(job.storage, spec.base_model)

@@ -37,11 +37,14 @@ class Device(BaseModel):
 
 
 def choose_precision(device: Device) -> Precision:
-    """bf16 where the hardware computes it; otherwise fp16 with gradient scaling on GPUs (a T4) and
-    fp32 on CPUs, where a bf16 product without AVX-512 is tens of times slower than an fp32 one."""
-    if device.bf16:
-        return "bf16"
-    return "fp16" if device.kind == "cuda" else "fp32"
+    """On GPUs bf16 where the hardware computes it, else fp16 with gradient scaling (a T4).
+
+    On CPUs fp32: without AVX-512 a bf16 product is tens of times slower, and with it a small model
+    trains 1.1 times as fast, against a base that differs from the fp32 one it is served with.
+    """
+    if device.kind == "cuda":
+        return "bf16" if device.bf16 else "fp16"
+    return "fp32"
 
 
 def available_cores() -> int:
@@ -49,6 +52,12 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def thread_count() -> int:
+    """Threads for torch: what OMP_NUM_THREADS says, else one a core."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else available_cores()
 
 
 def find_device() -> Device:
@@ -65,19 +74,7 @@ def find_device() -> Device:
         )
     if torch.backends.mps.is_available():
         return Device(kind="mps", name=platform.machine(), memory_bytes=_ram_bytes())
-    return Device(
-        kind="cpu",
-        name=_cpu_name(),
-        memory_bytes=_ram_bytes(),
-        bf16=_cpu_computes_bf16(torch.backends.cpu.get_cpu_capability()),
-    )
-
-
-def _cpu_computes_bf16(capability: str) -> bool:
-    """``capability`` is what torch will use, which a user may have lowered below the CPU's own."""
-    import torch
-
-    return capability.startswith("AVX512") and bool(torch.cpu._is_avx512_bf16_supported())
+    return Device(kind="cpu", name=_cpu_name(), memory_bytes=_ram_bytes())
 
 
 def _ram_bytes() -> int:

@@ -1,5 +1,6 @@
 """Loads a prepared base model with a LoRA adapter that learns; knows no data and no run."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import (
 from shared.errors import InvalidData, InvalidRequest
 from shared.prompt_template import PromptTemplate
 from shared.runs import Hyperparameters, Method
+from trainer_service.fused_lora import fuse_lora
 from trainer_service.hardware import Device, Precision
 from trainer_service.tokenizing import stop_token_ids
 
@@ -80,25 +82,26 @@ def load_base(folder: Path, *, method: Method, device: Device, precision: Precis
 def add_adapter(model: Any, numbers: Hyperparameters, *, seed: int) -> PeftModel:
     """Freeze ``model`` and lay a fresh adapter over it. Its weights stay fp32 at any precision:
     steps of 1e-3 of a bf16 weight are lost in rounding."""
+    config = LoraConfig(
+        r=numbers.lora_r,
+        lora_alpha=numbers.lora_alpha,
+        lora_dropout=numbers.lora_dropout,
+        target_modules=numbers.target_modules,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
     torch.manual_seed(seed)
     try:
-        adapted = get_peft_model(
-            model,
-            LoraConfig(
-                r=numbers.lora_r,
-                lora_alpha=numbers.lora_alpha,
-                lora_dropout=numbers.lora_dropout,
-                target_modules=numbers.target_modules,
-                bias="none",
-                task_type="CAUSAL_LM",
-            ),
-            autocast_adapter_dtype=True,
-        )
+        with warnings.catch_warnings():
+            # PEFT still reads an attribute that transformers has renamed.
+            warnings.simplefilter("ignore", FutureWarning)
+            adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     except ValueError as error:
         raise InvalidRequest(
             f"target_modules {numbers.target_modules} do not fit this model. Use 'all-linear'.",
             param="target_modules",
         ) from error
+    fuse_lora(adapted)
     if numbers.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     adapted.train()

@@ -71,7 +71,9 @@ class TrainerWorker:
                 await self._listen()
                 pause = 0.1
             except asyncio.CancelledError:
-                raise
+                # `stop` cancels ARQ's loop, and so this wait for it; anybody else means us.
+                if not self.stopping:
+                    raise
             except Exception as error:
                 # Whatever ends an ARQ worker, Redis errors above all, must not end the service.
                 log.warning("The queue is not reachable: %s", error)

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from shared.runs import FineTuneSpec
+from ui.form_errors import field_errors
 
 AUTO = "auto"
 _AUTO_OR = ((AUTO, "auto"),)
@@ -186,21 +187,3 @@ def parse(values: Mapping[str, str]) -> tuple[FineTuneSpec | None, dict[str, str
         return FineTuneSpec.model_validate(asked), {}
     except ValidationError as error:
         return None, field_errors(error)
-
-
-def field_errors(error: ValidationError) -> dict[str, str]:
-    """One sentence a field. Of a union's several complaints the one about "auto" says least."""
-    found: dict[str, str] = {}
-    for item in sorted(error.errors(), key=lambda item: item["type"] == "literal_error"):
-        name = str(item["loc"][0]) if item["loc"] else ""
-        found.setdefault(name, _sentence(name, item))
-    return found
-
-
-def _sentence(name: str, item: Any) -> str:
-    if name == "suffix":
-        return "Use letters, digits, dots, dashes, underscores; begin with a letter or digit."
-    if name in ("dataset_id", "base_model") and item["type"] == "string_too_short":
-        return "Choose one."
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{message.replace('Input should', 'This must')}."

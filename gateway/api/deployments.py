@@ -116,7 +116,4 @@ def get_openapi(name: str, services: ServicesDep, owner: OwnerDep) -> dict[str, 
 def show_docs(name: str, services: ServicesDep, owner: OwnerDep) -> HTMLResponse:
     """A Swagger page on which the deployment can be tried."""
     deployment = deployments.get_deployment(database=services.database, owner=owner, name=name)
-    return swagger_page(
-        title=f"{deployment.name} · GenPlat",
-        openapi_url=f"/api/deployments/{deployment.name}/openapi.json",
-    )
+    return swagger_page(f"/api/deployments/{deployment.name}/openapi.json")

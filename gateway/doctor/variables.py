@@ -14,8 +14,6 @@ from urllib.parse import urlsplit, urlunsplit
 from gateway.doctor.finding import Finding
 
 PACKAGES = ("gateway", "trainer_service", "inference_service")
-# Read by other parts than the settings classes.
-_BUILD_VARIABLES = frozenset({"GENPLAT_TORCH"})
 _LIST = """
 import importlib, json, sys
 from pydantic import SecretStr
@@ -27,13 +25,15 @@ for package in sys.argv[1:]:
         if not (isinstance(found, type) and issubclass(found, Settings)):
             continue
         for name, field in found.model_fields.items():
-            default = field.get_default(call_default_factory=True)
+            secret = field.annotation is SecretStr
+            computed = field.default_factory is not None
+            default = "" if secret or computed or field.default is None else str(field.default)
             listed.append([
                 "shared" if name in Settings.model_fields else package,
                 "GENPLAT_" + name.upper(),
-                "" if isinstance(default, SecretStr) else str(default),
+                default,
                 field.description or "",
-                field.annotation is SecretStr or isinstance(default, SecretStr),
+                secret,
             ])
 print(json.dumps(listed))
 """
@@ -75,7 +75,7 @@ def values(environment: Mapping[str, str]) -> Iterator[Finding]:
         value = variable.default if given is None else given
         shown = mask(value, secret=variable.secret) or "(empty)"
         yield Finding(variable.name, "ok", shown + ("" if given is None else " (set)"))
-    known = {variable.name for variable in variables} | _BUILD_VARIABLES
+    known = {variable.name for variable in variables}
     for name in sorted(environment):
         if name.startswith("GENPLAT_") and name not in known:
             way_out = "No service reads it: a misspelt name?"

@@ -99,7 +99,7 @@ def load_base_model(folder: Path, model_id: str, precision: Precision) -> BaseMo
         local_files_only=True,
         trust_remote_code=False,
     )
-    model = model.to(device).eval()
+    nn.Module.to(nn.Module.eval(model), device)
     base = BaseModel(
         id=model_id,
         model=model,
@@ -159,7 +159,7 @@ def _default(model: PreTrainedModel, name: str, greedy: float) -> float:
 
 
 def _replace_linears(base: BaseModel) -> None:
-    head = base.model.get_output_embeddings()
+    head = base.model.get_output_embeddings()  # type: ignore[no-untyped-call]
     linears = [
         (name, module)
         for name, module in base.model.named_modules()

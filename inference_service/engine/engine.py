@@ -36,7 +36,9 @@ class Load:
 class Engine:
     """Decodes every request that waits in common batches, one batch a base model."""
 
-    def __init__(self, *, max_rows: int = 32, max_waiting: int = 256, kv_bytes: int = 2**31) -> None:
+    def __init__(
+        self, *, max_rows: int = 32, max_waiting: int = 256, kv_bytes: int = 2**31
+    ) -> None:
         self._max_rows, self._max_waiting, self._kv_bytes = max_rows, max_waiting, kv_bytes
         self._condition = threading.Condition()
         self._inbox: deque[Callable[[], None]] = deque()

@@ -4,10 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from shared.storage import Storage
 from tests.trainer_service.tiny import prepare_tiny_model
 from tests.valkey import Valkey, running_valkey
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models this small gain nothing from threads, and lose much where cores are shared."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -46,6 +46,8 @@ def tiny_config(**changes: Any) -> LlamaConfig:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 512,
+        # Larger than usual, so that an adapter over random weights has something to work with.
+        "initializer_range": 0.1,
         "bos_token_id": 1,
         "eos_token_id": 2,
         "pad_token_id": 0,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from ui import run_form, snippets
+from ui import chat_form, run_form, snippets
 from ui.charts import loss_points
 from ui.rendering import error_page, render
 from ui.start_steps import next_step, start_steps
@@ -163,22 +163,20 @@ def chat_page(**changes: Any) -> str:
     return render("chat/chat.html", **(context | changes))
 
 
-def conversation() -> list[dict[str, Any]]:
+def conversation() -> list[chat_form.Turn]:
     drawn = {
         "rendered": True,
         "attempts": 2,
-        "svg_url": "/api/diagrams/dg_1.svg",
-        "png_url": "/api/diagrams/dg_1.png",
+        "id": "dg_1",
         "error": None,
     }
     undrawn = {
         "rendered": False,
         "attempts": 3,
-        "svg_url": None,
-        "png_url": None,
+        "id": "dg_2",
         "error": {"line": 3, "message": EVIL},
     }
-    return [
+    turns: list[dict[str, Any]] = [
         {"role": "user", "content": "What do you draw?"},
         {"role": "assistant", "content": "Scenarios.\n" + EVIL, "model": "diagrams"},
         {"role": "user", "content": "The user sends an order, the shop asks the bank."},
@@ -186,6 +184,7 @@ def conversation() -> list[dict[str, Any]]:
         {"role": "user", "content": LONG},
         {"role": "assistant", "content": EVIL, "model": None, "diagram": undrawn},
     ]
+    return [chat_form.Turn.model_validate(turn) for turn in turns]
 
 
 def new_run_page(**changes: Any) -> str:
@@ -265,7 +264,6 @@ def pages() -> dict[str, str]:
         hint="gp-abcd",
         created_at=NOW,
         last_used_at=None,
-        revoked_at=None,
     )
     details = [{"line": 3, "column": "target", "message": EVIL}, {"line": 9, "message": "empty"}]
     upload_page = {"samples": samples, "values": upload, "max_bytes": 512_000_000}
@@ -311,11 +309,12 @@ def pages() -> dict[str, str]:
             error=None,
             rendered=[
                 [
-                    SimpleNamespace(text="<|im_start|>user\nDraw an order<|im_end|>\n", learned=False),
+                    SimpleNamespace(
+                        text="<|im_start|>user\nDraw an order<|im_end|>\n", learned=False
+                    ),
                     SimpleNamespace(text=SOURCE + "<|im_end|>", learned=True),
                 ]
             ],
-            rendered_problem="",
             rows=[{"prompt": EVIL, "completion": SOURCE}, {"prompt": LONG, "completion": ""}],
             columns=["prompt", "completion"],
         ),
@@ -341,7 +340,6 @@ def pages() -> dict[str, str]:
             "models/list.html",
             tuned=[succeeded()],
             library=library(),
-            preparing=False,
             error=None,
         ),
         "deployments-empty": render("deployments/list.html", deployments=[], has_more=False),
@@ -364,14 +362,15 @@ def pages() -> dict[str, str]:
         "routes-empty": render(
             "routes/list.html", routes=[], has_more=False, has_deployments=False
         ),
-        "routes": render(
-            "routes/list.html", routes=[route], has_more=False, has_deployments=True
-        ),
+        "routes": render("routes/list.html", routes=[route], has_more=False, has_deployments=True),
         "route-new": _edit_route(errors={"targets": "Give at least one deployment."}),
         "route": _edit_route(name="support"),
         "chat-empty": chat_page(groups=[]),
         "chat-new": chat_page(),
-        "chat": chat_page(messages=conversation(), history=json.dumps([{"role": EVIL}])),
+        "chat": chat_page(
+            messages=[chat_form.Turn.model_validate(turn) for turn in conversation()],
+            history=json.dumps([{"role": EVIL}]),
+        ),
         "keys": render(
             "keys/list.html",
             keys=[key],

@@ -6,7 +6,7 @@ export class AnswerError extends Error {}
 export async function* chunks(url, body, signal) {
   const response = await fetch(url, {
     method: "POST",
-    headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
+    headers: { "Content-Type": "application/json", Accept: "text/event-stream, application/json" },
     body: JSON.stringify(body),
     signal,
   });

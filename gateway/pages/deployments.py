@@ -1,0 +1,146 @@
+"""Deployments: what is served under which name, how to call it, and a box to try it."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import Response
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from gateway import completions, deployments
+from gateway.api.disconnects import unless_gone
+from gateway.deployments import DeploymentSpec
+from gateway.deps import PageOwnerDep, ServicesDep
+from gateway.pages.html import (
+    UNPROCESSABLE,
+    base_url,
+    fragment,
+    no_problems,
+    page,
+    problems,
+    see_other,
+)
+from gateway.pages.model_choices import deployable_choices
+from gateway.services import Services
+from shared.chat import ChatMessage, ChatRequest
+from shared.errors import GenPlatError
+from ui.snippets import chat_snippets
+
+router = APIRouter(prefix="/deployments", include_in_schema=False)
+
+FIELDS = ("name", "model", "precision")
+PRECISIONS = [("auto", "auto"), ("fp32", "fp32: exact"), ("bf16", "bf16: half the memory")]
+TRY_TOKENS = 512
+
+
+@router.get("")
+def list_deployments(
+    services: ServicesDep, owner: PageOwnerDep, after: str | None = None
+) -> Response:
+    found = deployments.list_deployments(database=services.database, owner=owner, after=after)
+    return page("deployments/list.html", deployments=found.data, has_more=found.has_more)
+
+
+@router.get("/new")
+def new_deployment(services: ServicesDep, owner: PageOwnerDep, model: str = "") -> Response:
+    return _form(services, owner, {"model": model, "name": "", "precision": "auto"})
+
+
+@router.post("")
+async def create_deployment(
+    services: ServicesDep,
+    owner: PageOwnerDep,
+    name: Annotated[str, Form()] = "",
+    model: Annotated[str, Form()] = "",
+    precision: Annotated[str, Form()] = "auto",
+) -> Response:
+    values = {"name": name.strip(), "model": model, "precision": precision}
+    try:
+        spec = DeploymentSpec.model_validate(values)
+        await deployments.create_deployment(services=services, owner=owner, spec=spec)
+    except (GenPlatError, ValidationError) as error:
+        shown = problems(error, FIELDS)
+        return await run_in_threadpool(_form, services, owner, values, UNPROCESSABLE, **shown)
+    return see_other(f"/deployments/{spec.name}")
+
+
+@router.get("/{name}")
+def show_deployment(
+    name: str, request: Request, services: ServicesDep, owner: PageOwnerDep
+) -> Response:
+    return _show(request, services, owner, name)
+
+
+@router.get("/{name}/state")
+def show_state(name: str, services: ServicesDep, owner: PageOwnerDep) -> Response:
+    """The state alone; the page asks for it while the model is loaded."""
+    found = deployments.get_deployment(database=services.database, owner=owner, name=name)
+    return fragment("deployments/show.html", "state", deployment=found)
+
+
+@router.post("/{name}/try")
+async def try_deployment(
+    name: str,
+    request: Request,
+    services: ServicesDep,
+    owner: PageOwnerDep,
+    inputs: Annotated[str, Form()] = "",
+) -> Response:
+    status, shown = 200, {}
+    try:
+        work = _answer(services, owner, name, inputs)
+        shown = {"output": await unless_gone(request, work)}
+    except (GenPlatError, ValidationError) as error:
+        status, shown = UNPROCESSABLE, problems(error, ["inputs"])
+    return await run_in_threadpool(
+        _show, request, services, owner, name, status, inputs=inputs, **shown
+    )
+
+
+@router.post("/{name}/delete")
+async def delete_deployment(name: str, services: ServicesDep, owner: PageOwnerDep) -> Response:
+    await deployments.delete_deployment(services=services, owner=owner, name=name)
+    return see_other("/deployments")
+
+
+async def _answer(services: Services, owner: str, name: str, inputs: str) -> str:
+    request = ChatRequest(
+        model=name, messages=[ChatMessage(role="user", content=inputs)], max_tokens=TRY_TOKENS
+    )
+    answer = await completions.chat(services=services, owner=owner, request=request)
+    return str(answer.body["choices"][0]["message"]["content"])
+
+
+def _form(
+    services: Services, owner: str, values: dict[str, str], status: int = 200, **shown: Any
+) -> Response:
+    return page(
+        "deployments/new.html",
+        status=status,
+        models=deployable_choices(services, owner),
+        precisions=PRECISIONS,
+        values=values,
+        **(no_problems() | shown),
+    )
+
+
+def _show(
+    request: Request,
+    services: Services,
+    owner: str,
+    name: str,
+    status: int = 200,
+    *,
+    inputs: str = "",
+    output: str | None = None,
+    **shown: Any,
+) -> Response:
+    return page(
+        "deployments/show.html",
+        status=status,
+        deployment=deployments.get_deployment(database=services.database, owner=owner, name=name),
+        snippets=chat_snippets(base_url(request), name),
+        values={"inputs": inputs},
+        output=output,
+        **(no_problems() | shown),
+    )

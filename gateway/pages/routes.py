@@ -1,0 +1,116 @@
+"""Routes: public model names over deployments, made and changed in one form."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from gateway import deployments
+from gateway.deps import PageOwnerDep, ServicesDep
+from gateway.orchestrator import routes
+from gateway.orchestrator.routes import RouteRules, RouteSpec
+from gateway.pages.html import UNPROCESSABLE, base_url, no_problems, page, problems, see_other
+from gateway.services import Services
+from gateway.tables import Route
+from shared.errors import GenPlatError
+from ui import route_form
+from ui.snippets import chat_snippets
+
+router = APIRouter(prefix="/routes", include_in_schema=False)
+
+
+@router.get("")
+def list_routes(services: ServicesDep, owner: PageOwnerDep, after: str | None = None) -> Response:
+    found = routes.list_routes(database=services.database, owner=owner, after=after)
+    serving = deployments.list_deployments(database=services.database, owner=owner, limit=1)
+    return page(
+        "routes/list.html",
+        routes=found.data,
+        has_more=found.has_more,
+        has_deployments=bool(serving.data),
+    )
+
+
+@router.get("/new")
+def new_route(request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
+    return _form(request, services, owner, route_form.values_of("", [], []))
+
+
+@router.post("")
+async def create_route(request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
+    values = await _submitted(request)
+
+    def create() -> Route:
+        spec = RouteSpec.model_validate(route_form.parse(values))
+        return routes.create_route(database=services.database, owner=owner, spec=spec)
+
+    try:
+        made = await run_in_threadpool(create)
+    except (GenPlatError, ValidationError) as error:
+        return await run_in_threadpool(_form, request, services, owner, values, error=error)
+    return see_other(f"/routes/{made.name}")
+
+
+@router.get("/{name}")
+def show_route(name: str, request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
+    route = routes.get_route(database=services.database, owner=owner, name=name)
+    values = route_form.values_of(name, route.targets, route.fallbacks)
+    return _form(request, services, owner, values, name)
+
+
+@router.post("/{name}")
+async def replace_route(
+    name: str, request: Request, services: ServicesDep, owner: PageOwnerDep
+) -> Response:
+    values = await _submitted(request)
+
+    def replace() -> None:
+        parsed = route_form.parse(values)
+        rules = RouteRules(targets=parsed["targets"], fallbacks=parsed["fallbacks"])
+        routes.replace_route(database=services.database, owner=owner, name=name, rules=rules)
+
+    try:
+        await run_in_threadpool(replace)
+    except (GenPlatError, ValidationError) as error:
+        return await run_in_threadpool(_form, request, services, owner, values, name, error)
+    return see_other(f"/routes/{name}")
+
+
+@router.post("/{name}/delete")
+def delete_route(name: str, services: ServicesDep, owner: PageOwnerDep) -> Response:
+    routes.delete_route(database=services.database, owner=owner, name=name)
+    return see_other("/routes")
+
+
+async def _submitted(request: Request) -> dict[str, Any]:
+    form = await request.form()
+    texts = {
+        field: [value for value in form.getlist(field) if isinstance(value, str)]
+        for field in ("name", "target", "weight", "fallback")
+    }
+    return route_form.submitted_values(**texts)
+
+
+def _form(
+    request: Request,
+    services: Services,
+    owner: str,
+    values: dict[str, Any],
+    name: str | None = None,
+    error: GenPlatError | ValidationError | None = None,
+) -> Response:
+    if isinstance(error, GenPlatError) and error.status == 404:
+        raise error
+    serving = deployments.list_deployments(database=services.database, owner=owner, limit=100)
+    shown = problems(error, ("name", "targets", "fallbacks")) if error else no_problems()
+    return page(
+        "routes/edit.html",
+        status=UNPROCESSABLE if error else 200,
+        name=name,
+        deployments=[found.name for found in serving.data],
+        values=values,
+        snippets=chat_snippets(base_url(request), name) if name else [],
+        **shown,
+    )

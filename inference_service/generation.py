@@ -1,0 +1,60 @@
+"""From an OpenAI-shaped request to a stream of the engine; knows no HTTP and no JSON."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from inference_service.engine.engine import Engine
+from inference_service.engine.prompts import encode_chat, encode_text
+from inference_service.engine.requests import Chunk, GenerationRequest, Sampling
+from inference_service.model_manager import Weights
+from shared.chat import CompletionRequest, GenerationParameters
+from shared.datasets import Message
+
+DEFAULT_NEW_TOKENS = 512
+
+
+def build_request(
+    weights: Weights, prompt_ids: tuple[int, ...], parameters: GenerationParameters
+) -> GenerationRequest:
+    """The engine's request: open parameters get the model's own defaults, limits what fits."""
+    base, template = weights.base, weights.template
+    room = base.context_length - len(prompt_ids)
+    temperature, top_p = parameters.temperature, parameters.top_p
+    return GenerationRequest(
+        base=base,
+        adapter=weights.adapter,
+        prompt_ids=prompt_ids,
+        max_new_tokens=min(parameters.new_token_limit or DEFAULT_NEW_TOKENS, room),
+        sampling=Sampling(
+            temperature=base.default_temperature if temperature is None else temperature,
+            top_p=base.default_top_p if top_p is None else top_p,
+            top_k=parameters.top_k or 0,
+            seed=parameters.seed,
+        ),
+        stop_strings=parameters.stop_strings,
+        stop_token_ids=frozenset(template.stop_token_ids if template else base.stop_token_ids),
+    )
+
+
+async def stream_chat(
+    engine: Engine,
+    weights: Weights,
+    messages: tuple[Message, ...],
+    parameters: GenerationParameters,
+) -> AsyncGenerator[Chunk, None]:
+    """The assistant's next turn."""
+    ids = await asyncio.to_thread(encode_chat, weights.base, weights.template, messages)
+    async with aclosing(engine.stream(build_request(weights, ids, parameters))) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+async def stream_completion(
+    engine: Engine, weights: Weights, request: CompletionRequest
+) -> AsyncGenerator[Chunk, None]:
+    """What follows a raw text."""
+    ids = await asyncio.to_thread(encode_text, weights.base, request.prompt)
+    async with aclosing(engine.stream(build_request(weights, ids, request))) as chunks:
+        async for chunk in chunks:
+            yield chunk

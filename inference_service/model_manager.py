@@ -1,0 +1,211 @@
+"""Names and the models behind them: loads, shares, unloads. Knows no HTTP and no generation."""
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from inference_service.engine.base_model import BaseModel, choose_precision, load_base_model
+from inference_service.engine.engine import Engine
+from inference_service.engine.lora import Adapter, load_adapter
+from shared.chat import LoadedModel, ModelRef, ModelState
+from shared.errors import GenPlatError, InvalidData, NotFound
+from shared.prompt_template import PromptTemplate
+from shared.storage import MANIFEST, Storage, manifest_problem
+
+logger = logging.getLogger(__name__)
+
+BaseKey = tuple[str, str]
+DRAIN_POLL_SECONDS = 0.05
+
+
+@dataclass(eq=False)
+class Weights:
+    """What a reference stands for once it is in memory."""
+
+    base: BaseModel
+    adapter: Adapter | None = None
+    template: PromptTemplate | None = None
+
+
+@dataclass(eq=False)
+class Served:
+    """A name, what it refers to, and how many requests use it now."""
+
+    name: str
+    ref: ModelRef
+    state: ModelState = "loading"
+    weights: Weights | None = None
+    error: str | None = None
+    leases: int = field(default=0)
+
+    def describe(self) -> LoadedModel:
+        return LoadedModel(
+            name=self.name,
+            ref=self.ref,
+            state=self.state,
+            precision=self.weights.base.precision if self.weights else "",
+            error=self.error,
+        )
+
+
+class ModelManager:
+    """Models by name. Base models are shared by all names that need them."""
+
+    def __init__(
+        self, storage: Storage, engine: Engine, *, memory_bytes: int, unload_grace_seconds: float
+    ) -> None:
+        self._storage, self._engine = storage, engine
+        self._memory_bytes = memory_bytes
+        self._grace = unload_grace_seconds
+        self._served: dict[str, Served] = {}
+        self._draining: list[Served] = []
+        self._bases: OrderedDict[BaseKey, BaseModel] = OrderedDict()
+        self._locks: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def models(self) -> list[LoadedModel]:
+        return [served.describe() for served in self._served.values()]
+
+    async def put(self, name: str, ref: ModelRef) -> LoadedModel:
+        """Load ``ref`` under ``name`` and wait for it; at once where that is already so."""
+        async with self._locks["name", name]:
+            current = self._served.get(name)
+            if current and current.state == "ready" and current.ref == ref:
+                return current.describe()
+            fresh = Served(name, ref)
+            if current is None or current.state != "ready":
+                self._served[name] = fresh
+            try:
+                fresh.weights = await self._load(ref)
+            except GenPlatError as error:
+                fresh.state, fresh.error = "failed", error.message
+                raise
+            except BaseException:
+                if self._served.get(name) is fresh:
+                    del self._served[name]
+                raise
+            fresh.state = "ready"
+            self._served[name] = fresh
+            if current and current.weights:
+                self._release(current)
+            return fresh.describe()
+
+    async def delete(self, name: str) -> None:
+        """Take the name away at once, then wait for its requests before its memory goes."""
+        async with self._locks["name", name]:
+            served = self._served.pop(name, None)
+            if served is None:
+                raise _not_loaded(name)
+            self._draining.append(served)
+            try:
+                async with asyncio.timeout(self._grace):
+                    while served.leases:
+                        await asyncio.sleep(DRAIN_POLL_SECONDS)
+            except TimeoutError:
+                logger.warning("%s is unloaded while %d requests use it", name, served.leases)
+            finally:
+                self._draining.remove(served)
+            self._release(served)
+
+    @contextlib.contextmanager
+    def lease(self, name: str) -> Iterator[Weights]:
+        """The model behind a name, kept in memory while the block runs."""
+        served = self._served.get(name)
+        if served is None or served.weights is None or served.state != "ready":
+            raise _not_loaded(name)
+        self._touch(served.weights.base)
+        served.leases += 1
+        try:
+            yield served.weights
+        finally:
+            served.leases -= 1
+
+    async def _load(self, ref: ModelRef) -> Weights:
+        _, dtype = choose_precision(ref.precision)
+        key = (ref.base_model, str(dtype))
+        async with self._locks[key]:
+            base = self._bases.get(key)
+            if base is None:
+                base = await asyncio.to_thread(self._read_base, ref)
+                self._bases[key] = base
+                self._evict(keep=base)
+        if ref.run_id is None:
+            return Weights(base)
+        adapter, template = await asyncio.to_thread(self._read_result, base, ref)
+        return Weights(base, adapter, template)
+
+    def _read_base(self, ref: ModelRef) -> BaseModel:
+        folder = self._storage.base_model(ref.base_model)
+        if not (folder / MANIFEST).is_file():
+            raise NotFound(
+                f"The base model {ref.base_model} is not prepared; prepare it in the library.",
+                code="model_not_prepared",
+                param="base_model",
+            )
+        if problem := manifest_problem(folder):
+            raise InvalidData(
+                f"The files of {ref.base_model} are damaged ({problem}); prepare it again.",
+                code="damaged_model",
+            )
+        return load_base_model(folder, ref.base_model, ref.precision)
+
+    def _read_result(self, base: BaseModel, ref: ModelRef) -> tuple[Adapter, PromptTemplate]:
+        try:
+            folder = self._storage.run_result(ref.run_id or "")
+            if problem := manifest_problem(folder):
+                raise InvalidData(
+                    f"The result of {ref.run_id} cannot be used: {problem}.", code="bad_adapter"
+                )
+            template = PromptTemplate.load(folder)
+        except (OSError, ValueError, ValidationError) as error:
+            raise InvalidData(
+                f"The result of {ref.run_id} cannot be read.", code="bad_adapter"
+            ) from error
+        if template.base_model != ref.base_model:
+            raise InvalidData(
+                f"{ref.run_id} was trained on {template.base_model}, not on {ref.base_model}.",
+                code="bad_adapter",
+            )
+        return load_adapter(folder, base.projections, base.dtype), template
+
+    def _touch(self, base: BaseModel) -> None:
+        for key, held in self._bases.items():
+            if held is base:
+                self._bases.move_to_end(key)
+                return
+
+    def _evict(self, keep: BaseModel) -> None:
+        """Drop the least recently used base models that nobody uses until the rest fits."""
+        for key, base in list(self._bases.items()):
+            if sum(_bytes_of(held) for held in self._bases.values()) <= self._memory_bytes:
+                return
+            users = [
+                served
+                for served in (*self._served.values(), *self._draining)
+                if served.weights and served.weights.base is base
+            ]
+            if base is keep or any(served.leases for served in users):
+                continue
+            logger.info("unloading %s: the memory for base models is used up", base.id)
+            for served in users:
+                self._served.pop(served.name, None)
+            del self._bases[key]
+            self._engine.forget(base)
+
+    def _release(self, served: Served) -> None:
+        if served.weights and served.weights.adapter:
+            self._engine.forget(served.weights.adapter)
+
+
+def _bytes_of(base: BaseModel) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in base.model.parameters())
+
+
+def _not_loaded(name: str) -> NotFound:
+    return NotFound(
+        f"No model is loaded under the name {name!r}.", code="model_not_loaded", param="model"
+    )

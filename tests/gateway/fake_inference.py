@@ -1,0 +1,205 @@
+"""A hand-written inference service for tests: speaks the wire, writes text from a script."""
+
+import asyncio
+import base64
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from tests.valkey import free_port
+
+SOURCE = "@startuml\nAlice -> Bob: hello\n@enduml"
+DRAWN = {
+    "source": SOURCE,
+    "rendered": True,
+    "attempts": 1,
+    "svg": "<svg xmlns='http://www.w3.org/2000/svg'></svg>",
+    "png": base64.b64encode(b"\x89PNG fake").decode(),
+    "error": None,
+}
+BROKEN = {
+    "source": "@startuml\nnonsense\n@enduml",
+    "rendered": False,
+    "attempts": 3,
+    "svg": None,
+    "png": None,
+    "error": {"line": 2, "message": "Syntax Error?"},
+}
+
+
+def error(status: int, code: str, **headers: str) -> JSONResponse:
+    body = {"error": {"message": f"Said {code}.", "type": "t", "param": None, "code": code}}
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+@dataclass
+class FakeInference:
+    """What the service holds, and how it is to misbehave, by a model's name."""
+
+    token: str = "the-services-own-token"
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    words: list[str] = field(default_factory=lambda: ["Hello", " there", "!"])
+    dead: set[str] = field(default_factory=set)
+    breaks_off: set[str] = field(default_factory=set)
+    unprepared: set[str] = field(default_factory=set)
+    refuses_to_load: set[str] = field(default_factory=set)
+    drawing: dict[str, Any] = field(default_factory=lambda: DRAWN)
+    seconds_a_word: float = 0.0
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    loads: Counter[str] = field(default_factory=Counter)
+    left_early: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
+    url: str = ""
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+        app.put("/models/{name:path}")(self.load)
+        app.delete("/models/{name:path}")(self.unload)
+        app.get("/models")(self.list)
+        app.post("/v1/chat/completions")(self.chat)
+        app.post("/v1/completions")(self.chat)
+        app.post("/diagrams")(self.draw)
+        app.get("/readyz")(lambda: {"status": "ready"})
+        return app
+
+    def refusal(self, request: Request, name: str | None = None) -> Response | None:
+        if request.headers.get("authorization") != f"Bearer {self.token}":
+            return error(401, "invalid_api_key")
+        if name in self.dead:
+            return error(503, "overloaded", **{"retry-after": "7"})
+        if name is not None and name not in self.models:
+            return error(404, "model_not_loaded")
+        return None
+
+    async def load(self, name: str, request: Request) -> Response:
+        ref = await request.json()
+        if (refused := self.refusal(request)) is not None:
+            return refused
+        self.loads[name] += 1
+        if ref["base_model"] in self.unprepared:
+            return error(404, "model_not_prepared")
+        if name in self.refuses_to_load:
+            return error(422, "bad_adapter")
+        self.models[name] = {"name": name, "ref": ref, "state": "ready", "precision": "fp32"}
+        return JSONResponse(self.models[name])
+
+    async def unload(self, name: str) -> Response:
+        if self.models.pop(name, None) is None:
+            return error(404, "model_not_loaded")
+        return Response(status_code=204)
+
+    async def list(self, request: Request) -> Response:
+        return self.refusal(request) or JSONResponse({"data": list(self.models.values())})
+
+    async def draw(self, request: Request) -> Response:
+        body = await request.json()
+        self.asked.append(body)
+        name = body.get("model")
+        if (refused := self.refusal(request, name)) is not None:
+            return refused
+        return JSONResponse(self.drawing)
+
+    async def chat(self, request: Request) -> Response:
+        body = await request.json()
+        self.asked.append(body)
+        if (refused := self.refusal(request, body["model"])) is not None:
+            return refused
+        served_as = request.headers["x-genplat-served-as"]
+        if body.get("stream"):
+            chunks = self.chunks(body, served_as)
+            return StreamingResponse(chunks, media_type="text/event-stream")
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await asyncio.sleep(self.seconds_a_word * len(self.words))
+        except asyncio.CancelledError:
+            self.left_early += 1
+            raise
+        finally:
+            self.at_once -= 1
+        return JSONResponse(self.whole(body, served_as))
+
+    def whole(self, body: dict[str, Any], served_as: str) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.words)}
+        if "diagram" in body:
+            message |= {"content": self.drawing["source"], "diagram": self.drawing}
+        choice = {"index": 0, "finish_reason": "stop", "logprobs": None}
+        choice |= {"message": message} if "messages" in body else {"text": message["content"]}
+        return self.head(served_as) | {
+            "object": "chat.completion" if "messages" in body else "text_completion",
+            "choices": [choice],
+            "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8},
+        }
+
+    def head(self, served_as: str) -> dict[str, Any]:
+        return {"id": "chatcmpl-1", "created": 1, "model": served_as}
+
+    async def chunks(self, body: dict[str, Any], served_as: str) -> AsyncIterator[bytes]:
+        def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+            choice = {"index": 0, "delta": delta, "finish_reason": finish}
+            data = self.head(served_as) | {
+                "object": "chat.completion.chunk",
+                "choices": [choice],
+            }
+            return f"data: {json.dumps(data)}\n\n".encode()
+
+        done = False
+        try:
+            if "diagram" in body:
+                yield chunk({"role": "assistant", "draft": {"attempt": 1, "text": "@start"}})
+                yield chunk({"content": self.drawing["source"]})
+                last = chunk({"diagram": self.drawing}, "stop")
+                # A long event comes in pieces.
+                yield last[:40]
+                await asyncio.sleep(0.02)
+                yield last[40:]
+            else:
+                for word in self.words:
+                    yield chunk({"content": word})
+                    await asyncio.sleep(self.seconds_a_word)
+                    if body["model"] in self.breaks_off:
+                        raise ConnectionError("the test wants it so")
+                yield chunk({}, "stop")
+            yield b"data: [DONE]\n\n"
+            done = True
+        finally:
+            self.left_early += not done
+
+
+@contextmanager
+def serving(app: FastAPI, *, port: int | None = None) -> Iterator[str]:
+    """The app on a real server in a thread; gives its address."""
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port or free_port(), log_config=None, ws="none", lifespan="auto"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started:
+        assert thread.is_alive() and time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{config.port}"
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        thread.join(10)
+
+
+@contextmanager
+def fake_inference(fake: FakeInference | None = None) -> Iterator[FakeInference]:
+    fake = fake or FakeInference()
+    with serving(fake.app()) as url:
+        fake.url = url
+        yield fake

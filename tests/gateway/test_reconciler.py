@@ -1,0 +1,261 @@
+"""Faults of queue and workers, and what the sweep makes of them."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from gateway.projector import run_projector
+from gateway.reconciler import Reconciler, lose_worker, remove_stale, run_reconciler
+from gateway.run_feed import RunFeed
+from gateway.run_states import state_of
+from gateway.runs import cancel_run, create_run, get_run, run_log
+from gateway.services import Services
+from gateway.settings import GatewaySettings
+from shared.event_stream import cancel_key
+from shared.run_events import Beat, Measured, Started
+from shared.storage import Storage
+from tests.gateway.parts import (
+    OWNER,
+    asynchronous,
+    background,
+    event,
+    gateway_services,
+    publish,
+    read_run,
+    spec,
+    success,
+    until,
+)
+from tests.valkey import Valkey
+
+FAST = {"reconcile_seconds": 0.1, "run_lost_seconds": 0.6, "heartbeat_seconds": 0.1}
+
+
+def fast(settings: GatewaySettings) -> GatewaySettings:
+    return settings.model_copy(update=FAST)
+
+
+async def running(services: Services) -> str:
+    run = await create_run(services=services, owner=OWNER, spec=spec())
+    await publish(services, event(run.id, Started(worker="w"), seq=1))
+    await until(lambda: read_run(services.database, run.id).status == "running")
+    return run.id
+
+
+async def queue_holds(services: Services, job_id: str, *, seconds: float = 5) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if await services.queue.holds(job_id):
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+def both(services: Services):  # type: ignore[no-untyped-def]
+    return background(run_projector(services), run_reconciler(services))
+
+
+@asynchronous
+async def test_a_queued_run_outlives_an_emptied_redis(
+    settings: GatewaySettings, valkey: Valkey
+) -> None:
+    async with gateway_services(fast(settings)) as services, both(services):
+        run = await create_run(services=services, owner=OWNER, spec=spec())
+        assert await services.queue.holds(f"{run.id}:1")
+        valkey.flush()
+        assert await queue_holds(services, f"{run.id}:1")
+        assert read_run(services.database, run.id).attempt == 1
+
+
+@asynchronous
+async def test_a_run_made_while_redis_is_away_is_queued_when_it_is_back(
+    settings: GatewaySettings, tmp_path: Path
+) -> None:
+    server = Valkey(tmp_path)
+    settings = fast(settings).model_copy(update={"redis_url": server.url})
+    async with gateway_services(settings) as services, both(services):
+        run = await create_run(services=services, owner=OWNER, spec=spec())
+        assert run.status == "queued"
+        server.start()
+        try:
+            assert await queue_holds(services, f"{run.id}:1")
+        finally:
+            server.stop()
+
+
+@asynchronous
+async def test_a_training_run_is_left_alone_when_redis_is_emptied(
+    settings: GatewaySettings, valkey: Valkey
+) -> None:
+    async with gateway_services(fast(settings)) as services, both(services):
+        run_id = await running(services)
+        valkey.flush()
+        for seq in range(2, 14):
+            await publish(services, event(run_id, Beat(), seq=seq))
+            await asyncio.sleep(0.1)
+        row = read_run(services.database, run_id)
+        assert (row.status, row.attempt) == ("running", 1)
+        assert not await services.queue.holds(f"{run_id}:1")
+        done = success(services.storage, run_id)
+        await publish(services, event(run_id, done, seq=14))
+        await until(lambda: read_run(services.database, run_id).status == "succeeded")
+
+
+@asynchronous
+async def test_a_lost_worker_costs_an_attempt_and_its_late_words_nothing(
+    settings: GatewaySettings,
+) -> None:
+    async with gateway_services(fast(settings)) as services, both(services):
+        run_id = await running(services)
+        await until(lambda: read_run(services.database, run_id).attempt == 2)
+        row = read_run(services.database, run_id)
+        assert (row.status, row.failures, row.last_seq) == ("queued", 1, 0)
+        assert await queue_holds(services, f"{run_id}:2")
+        # The worker was only frozen. Its attempt is over all the same.
+        late = Measured(step=3, total_steps=4, epoch=1, loss=0.1)
+        await publish(services, event(run_id, late, seq=2))
+        await publish(services, event(run_id, success(services.storage, run_id), seq=3))
+        await publish(services, event(run_id, Started(worker="v"), seq=1, attempt=2))
+        await until(lambda: read_run(services.database, run_id).status == "running")
+        assert read_run(services.database, run_id).loss is None
+        log = run_log(database=services.database, owner=OWNER, run_id=run_id)
+        assert [line.attempt for line in log] == [2]
+
+
+@asynchronous
+async def test_three_lost_workers_are_enough(settings: GatewaySettings) -> None:
+    async with gateway_services(fast(settings)) as services, both(services):
+        run_id = await running(services)
+        for attempt in (2, 3):
+            await until(lambda n=attempt: read_run(services.database, run_id).attempt == n)
+            await publish(services, event(run_id, Started(worker="w"), seq=1, attempt=attempt))
+        await until(lambda: read_run(services.database, run_id).status == "failed")
+        view = get_run(database=services.database, owner=OWNER, run_id=run_id)
+        assert view.error is not None and view.error.code == "worker_lost"
+        assert view.attempt == 3
+
+
+@asynchronous
+async def test_a_worker_killed_before_its_first_word_is_lost_too(
+    settings: GatewaySettings, valkey: Valkey
+) -> None:
+    async with gateway_services(fast(settings)) as services, both(services):
+        run = await create_run(services=services, owner=OWNER, spec=spec())
+        # What a killed ARQ worker leaves behind.
+        await services.redis.set(f"arq:in-progress:{run.id}:1", b"1")
+        await until(lambda: read_run(services.database, run.id).attempt == 2)
+        assert await queue_holds(services, f"{run.id}:2")
+
+
+@asynchronous
+async def test_nobody_is_lost_while_redis_is_away(
+    settings: GatewaySettings, tmp_path: Path
+) -> None:
+    server = Valkey(tmp_path)
+    server.start()
+    settings = fast(settings).model_copy(update={"redis_url": server.url})
+    try:
+        async with gateway_services(settings) as services, both(services):
+            run_id = await running(services)
+            server.stop()
+            await asyncio.sleep(1.5)
+            assert read_run(services.database, run_id).status == "running"
+            server.start()
+            await until(lambda: read_run(services.database, run_id).attempt == 2)
+    finally:
+        server.stop()
+
+
+@asynchronous
+async def test_a_cancel_that_no_worker_hears(settings: GatewaySettings, valkey: Valkey) -> None:
+    async with gateway_services(fast(settings)) as services, both(services):
+        run_id = await running(services)
+        await cancel_run(services=services, owner=OWNER, run_id=run_id)
+        valkey.flush()
+        deadline = time.monotonic() + 5
+        while await services.redis.get(cancel_key(run_id)) is None:
+            assert time.monotonic() < deadline, "the cancel was not repeated"
+            await asyncio.sleep(0.02)
+        await until(lambda: read_run(services.database, run_id).status == "cancelled")
+        assert read_run(services.database, run_id).attempt == 1
+
+
+@asynchronous
+async def test_a_cancelled_run_leaves_the_queue(settings: GatewaySettings) -> None:
+    async with gateway_services(settings) as services:
+        run = await create_run(services=services, owner=OWNER, spec=spec())
+        assert (await cancel_run(services=services, owner=OWNER, run_id=run.id)).status == (
+            "cancelled"
+        )
+        assert not await services.queue.holds(f"{run.id}:1")
+        # It was cancelled while Redis was away: the job is still there.
+        await services.queue.enqueue("train_run", f"{run.id}:1", {})
+        await Reconciler(services).settle_runs()
+        assert not await services.queue.holds(f"{run.id}:1")
+
+
+@asynchronous
+async def test_a_run_that_moved_meanwhile_is_not_lost(settings: GatewaySettings) -> None:
+    async with gateway_services(settings) as services:
+        async with background(run_projector(services)):
+            run_id = await running(services)
+            seen = read_run(services.database, run_id)
+            await publish(services, event(run_id, Beat(), seq=2))
+            await until(lambda: read_run(services.database, run_id).last_seq == 2)
+        assert not lose_worker(database=services.database, seen=seen)
+        now = read_run(services.database, run_id)
+        assert state_of(now).status == "running"
+        assert lose_worker(database=services.database, seen=now)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_silence_means_nothing_while_nobody_listens() -> None:
+    clock = Clock()
+    feed = RunFeed(clock)
+    assert feed.silence("run_a", 1) is None
+    feed.listening()
+    assert feed.silence("run_a", 1) == 0
+    clock.now = 4
+    feed.listening()
+    assert feed.silence("run_a", 1) == 4
+    feed.heard("run_a", 1)
+    clock.now = 8
+    feed.listening()
+    assert feed.silence("run_a", 1) == 4
+    assert feed.silence("run_a", 2) == 0
+    # The process stood still for a minute, or Redis was away: everybody starts anew.
+    clock.now = 68
+    assert feed.silence("run_a", 1) is None
+    feed.listening()
+    assert feed.silence("run_a", 1) == 0
+    feed.forget_all_but(set())
+    clock.now = 70
+    feed.listening()
+    assert feed.silence("run_a", 1) == 0
+
+
+def test_left_overs_go_after_an_hour(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    old = [
+        storage.temporary() / "upload",
+        storage.root / "datasets" / "ds_a.x.tmp",
+        storage.run("run_a") / "result.y.tmp",
+    ]
+    busy = storage.run("run_b") / "result.z.tmp"
+    kept = storage.run("run_a") / "checkpoints" / "step-1"
+    for folder in (*old, busy, kept):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("x")
+        for path in (folder / "file", folder):
+            os.utime(path, (1, 1))
+    (busy / "more").write_text("x")
+    os.utime(busy, (1, 1))
+    remove_stale(storage)
+    assert [folder.exists() for folder in (*old, busy, kept)] == [False, False, False, True, True]

@@ -1,0 +1,151 @@
+"""Precision rules, adapters, and the fused LoRA projection beside PEFT's own."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from shared.errors import InvalidRequest
+from shared.prompt_template import PromptTemplate
+from shared.runs import Hyperparameters, resolve_hyperparameters
+from shared.storage import Storage
+from tests.trainer_service.runs import small_spec
+from tests.trainer_service.tiny import TINY_MODEL
+from trainer_service.fused_lora import fuse_lora
+from trainer_service.hardware import Device, Kind, Precision, choose_precision
+from trainer_service.modeling import (
+    adapter_parameters,
+    add_adapter,
+    load_base,
+    quantization_config,
+    save_adapter,
+)
+
+CPU = Device(kind="cpu", name="a cpu", memory_bytes=1)
+
+
+def small_numbers(**changes: object) -> Hyperparameters:
+    return resolve_hyperparameters(small_spec(**changes), examples=24, context_length=512)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "bf16", "precision"),
+    [
+        ("cpu", "AMD EPYC (AVX2)", False, "fp32"),
+        ("cpu", "Xeon with AVX-512 bf16", True, "fp32"),
+        ("cuda", "NVIDIA A100", True, "bf16"),
+        ("cuda", "Tesla T4", False, "fp16"),
+        ("mps", "arm64", False, "fp32"),
+    ],
+)
+def test_the_number_format_suits_the_device(
+    kind: Kind, name: str, bf16: bool, precision: Precision
+) -> None:
+    device = Device(kind=kind, name=name, memory_bytes=1, bf16=bf16)
+    assert choose_precision(device) == precision
+
+
+def test_qlora_is_nf4_with_double_quantisation_and_the_devices_number_format() -> None:
+    config = quantization_config("fp16")
+    assert config.bnb_4bit_quant_type == "nf4"
+    assert config.bnb_4bit_use_double_quant
+    assert config.bnb_4bit_compute_dtype == torch.float16
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_only_the_adapter_learns_and_it_is_fp32(storage: Storage, precision: Precision) -> None:
+    base = load_base(storage.base_model(TINY_MODEL), method="lora", device=CPU, precision=precision)
+    model = add_adapter(base, small_numbers(), seed=1)
+    parameters = adapter_parameters(model)
+    assert len(parameters) == 2 * 7 * 2
+    assert all("lora_" in name for name in parameters)
+    assert {value.dtype for value in parameters.values()} == {torch.float32}
+
+
+def test_unknown_target_modules_name_the_field(storage: Storage) -> None:
+    base = load_base(storage.base_model(TINY_MODEL), method="lora", device=CPU, precision="fp32")
+    with pytest.raises(InvalidRequest) as caught:
+        add_adapter(base, small_numbers(target_modules=["nowhere"]), seed=1)
+    assert caught.value.param == "target_modules"
+
+
+# PEFT's loader reads an attribute that transformers has renamed.
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_a_saved_adapter_loads_in_peft_and_names_no_local_path(
+    storage: Storage, tmp_path: Path
+) -> None:
+    folder = storage.base_model(TINY_MODEL)
+    base = load_base(folder, method="lora", device=CPU, precision="fp32")
+    model = add_adapter(base, small_numbers(), seed=1)
+    for parameter in adapter_parameters(model).values():
+        nn.init.normal_(parameter, std=0.1)
+    template = PromptTemplate(base_model=TINY_MODEL, stop_token_ids=(2,))
+    saved = tmp_path / "adapter"
+    saved.mkdir()
+    save_adapter(model, template, saved)
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "prompt_template.json",
+    ]
+    config = json.loads((saved / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == TINY_MODEL
+    assert str(folder) not in (saved / "adapter_config.json").read_text()
+    again = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), saved
+    )
+    ids = torch.arange(3, 20).unsqueeze(0)
+    model.eval()
+    with torch.no_grad():
+        assert torch.allclose(model(ids).logits, again(ids).logits, atol=1e-5)
+    assert len(load_file(saved / "adapter_model.safetensors")) == 28
+
+
+class Projections(nn.Module):
+    """A plain linear, one with a bias, and one that is quantised in spirit (left to PEFT)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(12, 20, bias=False)
+        self.second = nn.Linear(20, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.second(torch.tanh(self.first(x)))
+        return result
+
+
+def lora_projections(dropout: float = 0.0) -> PeftModel:
+    torch.manual_seed(3)
+    config = LoraConfig(
+        r=4, lora_alpha=12, lora_dropout=dropout, target_modules=["first", "second"]
+    )
+    model = get_peft_model(Projections(), config)  # type: ignore[arg-type]
+    for parameter in adapter_parameters(model).values():
+        nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def test_the_fused_projection_has_pefts_values_and_gradients() -> None:
+    results = []
+    for fused in (False, True):
+        model = lora_projections()
+        if fused:
+            assert fuse_lora(model) == 2
+        torch.manual_seed(4)
+        x = torch.randn(2, 5, 12, requires_grad=True)
+        output = model(x)
+        (output**2).sum().backward()
+        gradients = [parameter.grad for parameter in adapter_parameters(model).values()]
+        results.append([output.detach(), x.grad, *gradients])
+    for theirs, ours in zip(*results, strict=True):
+        assert theirs is not None and ours is not None
+        assert torch.allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_stays_with_peft() -> None:
+    assert fuse_lora(lora_projections(dropout=0.1)) == 0

@@ -1,0 +1,63 @@
+"""Curves, code to copy, and the steps of a new user."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import yaml
+
+from shared.runs import FineTuneSpec
+from tests.ui.gallery import metrics
+from ui.charts import loss_points
+from ui.snippets import chat_snippets, spec_yaml
+from ui.start_steps import next_step, start_steps
+
+
+def test_a_short_run_is_drawn_step_by_step() -> None:
+    points = json.loads(loss_points(metrics(84)))
+    assert points["step"] == list(range(1, 85))
+    assert points["eval"][20] is not None and points["eval"][0] is None
+
+
+def test_a_long_run_is_thinned_out_but_keeps_evaluations_and_its_end() -> None:
+    rows = metrics(20_000)
+    points = json.loads(loss_points(rows, limit=500))
+    assert len(points["step"]) < 2_000
+    assert points["step"][-1] == 20_000
+    evaluated = [row.step for row in rows if row.eval_loss is not None]
+    assert set(evaluated) <= set(points["step"])
+
+
+def test_a_loss_that_is_no_number_is_a_gap() -> None:
+    rows = [SimpleNamespace(step=1, loss=math.nan, eval_loss=math.inf)]
+    assert json.loads(loss_points(rows)) == {"step": [1], "loss": [None], "eval": [None]}
+    assert json.loads(loss_points([]))["step"] == []
+
+
+def test_snippets_name_the_model_and_this_server() -> None:
+    texts = [text for _, _, text in chat_snippets("http://127.0.0.1:8000", "my-model")]
+    assert len(texts) == 4
+    assert all("my-model" in text and "http://127.0.0.1:8000/" in text for text in texts)
+    compile(texts[1], "python", "exec")
+
+
+def test_a_spec_as_yaml_is_the_spec_again() -> None:
+    spec = FineTuneSpec(
+        base_model="org/model", dataset_id="ds_1", suffix="x: y"[:1], task_prefix="- fix: "
+    )
+    text = spec_yaml(spec.model_dump(mode="json"))
+    assert FineTuneSpec.model_validate(yaml.safe_load(text)) == spec
+
+
+def test_a_new_user_is_led_one_step_at_a_time() -> None:
+    counts = {"datasets": 0, "runs": 0, "succeeded": 0, "live": 0, "deployments": 0}
+
+    def following(**more: int) -> str | None:
+        step = next_step(start_steps(**(counts | more), newest_success="run_9"))
+        return step.href if step else None
+
+    assert following() == "/datasets/new"
+    assert following(datasets=1) == "/runs/new"
+    assert following(datasets=1, runs=1, live=1) == "/runs"
+    assert following(datasets=1, runs=1, succeeded=1) == "/deployments/new?model=run_9"
+    assert following(datasets=1, runs=1, succeeded=1, deployments=1) is None
