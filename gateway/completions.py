@@ -63,9 +63,8 @@ async def stream(
     then another model can still take over."""
 
     async def ask(name: str) -> tuple[bytes, AsyncIterator[bytes], InferenceStream]:
-        upstream = await services.inference.stream(
-            _path(request), _body(request, name), served_as=request.model
-        )
+        body = _body(request, name) | {"stream": True}
+        upstream = await services.inference.stream(_path(request), body, served_as=request.model)
         try:
             chunks = upstream.chunks()
             async for first in chunks:

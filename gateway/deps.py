@@ -127,10 +127,10 @@ class Once:
         status: int = 201,
         load: Callable[[str], Awaitable[BaseModel]] | None = None,
         fingerprint: str | None = None,
-        secret: str | None = None,
+        withheld: str | None = None,
     ) -> JSONResponse:
-        """``fingerprint`` stands for a body that was streamed and is gone; the field ``secret``
-        is not kept for repeats."""
+        """``fingerprint`` stands for a body that was streamed and is gone; the field
+        ``withheld`` is not kept for repeats."""
 
         async def make(claim: Claim | None) -> dict[str, Any]:
             return (await create(claim)).model_dump(mode="json")
@@ -147,7 +147,7 @@ class Once:
             status=status,
             create=make,
             load=find if load else None,
-            secret=secret,
+            withheld=withheld,
         )
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
         return JSONResponse(answer.body, status_code=answer.status, headers=headers)

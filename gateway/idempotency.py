@@ -60,13 +60,13 @@ async def idempotent(
     status: int,
     create: Create,
     load: Load | None = None,
-    secret: str | None = None,
+    withheld: str | None = None,
 ) -> Answer:
     """The answer of ``create``, or the one that was given to this key before.
 
     Only successes are kept: what failed may be tried again under the same key. ``load`` makes the
-    answer for an object that a claim was attached to. The field ``secret`` is given once and not
-    kept: a repeat finds None there.
+    answer for an object that a claim was attached to. The field ``withheld`` (a secret) is given
+    once and not kept: a repeat finds None there.
     """
     if key is None:
         return Answer(status, await create(None))
@@ -83,7 +83,7 @@ async def idempotent(
     except BaseException:
         await asyncio.to_thread(_release, database, claim)
         raise
-    kept = body if secret is None else body | {secret: None}
+    kept = body if withheld is None else body | {withheld: None}
     await asyncio.to_thread(_settle, database, claim, status, kept)
     return Answer(status, body)
 

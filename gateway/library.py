@@ -136,9 +136,7 @@ async def prepare(
     await settle_preparations(database=database, storage=storage, queue=queue)
 
     def look() -> LibraryItem:
-        return get_library_item(
-            database=database, storage=storage, owner=owner, model_id=model_id
-        )
+        return get_library_item(database=database, storage=storage, owner=owner, model_id=model_id)
 
     item = await asyncio.to_thread(look)
     if item.state in ("ready", "preparing"):

@@ -48,9 +48,7 @@ def paginate(
                 param="after",
             )
         query = query.where(_older(table, key, cursor, after))
-    rows = session.exec(
-        query.order_by(table.created_at.desc(), key.desc()).limit(limit + 1)
-    ).all()
+    rows = session.exec(query.order_by(table.created_at.desc(), key.desc()).limit(limit + 1)).all()
     return Page(data=list(rows[:limit]), has_more=len(rows) > limit)
 
 

@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlmodel import Session
 
+from gateway.cancellation import raise_if_cancelled
 from gateway.database import Database
 from gateway.run_states import StaleState, cancelled, note, state_of, write_state
 from gateway.runs import REDIS_ERRORS, enqueue_run
@@ -51,6 +52,7 @@ async def run_projector(services: Services) -> None:
     projection = Projection(services.database, services.storage)
     failures = 0
     while True:
+        raise_if_cancelled()
         try:
             await _project(services, projection)
             failures = 0

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, select
 
 from gateway import preparation
+from gateway.cancellation import raise_if_cancelled
 from gateway.database import Database
 from gateway.deployments import DeploymentLoader
 from gateway.run_states import cancelled, note, state_of, write_state
@@ -49,6 +50,7 @@ async def run_reconciler(services: Services) -> None:
         while True:
             services.feed.sweep_wanted.clear()
             for name, step in steps.items():
+                raise_if_cancelled()
                 await _try(name, step, troubled)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(services.settings.reconcile_seconds):

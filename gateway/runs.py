@@ -16,16 +16,7 @@ from gateway import library
 from gateway.database import Database
 from gateway.idempotency import Claim
 from gateway.run_states import cancelled, state_of, write_state
-from gateway.run_views import (
-    LogLine,
-    RunView,
-    get_run,
-    list_runs,
-    owned_run,
-    run_log,
-    run_metrics,
-    view_of,
-)
+from gateway.run_views import RunView, owned_run, view_of
 from gateway.services import Services
 from gateway.tables import Dataset, Deployment, Run, now
 from shared.errors import Conflict, InvalidData, NotFound
@@ -34,18 +25,6 @@ from shared.job_queue import TRAIN_RUN
 from shared.runs import TERMINAL, DatasetRef, FineTuneSpec, RunCommand
 from shared.storage import Storage
 
-__all__ = [
-    "LogLine",
-    "RunView",
-    "cancel_run",
-    "create_run",
-    "delete_run",
-    "enqueue_run",
-    "get_run",
-    "list_runs",
-    "run_log",
-    "run_metrics",
-]
 log = logging.getLogger(__name__)
 
 CANCEL_KEY_SECONDS = 3600

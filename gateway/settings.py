@@ -6,7 +6,6 @@ from pydantic import Field, SecretStr
 
 from shared.settings import Settings
 
-
 SQLITE_FILE = "genplat.db"
 
 

@@ -21,12 +21,17 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "genplat_http_requests", "Answered requests.", ["method", "route", "status"],
+            "genplat_http_requests",
+            "Answered requests.",
+            ["method", "route", "status"],
             registry=self.registry,
         )
         self.seconds = Histogram(
-            "genplat_http_request_seconds", "Time to the end of the answer.", ["method", "route"],
-            registry=self.registry, buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300),
+            "genplat_http_request_seconds",
+            "Time to the end of the answer.",
+            ["method", "route"],
+            registry=self.registry,
+            buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300),
         )
         self.open = Gauge(
             "genplat_http_requests_open", "Requests being answered.", registry=self.registry

@@ -128,8 +128,12 @@ async def whole_diagram(head: Envelope, events: Drawing) -> dict[str, Any]:
 
 async def stream_diagram(head: Envelope, events: Drawing) -> Events:
     """Server-sent events of a diagram: live drafts, then the final source as the only content."""
+    begun = False
     async with aclosing(events):
         async for event in events:
+            if not begun:
+                begun = True
+                yield head.chunk(_delta({"role": "assistant", "content": ""}))
             if isinstance(event, Draft):
                 draft = {"attempt": event.attempt, "text": event.text}
                 yield head.chunk(_delta({"draft": draft}))
@@ -139,8 +143,6 @@ async def stream_diagram(head: Envelope, events: Drawing) -> Events:
                 yield head.chunk(_delta({"diagram": diagram}, event.finish_reason))
                 if head.include_usage:
                     yield head.chunk(None, usage_of(event))
-            else:
-                yield head.chunk(_delta({"role": "assistant", "content": ""}))
 
 
 async def last_of(events: Drawing) -> Drawn:

@@ -1,5 +1,6 @@
 """Prometheus figures of the inference service; each app has its own registry."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -84,7 +85,7 @@ class Telemetry:
                         self.count_render(item.diagram)
                     yield item
             outcome = "finished"
-        except GeneratorExit:
+        except (GeneratorExit, asyncio.CancelledError):
             outcome = "cancelled"
             raise
         finally:

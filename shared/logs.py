@@ -51,3 +51,5 @@ def configure_logging(level: str = "INFO", *, as_json: bool = False) -> None:
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
+    # One line for each health check and sweep says nothing.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from shared.errors import GenPlatError
 from shared.logs import configure_logging
@@ -110,5 +110,12 @@ def main(arguments: list[str]) -> int:
     return exit_codes.OK
 
 
+def leave(code: int) -> NoReturn:
+    """End without Python's tidying up: libraries' threads have been seen to hang in it, and a
+    result that is published would then never be reported."""
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

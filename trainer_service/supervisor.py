@@ -103,6 +103,7 @@ class Supervisor:
                     self._beat(),
                     self._publish_news(),
                     self._watch_cancel(process),
+                    self._sweep_group(process),
                 )
             ]
             readers = asyncio.gather(self._read_events(process), self._pass_stderr(process))
@@ -212,6 +213,12 @@ class Supervisor:
         if self.ended is None:
             self.ended = "cancelled"
             kill_group(process)
+
+    async def _sweep_group(self, process: asyncio.subprocess.Process) -> None:
+        """Kill what a child leaves behind when it ends: it would hold the pipes open."""
+        while process.returncode is None:
+            await asyncio.sleep(self.settings.cancel_poll_seconds)
+        kill_group(process)
 
     async def _cancel_wanted(self) -> bool:
         """Whether this attempt, or a later one of the same run, was cancelled."""

@@ -23,7 +23,7 @@ def compact(value: float | None) -> str:
     for limit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
         if abs(value) >= limit:
             return f"{value / limit:.1f}".removesuffix(".0") + letter
-    return number(value)
+    return number(value if abs(value) < 10 else round(value))
 
 
 def loss(value: float | None) -> str:

@@ -18,7 +18,6 @@ from gateway.services import Services
 CHECK_SECONDS = 1.5
 State = Literal["ok", "down"]
 
-open_router = APIRouter(tags=["health"])
 router = APIRouter(tags=["health"])
 
 
@@ -36,12 +35,12 @@ class Readiness(BaseModel):
     checks: Checks
 
 
-@open_router.get("/livez")
+@router.get("/livez")
 async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@open_router.get("/readyz", responses={503: {"model": Readiness}})
+@router.get("/readyz", responses={503: {"model": Readiness}})
 async def ready(services: ServicesDep, response: Response) -> Readiness:
     database, redis, inference = await asyncio.gather(
         _check_database(services.database), _check_redis(services), _check_inference(services)

@@ -54,7 +54,7 @@ async def create_key(
         )
         return KeyCreated(**public(key).model_dump(), key=secret)
 
-    return await once(create, secret="key")
+    return await once(create, withheld="key")
 
 
 @router.get("")

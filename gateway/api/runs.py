@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict
 
-from gateway import run_stream, runs
+from gateway import run_stream, run_views, runs
 from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
 from shared.runs import FineTuneSpec
@@ -40,32 +40,32 @@ class LogLinePublic(BaseModel):
     attempt: int
 
 
-@router.post("", status_code=202, response_model=runs.RunView)
+@router.post("", status_code=202, response_model=run_views.RunView)
 async def create_run(
     spec: FineTuneSpec, services: ServicesDep, owner: OwnerDep, once: OnceDep
 ) -> JSONResponse:
     """Start a fine-tuning."""
 
-    async def create(claim: Claim | None) -> runs.RunView:
+    async def create(claim: Claim | None) -> run_views.RunView:
         return await runs.create_run(services=services, owner=owner, spec=spec, claim=claim)
 
-    async def load(run_id: str) -> runs.RunView:
-        return runs.get_run(database=services.database, owner=owner, run_id=run_id)
+    async def load(run_id: str) -> run_views.RunView:
+        return run_views.get_run(database=services.database, owner=owner, run_id=run_id)
 
     return await once(create, status=202, load=load)
 
 
 @router.get("")
 def list_runs(services: ServicesDep, owner: OwnerDep, query: ListDep) -> ListPublic:
-    page = runs.list_runs(
+    page = run_views.list_runs(
         database=services.database, owner=owner, after=query.after, limit=query.limit
     )
     return ListPublic(data=page.data, has_more=page.has_more)
 
 
 @router.get("/{run_id}")
-def get_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> runs.RunView:
-    return runs.get_run(database=services.database, owner=owner, run_id=run_id)
+def get_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> run_views.RunView:
+    return run_views.get_run(database=services.database, owner=owner, run_id=run_id)
 
 
 @router.delete("/{run_id}", status_code=204)
@@ -76,26 +76,26 @@ async def delete_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> Res
 
 
 @router.post("/{run_id}/cancel")
-async def cancel_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> runs.RunView:
+async def cancel_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> run_views.RunView:
     return await runs.cancel_run(services=services, owner=owner, run_id=run_id)
 
 
 @router.get("/{run_id}/metrics")
 def run_metrics(run_id: str, services: ServicesDep, owner: OwnerDep) -> ListPublic:
     """Every optimizer step so far."""
-    rows = runs.run_metrics(database=services.database, owner=owner, run_id=run_id)
+    rows = run_views.run_metrics(database=services.database, owner=owner, run_id=run_id)
     return ListPublic(data=[MetricPublic.model_validate(row) for row in rows], has_more=False)
 
 
 @router.get("/{run_id}/log")
 def run_log(run_id: str, services: ServicesDep, owner: OwnerDep) -> ListPublic:
-    lines = runs.run_log(database=services.database, owner=owner, run_id=run_id)
+    lines = run_views.run_log(database=services.database, owner=owner, run_id=run_id)
     return ListPublic(data=[LogLinePublic.model_validate(line) for line in lines], has_more=False)
 
 
 def stream_slot(run_id: str, services: ServicesDep, owner: OwnerDep) -> Iterator[None]:
     """Refuse what cannot be streamed while a status can still be sent, and count what is."""
-    runs.get_run(database=services.database, owner=owner, run_id=run_id)
+    run_views.get_run(database=services.database, owner=owner, run_id=run_id)
     with services.feed.stream_slot(owner=owner, limit=services.settings.max_sse_streams):
         yield
 

@@ -42,6 +42,7 @@ class _Findings:
 
     form: Format
     columns: list[str]
+    max_rows: int
     rows: int = 0
     duplicates: int = 0
     placeholders: int = 0
@@ -81,6 +82,7 @@ def check_file(
     filename: str,
     text_column: str | None = None,
     target_column: str | None = None,
+    max_rows: int = MAX_ROWS,
 ) -> Checked:
     """Write ``source``'s records to ``records``, or raise with the places that are wrong."""
     refuse_binary(source)
@@ -98,7 +100,7 @@ def check_file(
         with_messages=kind == "jsonl",
         problems=problems,
     )
-    findings = _Findings(form, columns)
+    findings = _Findings(form, columns, max_rows)
     _convert(rows, records, findings, problems)
     problems.raise_if_any()
     if not findings.rows:
@@ -118,9 +120,9 @@ def _peek(rows: Iterator[tuple[int, dict[str, Any]]], problems: Problems) -> tup
 def _convert(rows: Rows, records: Path, findings: _Findings, problems: Problems) -> None:
     with records.open("wb") as out:
         for line, values in rows:
-            if findings.rows >= MAX_ROWS:
+            if findings.rows >= findings.max_rows:
                 raise TooLarge(
-                    f"The file has more than {MAX_ROWS:,} rows. Split it.",
+                    f"The file has more than {findings.max_rows:,} rows. Split it.",
                     code="too_many_rows",
                     param="file",
                 )

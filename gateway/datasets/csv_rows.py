@@ -33,7 +33,7 @@ class CsvRows:
                 self.problems.add(
                     "column_count",
                     f"{len(cells)} columns where the header has {len(self.columns)}. A text that "
-                    'holds a comma or a line break must stand in double quotes.',
+                    "holds a comma or a line break must stand in double quotes.",
                     line=self._line,
                 )
                 continue

@@ -52,8 +52,9 @@ def _named_columns(
 ) -> Format:
     if not source or not target:
         param = "target_column" if source else "text_column"
-        raise InvalidRequest(f"text_column and target_column go together: give {param} too.",
-                             param=param)
+        raise InvalidRequest(
+            f"text_column and target_column go together: give {param} too.", param=param
+        )
     if source == target:
         raise InvalidRequest("text_column and target_column must differ.", param="target_column")
     for name in (source, target):
@@ -96,9 +97,11 @@ def to_record(
     else:
         source = _text(values, form.source, line, problems)
         target = _text(values, form.target, line, problems)
-        messages = [
-            Message(role="user", content=source), Message(role="assistant", content=target)
-        ] if source and target else []
+        messages = (
+            [Message(role="user", content=source), Message(role="assistant", content=target)]
+            if source and target
+            else []
+        )
     return None if len(problems.details) > before else Record(messages=tuple(messages))
 
 
@@ -118,15 +121,19 @@ def _check_text(text: Any, column: str, line: int, problems: Problems) -> str:
         problems.add("blank_cell", f"{name} is blank.", line=line, column=name)
     elif len(text) > MAX_TEXT:
         problems.add(
-            "field_too_long", f"{name} is longer than {MAX_TEXT:,} characters.",
-            line=line, column=name,
+            "field_too_long",
+            f"{name} is longer than {MAX_TEXT:,} characters.",
+            line=line,
+            column=name,
         )
     elif "\0" in text:
         problems.add("nul_byte", f"{name} holds a NUL character.", line=line, column=name)
     elif not _encodable(text):
         problems.add(
-            "not_utf8", f"{name} holds half of a surrogate pair (\\ud800 …).",
-            line=line, column=name,
+            "not_utf8",
+            f"{name} holds half of a surrogate pair (\\ud800 …).",
+            line=line,
+            column=name,
         )
     else:
         return text
@@ -144,8 +151,10 @@ def _encodable(text: str) -> bool:
 def _messages(found: Any, line: int, problems: Problems) -> list[Message]:
     if not isinstance(found, list) or not 2 <= len(found) <= MAX_TURNS:
         problems.add(
-            "bad_messages", f"messages must be a list of 2 to {MAX_TURNS} messages.",
-            line=line, column=MESSAGES,
+            "bad_messages",
+            f"messages must be a list of 2 to {MAX_TURNS} messages.",
+            line=line,
+            column=MESSAGES,
         )
         return []
     return [
@@ -187,7 +196,9 @@ def _joined(parts: list[Any]) -> str | None:
     texts = [
         part["text"]
         for part in parts
-        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        if isinstance(part, dict)
+        and part.get("type") == "text"
+        and isinstance(part.get("text"), str)
     ]
     return "".join(texts) if len(texts) == len(parts) else None
 
@@ -201,6 +212,8 @@ def _check_turns(messages: list[Message], line: int, problems: Problems) -> None
         )
     elif not any(message.learned for message in messages):
         problems.add(
-            "bad_messages", "no assistant message is learned: every weight is 0.",
-            line=line, column=MESSAGES,
+            "bad_messages",
+            "no assistant message is learned: every weight is 0.",
+            line=line,
+            column=MESSAGES,
         )

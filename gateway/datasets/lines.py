@@ -21,7 +21,7 @@ class LineTooLong(Exception):
 
 
 def read_lines(path: Path, problems: Problems) -> Iterator[str]:
-    """Lines with their own line ends (``\\n``, ``\\r\\n`` or ``\\r``), without a byte order mark."""
+    """Lines with their own ends (``\\n``, ``\\r\\n`` or ``\\r``), without a byte order mark."""
     number = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
@@ -56,10 +56,9 @@ def _locate(path: Path, problems: Problems) -> InvalidData:
                 # Positions count from the bytes that the decoder still held.
                 bad = offset - held + error.start
                 good = block[: max(0, bad - offset)]
-            ends = _line_ends(good, last)
-            line += len(ends)
-            if ends:
-                start_of_line = offset + ends[-1]
+            line += _count_line_ends(good, last)
+            if end := max(good.rfind(b"\n"), good.rfind(b"\r")) + 1:
+                start_of_line = offset + end
             if bad is not None or not block:
                 break
             offset += len(block)
@@ -74,16 +73,7 @@ def _locate(path: Path, problems: Problems) -> InvalidData:
     )
 
 
-def _line_ends(block: bytes, last: bytes) -> list[int]:
-    """Where lines begin in ``block`` after its line ends; ``last`` is the byte before it."""
-    ends = []
-    for index, byte in enumerate(block):
-        if byte == 0x0A:
-            before = block[index - 1 : index] if index else last
-            if before == b"\r" and ends:
-                ends[-1] = index + 1
-            elif before != b"\r":
-                ends.append(index + 1)
-        elif byte == 0x0D:
-            ends.append(index + 1)
-    return ends
+def _count_line_ends(block: bytes, last: bytes) -> int:
+    """Line ends in ``block``; ``last`` is the byte before it, which may be half of a line end."""
+    ends = block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
+    return ends - (last == b"\r" and block.startswith(b"\n"))

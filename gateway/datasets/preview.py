@@ -1,8 +1,10 @@
 """Shows a dataset as it came and as a model will see it, what is learned marked."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import jinja2
 
@@ -30,7 +32,7 @@ def raw_rows(*, storage: Storage, dataset: Dataset, limit: int = 10) -> list[dic
     """The first rows as uploaded, every value as a text, long ones cut."""
     path = storage.dataset_source(dataset.id)
     problems = Problems()
-    rows: Iterable[tuple[int, dict[str, object]]]
+    rows: Iterable[tuple[int, dict[str, Any]]]
     try:
         rows = CsvRows(path, problems) if dataset.file_type == "csv" else jsonl_rows(path, problems)
         return [
@@ -42,14 +44,8 @@ def raw_rows(*, storage: Storage, dataset: Dataset, limit: int = 10) -> list[dic
 
 
 def _cut(value: object) -> str:
-    text = value if isinstance(value, str) else _json(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…"
-
-
-def _json(value: object) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _gone() -> NotFound:

@@ -16,7 +16,7 @@ from gateway.database import Database
 from gateway.datasets.canonical import Checked, check_file
 from gateway.idempotency import Claim
 from gateway.paging import Page, paginate
-from gateway.tables import Dataset, Run, new_id, now
+from gateway.tables import Dataset, Run, now
 from shared.errors import Conflict, InvalidData, NotFound
 from shared.runs import TERMINAL
 from shared.storage import Storage, atomic_directory, sha256_of
@@ -44,9 +44,16 @@ def create_dataset(
 ) -> Dataset:
     """Check ``source`` completely and keep a copy of it, as the next version of ``name``."""
     dataset = Dataset(
-        owner=owner, name=_check_name(name), description=_check_description(description),
+        owner=owner,
+        name=_check_name(name),
+        description=_check_description(description),
         filename=clean_filename(filename),
-        file_type="", format="", rows=0, bytes=0, sha256="", records_sha256="",
+        file_type="",
+        format="",
+        rows=0,
+        bytes=0,
+        sha256="",
+        records_sha256="",
     )
     with atomic_directory(storage.dataset(dataset.id)) as folder:
         _place(source, folder / "source", storage)
@@ -76,7 +83,10 @@ def _check_name(name: str) -> str:
 
 def _check_description(description: str) -> str:
     description = description.replace("\r\n", "\n").strip()
-    if len(description) > MAX_DESCRIPTION or not description.replace("\n", "").replace("\t", "").isprintable():
+    if (
+        len(description) > MAX_DESCRIPTION
+        or not description.replace("\n", "").replace("\t", "").isprintable()
+    ):
         raise InvalidData(
             f"description must be at most {MAX_DESCRIPTION} visible characters.",
             param="description",
@@ -104,7 +114,11 @@ def _describe(dataset: Dataset, folder: Path, checked: Checked) -> None:
     source = folder / "source"
     os.chmod(source, 0o600)
     dataset.file_type, dataset.format = checked.file_type, checked.format
-    dataset.rows, dataset.columns, dataset.warnings = checked.rows, checked.columns, checked.warnings
+    dataset.rows, dataset.columns, dataset.warnings = (
+        checked.rows,
+        checked.columns,
+        checked.warnings,
+    )
     dataset.bytes, dataset.sha256 = source.stat().st_size, sha256_of(source)
     dataset.records_sha256 = sha256_of(folder / "records.jsonl")
 
@@ -171,16 +185,12 @@ def delete_dataset(*, database: Database, storage: Storage, owner: str, dataset_
     shutil.rmtree(storage.dataset(dataset_id), ignore_errors=True)
 
 
-def sweep_leftovers(*, database: Database, storage: Storage) -> None:
-    """Remove what a gateway that died left: uploads half received, data without a row."""
+def sweep_orphans(*, database: Database, storage: Storage) -> None:
+    """Remove data without a row, left by a gateway that died between the two."""
     with database.read() as session:
         kept = set(session.exec(select(Dataset.id).where(col(Dataset.deleted_at).is_(None))).all())
-    folder = storage.dataset(new_id("ds")).parent
-    found = [*storage.temporary().iterdir(), *(folder.iterdir() if folder.is_dir() else ())]
-    for path in found:
+    folder = storage.root / "datasets"
+    for path in folder.iterdir() if folder.is_dir() else ():
         if path.name not in kept and time.time() - path.lstat().st_mtime > STALE_SECONDS:
-            log.info("Removing the left-over %s.", path.name)
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            log.info("Removing %s, which no dataset owns.", path.name)
+            shutil.rmtree(path, ignore_errors=True)

@@ -8,11 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from shared.errors import InvalidRequest, TooLarge, UnsupportedMedia
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 MAX_FIELDS = 16
 MAX_FIELD_BYTES = 64 * 1024
@@ -48,12 +52,17 @@ class _Form:
         self._part = _Part()
         self._header, self._value = bytearray(), bytearray()
 
-    def callbacks(self) -> dict[str, object]:
-        names = (
-            "part_begin", "part_data", "part_end", "header_field", "header_value", "header_end",
-            "headers_finished", "end",
-        )
-        return {f"on_{name}": getattr(self, name) for name in names}
+    def callbacks(self) -> "MultipartCallbacks":
+        return {
+            "on_part_begin": self.part_begin,
+            "on_part_data": self.part_data,
+            "on_part_end": self.part_end,
+            "on_header_field": self.header_field,
+            "on_header_value": self.header_value,
+            "on_header_end": self.header_end,
+            "on_headers_finished": self.headers_finished,
+            "on_end": self.end,
+        }
 
     def part_begin(self) -> None:
         self._part = _Part()
@@ -127,8 +136,9 @@ async def receive_upload(
         if not form.ended:
             raise InvalidRequest("The upload broke off before its end.", code="incomplete_upload")
         if not form.has_file:
-            raise InvalidRequest("The form holds no file. Send one in the field `file`.",
-                                 param="file")
+            raise InvalidRequest(
+                "The form holds no file. Send one in the field `file`.", param="file"
+            )
         yield upload
     finally:
         upload.path.unlink(missing_ok=True)

@@ -14,18 +14,17 @@ from gateway.doctor.finding import Finding
 from gateway.launcher.checks import LOWEST_PYTHON, NEEDED_BYTES
 
 GIB = 1024**3
-# Distribution -> what fails without it; an empty word marks one that can be done without.
-LIBRARIES = {
-    "fastapi": "web",
-    "sqlmodel": "web",
-    "arq": "web",
-    "torch": "ml",
-    "transformers": "ml",
-    "peft": "ml",
-    "safetensors": "ml",
-    "bitsandbytes": "",
-    "psycopg": "",
+# Distribution -> how it is installed; the others can be done without.
+ESSENTIAL = {
+    "fastapi": "genplat",
+    "sqlmodel": "genplat",
+    "arq": "genplat",
+    "torch": "genplat[ml]",
+    "transformers": "genplat[ml]",
+    "peft": "genplat[ml]",
+    "safetensors": "genplat[ml]",
 }
+OPTIONAL = {"bitsandbytes": "QLoRA needs it", "psycopg": "PostgreSQL needs it"}
 _DEVICES = """
 import json, torch
 names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -44,15 +43,14 @@ def python() -> Finding:
 
 
 def libraries() -> Iterator[Finding]:
-    for name, part in LIBRARIES.items():
+    for name in (*ESSENTIAL, *OPTIONAL):
         try:
             yield Finding(name, "ok", importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            if part:
-                extra = "[ml]" if part == "ml" else ""
-                yield Finding(name, "fail", "missing", f"pip install 'genplat{extra}'")
+            if name in ESSENTIAL:
+                yield Finding(name, "fail", "missing", f"pip install '{ESSENTIAL[name]}'")
             else:
-                yield Finding(name, "warn", "missing", f"pip install {name}, if it is wanted")
+                yield Finding(name, "ok", f"not installed ({OPTIONAL[name]})")
 
 
 def processor() -> Finding:

@@ -49,7 +49,7 @@ def queue(settings: GatewaySettings) -> Finding:
     if said is None:
         way_out = f"{_EMBEDDED}, or name a Redis with GENPLAT_REDIS_URL"
         return Finding("Queue", "fail", "no Valkey that runs here", way_out)
-    return Finding("Queue", "ok", f"embedded: {said.decode().strip()[:60]}")
+    return Finding("Queue", "ok", f"embedded: {said.decode().partition(' sha=')[0]}")
 
 
 def platform_running(settings: GatewaySettings) -> Finding:

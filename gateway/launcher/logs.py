@@ -41,7 +41,8 @@ class MergedLog:
         self._closed = False
 
     def write(self, name: str, line: str) -> None:
-        line = line.rstrip()[:MAX_LINE]
+        # Of a progress bar that was drawn over and over, the last state.
+        line = line.rstrip().rpartition("\r")[2][:MAX_LINE]
         record = logging.LogRecord(name, logging.INFO, "", 0, f"{name:<9} | {line}", (), None)
         with self._lock:
             if not self._closed:  # a last line may come late; the file would be opened again

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway import deployments, run_samples, run_views
 from gateway.datasets import store
+from gateway.run_story import run_story
 from gateway.run_views import RunView
 from gateway.services import Services
 from gateway.tables import Dataset
@@ -45,7 +46,7 @@ def run_context(services: Services, owner: str, run_id: str, base_url: str) -> d
         "points": charts.loss_points(metrics),
         "evaluations": [row for row in metrics if row.eval_loss is not None],
         "samples": run_samples.latest_samples(**asked),
-        "log": run_views.run_log(**asked)[-LOG_LINES:],
+        "log": run_story(**asked)[-LOG_LINES:],
         "snippet": snippets.python_snippet(base_url, run.fine_tuned_model or ""),
         "spec_yaml": snippets.spec_yaml(run.spec),
         "decided": [(name, str(value)) for name, value in (run.hyperparameters or {}).items()],

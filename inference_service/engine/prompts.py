@@ -58,13 +58,13 @@ def encode_text(base: BaseModel, text: str) -> tuple[int, ...]:
 def _encode(base: BaseModel, text: str, param: str, *, special: bool) -> tuple[int, ...]:
     _check_length(base, len(text), param)
     try:
-        # The tokenizer's own method sets padding first, which other threads must not see.
-        encoding = base.tokenizer.backend_tokenizer.encode(text, add_special_tokens=special)
+        text.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequest(
             f"{param} holds half of a surrogate pair, which is no text.", param=param
         ) from error
-    ids = tuple(encoding.ids)
+    # (The tokenizer's own method sets padding first, which other threads must not see.)
+    ids = tuple(base.tokenizer.backend_tokenizer.encode(text, add_special_tokens=special).ids)
     if not ids:
         raise InvalidRequest(f"{param} has no tokens: give some text.", param=param)
     if len(ids) >= base.context_length:

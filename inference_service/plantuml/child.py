@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -109,8 +110,10 @@ class Child:
         """Kill the process, wherever it is, and remove its folder."""
         process, self._process = self._process, None
         if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            if process.returncode is None:
+                # (`process.kill` may take the exit status away from the loop that waits for it.)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
             await asyncio.shield(process.wait())
             if process.stdin:
                 process.stdin.close()

@@ -26,7 +26,7 @@ REPAIR_TEMPERATURE = 0.4
 
 @dataclass(frozen=True)
 class Accepted:
-    """The request is in the queue of the model."""
+    """The model took an attempt's request, or ended it: nothing to show."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ async def draw(
             turns = _write(engine, weights, messages, _at_attempt(parameters, attempt), answer)
             async with aclosing(turns) as pieces:
                 async for piece in pieces:
-                    if piece or attempt == 1:
-                        yield Draft(attempt, piece) if piece else Accepted()
+                    yield Draft(attempt, piece) if piece else Accepted()
         except InvalidRequest:
             # The conversation has outgrown the model: the attempts so far are the answer.
             if drawn is None:

@@ -69,6 +69,7 @@ def _line_problem(line: str) -> str | None:
         return "The line holds a control character."
     if line.startswith("@@@") or _KEYWORD.match(line) or _KEYWORD.match(_TAG.sub("", line)):
         return (
-            f"Exactly one diagram is allowed: only the first line may say {START}, the last {END}."
+            f"Exactly one diagram is allowed: {START} stands in its first line alone, "
+            f"{END} in its last."
         )
     return None

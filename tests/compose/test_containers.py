@@ -56,6 +56,8 @@ def test_everything_in_one_container(one_container: str) -> None:
     wait_until_ready(url)
     assert "/login?token=" in engine.run("docker", "logs", one_container)
     assert engine.run("docker", "exec", one_container, "id", "-u") == "10001"
+    code = "from gateway.demo.examples import held_out; print(len(held_out(24)))"
+    assert engine.run("docker", "exec", one_container, "python", "-c", code) == "24"
     client = Client(url, KEY)
     try:
         do_small_main_job(client)

@@ -120,13 +120,12 @@ class FakeInference:
             return StreamingResponse(chunks, media_type="text/event-stream")
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            await asyncio.sleep(self.seconds_a_word * len(self.words))
-        except asyncio.CancelledError:
-            self.left_early += 1
-            raise
-        finally:
-            self.at_once -= 1
+        for _ in self.words:
+            await asyncio.sleep(self.seconds_a_word)
+            if await request.is_disconnected():
+                self.left_early += 1
+                break
+        self.at_once -= 1
         return JSONResponse(self.whole(body, served_as))
 
     def whole(self, body: dict[str, Any], served_as: str) -> dict[str, Any]:
@@ -180,7 +179,12 @@ class FakeInference:
 def serving(app: FastAPI, *, port: int | None = None) -> Iterator[str]:
     """The app on a real server in a thread; gives its address."""
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=port or free_port(), log_config=None, ws="none", lifespan="auto"
+        app,
+        host="127.0.0.1",
+        port=port or free_port(),
+        log_config=None,
+        ws="none",
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -193,7 +197,6 @@ def serving(app: FastAPI, *, port: int | None = None) -> Iterator[str]:
         yield f"http://127.0.0.1:{config.port}"
     finally:
         server.should_exit = True
-        server.force_exit = True
         thread.join(10)
 
 

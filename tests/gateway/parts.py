@@ -132,3 +132,11 @@ def fake_prepared(storage: Storage, model_id: str) -> Path:
     with atomic_directory(folder) as temporary:
         (temporary / "config.json").write_text("{}")
     return folder
+
+
+def until_true(condition: Callable[[], Any], *, seconds: float = 10) -> None:
+    """The same outside of an event loop."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)

@@ -30,16 +30,12 @@ def test_the_login_token_and_keys_open_a_session(
 
 
 @pytest.mark.parametrize("secret", ["", "wrong", LOGIN_TOKEN + "x", "ü", "\x00"])
-def test_other_secrets_do_not(
-    database: Database, settings: GatewaySettings, secret: str
-) -> None:
+def test_other_secrets_do_not(database: Database, settings: GatewaySettings, secret: str) -> None:
     with pytest.raises(Unauthorized):
         log_in(database, settings, secret)
 
 
-def test_no_login_token_is_not_an_empty_one(
-    database: Database, settings: GatewaySettings
-) -> None:
+def test_no_login_token_is_not_an_empty_one(database: Database, settings: GatewaySettings) -> None:
     without = settings.model_copy(update={"login_token": SecretStr("")})
     with pytest.raises(Unauthorized):
         log_in(database, without, "")
@@ -114,7 +110,7 @@ def test_the_login_link(anonymous: TestClient) -> None:
 
 
 def test_the_admin_key_logs_in(anonymous: TestClient) -> None:
-    answer = anonymous.post("/login", data={"token": ADMIN_KEY, "next": "//evil.test"})
+    answer = anonymous.post("/login", data={"key": ADMIN_KEY, "next": "//evil.test"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
 
 
@@ -133,14 +129,14 @@ def test_logging_out_over_http(browser: TestClient) -> None:
 
 def test_too_many_tries_over_http(anonymous: TestClient) -> None:
     statuses = [
-        anonymous.post("/login", data={"token": "wrong"}).status_code
+        anonymous.post("/login", data={"key": "wrong"}).status_code
         for _ in range(auth.TRIES_PER_MINUTE + 1)
     ]
     assert set(statuses[:-1]) == {401}
     assert statuses[-1] == 429
     # A spoofed address does not start a new count.
     spoofed = {"X-Forwarded-For": "8.8.8.8", "Forwarded": "for=8.8.8.8"}
-    assert anonymous.post("/login", data={"token": "wrong"}, headers=spoofed).status_code == 429
+    assert anonymous.post("/login", data={"key": "wrong"}, headers=spoofed).status_code == 429
 
 
 def test_the_admin_key_is_seeded_once_and_stays_revoked(

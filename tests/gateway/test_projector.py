@@ -7,7 +7,8 @@ from pathlib import Path
 from sqlmodel import select
 
 from gateway.projector import READER, run_projector, start_of
-from gateway.runs import cancel_run, create_run, get_run, run_log, run_metrics
+from gateway.run_views import get_run, run_log, run_metrics
+from gateway.runs import cancel_run, create_run
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.tables import RunEventRow, StreamPosition

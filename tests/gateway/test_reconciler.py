@@ -3,13 +3,15 @@
 import asyncio
 import os
 import time
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from gateway.projector import run_projector
 from gateway.reconciler import Reconciler, lose_worker, remove_stale, run_reconciler
 from gateway.run_feed import RunFeed
 from gateway.run_states import state_of
-from gateway.runs import cancel_run, create_run, get_run, run_log
+from gateway.run_views import get_run, run_log
+from gateway.runs import cancel_run, create_run
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from shared.event_stream import cancel_key
@@ -52,7 +54,7 @@ async def queue_holds(services: Services, job_id: str, *, seconds: float = 5) ->
     return False
 
 
-def both(services: Services):  # type: ignore[no-untyped-def]
+def both(services: Services) -> AbstractAsyncContextManager[None]:
     return background(run_projector(services), run_reconciler(services))
 
 

@@ -141,7 +141,7 @@ def test_own_pages_can_use_the_session(browser: TestClient) -> None:
 
 def test_other_sites_cannot_log_a_browser_in(anonymous: TestClient) -> None:
     answer = anonymous.post(
-        "/login", data={"token": LOGIN_TOKEN}, headers={"Sec-Fetch-Site": "cross-site"}
+        "/login", data={"key": LOGIN_TOKEN}, headers={"Sec-Fetch-Site": "cross-site"}
     )
     assert answer.status_code == 403
     assert COOKIE not in answer.headers.get("set-cookie", "")

@@ -58,9 +58,7 @@ def event(payload: Payload, *, seq: int, attempt: int = 1) -> RunEvent:
     )
 
 
-events = st.builds(
-    event, payload=payloads, seq=st.integers(1, 12), attempt=st.integers(1, 4)
-)
+events = st.builds(event, payload=payloads, seq=st.integers(1, 12), attempt=st.integers(1, 4))
 
 
 def fold(state: RunState, history: list[RunEvent]) -> RunState:
@@ -140,9 +138,7 @@ def test_a_success_keeps_what_was_measured() -> None:
             event(Started(worker="w", device="cpu"), seq=1),
             event(Measured(step=3, total_steps=9, epoch=0.5, loss=1.5, eta_seconds=60), seq=2),
             event(Measured(step=3, total_steps=9, epoch=0.5, eval_loss=1.25), seq=3),
-            event(
-                Finished(status="succeeded", manifest_sha256="ab", trained_tokens=77), seq=4
-            ),
+            event(Finished(status="succeeded", manifest_sha256="ab", trained_tokens=77), seq=4),
         ],
     )
     assert (state.status, state.loss, state.eval_loss, state.step) == ("succeeded", 1.5, 1.25, 3)

@@ -19,7 +19,15 @@ def test_numbers(value: float | None, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, "–"), (412.0, "412"), (8192, "8.2K"), (134_515_008, "134.5M"), (2e9, "2B")],
+    [
+        (None, "–"),
+        (412.0, "412"),
+        (306.16, "306"),
+        (3.14, "3.14"),
+        (8192, "8.2K"),
+        (134_515_008, "134.5M"),
+        (2e9, "2B"),
+    ],
 )
 def test_compact_numbers(value: float | None, shown: str) -> None:
     assert formats.compact(value) == shown

@@ -39,6 +39,8 @@ def test_the_panel_alone_is_the_panel_of_the_page() -> None:
         "evaluations": [],
         "samples": [],
         "snippet": "",
+        "spec_yaml": "method: lora",
+        "decided": [],
         "log": log_lines(),
     }
     panel = render_block("runs/show.html", "panel", **context)

@@ -147,7 +147,8 @@ def upgrade() -> None:
         sa.Column("error_message", sa.String(), nullable=True),
         sa.Column("manifest_sha256", sa.String(), nullable=True),
         sa.CheckConstraint(
-            "status IN ('validating_files','queued','running','paused','succeeded','failed','cancelled')",
+            "status IN ('validating_files','queued','running','paused','succeeded','failed',"
+            "'cancelled')",
             name="run_status",
         ),
         sa.ForeignKeyConstraint(

@@ -1,0 +1,70 @@
+"""The tasks that run as long as the gateway does; each outlives what it did not foresee."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from gateway import keys, library
+from gateway.datasets.store import sweep_orphans
+from gateway.projector import run_projector
+from gateway.reconciler import run_reconciler
+from gateway.services import Services
+from shared.errors import Unavailable
+from shared.model_library import BUNDLED_MODEL
+
+log = logging.getLogger(__name__)
+
+RESTART_SECONDS = 1.0
+CANCEL_SECONDS = 0.5
+
+Work = Callable[[Services], Coroutine[Any, Any, None]]
+
+
+@contextlib.asynccontextmanager
+async def running(services: Services) -> AsyncIterator[None]:
+    works: tuple[Work, ...] = (run_projector, run_reconciler, prepare_bundled_model, sweep)
+    tasks = [asyncio.create_task(_kept_going(work, services)) for work in works]
+    try:
+        yield
+    finally:
+        await _stop(set(tasks))
+
+
+async def _kept_going(work: Work, services: Services) -> None:
+    while True:
+        try:
+            await work(services)
+            return
+        except Exception:
+            log.exception("%s failed; it starts again.", work.__name__)
+            await asyncio.sleep(RESTART_SECONDS)
+
+
+async def _stop(waiting: set[asyncio.Task[None]]) -> None:
+    """Cancel until it worked: a library may take the first cancellation for its own time-out."""
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=CANCEL_SECONDS)
+
+
+async def prepare_bundled_model(services: Services) -> None:
+    """At the first start, ask for the bundled model as soon as the queue can be reached."""
+    while services.settings.prepare_bundled_model:
+        try:
+            await library.prepare(
+                database=services.database,
+                storage=services.storage,
+                queue=services.queue,
+                owner=keys.ADMIN_OWNER,
+                model_id=BUNDLED_MODEL,
+            )
+            return
+        except Unavailable:
+            await asyncio.sleep(RESTART_SECONDS)
+
+
+async def sweep(services: Services) -> None:
+    await asyncio.to_thread(sweep_orphans, database=services.database, storage=services.storage)

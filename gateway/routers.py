@@ -1,0 +1,37 @@
+"""Which routers the gateway has, and who may use each: a guard is given here, never by a path."""
+
+from fastapi import Depends, FastAPI
+
+from gateway.api import datasets as datasets_api
+from gateway.api import deployments as deployments_api
+from gateway.api import diagrams, docs, health, library, models, openai
+from gateway.api import keys as keys_api
+from gateway.api import routes as routes_api
+from gateway.api import runs as runs_api
+from gateway.deps import current_owner, page_owner
+from gateway.pages import chat, datasets, deployments, home, keys, login, routes, runs
+from gateway.pages import models as model_pages
+
+API = (
+    datasets_api,
+    deployments_api,
+    diagrams,
+    keys_api,
+    library,
+    models,
+    openai,
+    routes_api,
+    runs_api,
+)
+PAGES = (chat, datasets, deployments, home, keys, model_pages, routes, runs)
+# Open to all (health, logging in), or with guards of their own (metrics, docs).
+OTHERS = (health, docs, login)
+
+
+def include_routers(app: FastAPI) -> None:
+    for module in OTHERS:
+        app.include_router(module.router)
+    for module in API:
+        app.include_router(module.router, dependencies=[Depends(current_owner)])
+    for module in PAGES:
+        app.include_router(module.router, dependencies=[Depends(page_owner)])

@@ -1,0 +1,285 @@
+"""The real renderer: every kind of diagram, the errors' lines, and what hostile sources get."""
+
+import asyncio
+import base64
+import os
+import signal
+import stat
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from inference_service.plantuml.programs import Programs, find_programs
+from inference_service.plantuml.renderer import LocalPictures, Renderer
+from shared.diagrams import RenderedDiagram
+from shared.errors import Unavailable
+
+pytestmark = pytest.mark.anyio
+
+KINDS = {
+    "sequence": "Alice -> Bob : hello\nBob --> Alice : **bold** é 日本",
+    "class": 'class A {\n  +x: int\n}\nA <|-- "Ünïcode"\nA *-- B',
+    "use case": "actor User\nUser --> (Log in)",
+    "activity": "start\nif (ok?) then (yes)\n:go;\nelse (no)\nstop\nendif\nstop",
+    "state": "[*] --> Idle\nIdle --> Busy\nstate Busy {\n [*] --> Inner\n}",
+    "component": "[Web] --> [Store]\npackage P {\n [X]\n}",
+    "object": "object o {\n a = 1\n}",
+    "timing": 'robust "Web" as W\n@0\nW is Idle\n@100\nW is Busy',
+}
+
+
+def local_pictures(*, timeout: float = 10, programs: Programs | None = None) -> LocalPictures:
+    return LocalPictures(programs or find_programs(None, None), timeout=timeout, start_timeout=60)
+
+
+@pytest.fixture(scope="module")
+async def pictures() -> AsyncIterator[LocalPictures]:
+    pictures = local_pictures()
+    await pictures.start()
+    yield pictures
+    await pictures.stop()
+
+
+@pytest.fixture
+async def renderer(pictures: LocalPictures) -> Renderer:
+    """A fresh cache over processes that are warm already."""
+    renderer = Renderer(pictures)
+    renderer.problem = None
+    return renderer
+
+
+async def render(renderer: Renderer, body: str) -> RenderedDiagram:
+    return await renderer.render(f"@startuml\n{body}\n@enduml")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_kind_of_diagram_renders(renderer: Renderer, kind: str) -> None:
+    diagram = await render(renderer, KINDS[kind])
+    assert diagram.rendered, diagram.error
+    assert diagram.svg is not None
+    assert diagram.svg.startswith("<svg")
+    assert base64.b64decode(diagram.png or "").startswith(b"\x89PNG")
+
+
+async def test_pictures_do_not_carry_their_source(renderer: Renderer) -> None:
+    diagram = await render(renderer, "A -> B\n' a remark that is in no picture")
+    assert "plantuml" not in (diagram.svg or "").lower()
+    pixels = base64.b64decode(diagram.png or "")
+    assert b"plantuml" not in pixels.lower()
+    assert b"Text" not in pixels
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("A -> B\nnonsense ((", 3),
+        ("\n' remark\nskinparam x {\n a b\n}\nA -> B\n/' two\nlines '/\nnonsense ((", 10),
+        ("A -> B\n!include /etc/passwd", 3),
+        ("class A\nclass B {\n x", 3),
+    ],
+)
+async def test_a_mistake_is_told_with_its_line(renderer: Renderer, body: str, line: int) -> None:
+    diagram = await render(renderer, body)
+    assert not diagram.rendered
+    assert diagram.svg is None
+    assert diagram.error is not None
+    assert diagram.error.line == line
+    assert diagram.error.message
+
+
+@pytest.mark.parametrize(
+    "body", ["!pragma layout elk\nclass A\nA --> B", "A -> B : <latex>x</latex>"]
+)
+async def test_the_picture_of_a_crash_is_no_diagram(renderer: Renderer, body: str) -> None:
+    diagram = await render(renderer, body)
+    assert not diagram.rendered
+    assert diagram.error is not None
+    assert "crashed" in diagram.error.message
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "secret.json"
+    path.write_text('{"word": "hunter2"}\ntitle hunter2\n', encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "!include {secret}",
+        "!include_many {secret}",
+        "!includeurl file://{secret}",
+        "!import {secret}",
+        '!$x = %load_json("{secret}")\nA -> B : $x',
+        "A -> B : <img:{secret}>",
+        'A -> B : v%getenv("SECRET_WORD")',
+        "!theme hunter from {folder}",
+        "!define X\n!ifdef X\n!include {secret}!0\n!endif\nA -> B",
+        "!pragma graphviz_dot {secret}\nclass A",
+    ],
+)
+async def test_a_diagram_reads_no_file_and_no_variable(
+    renderer: Renderer, secret: Path, body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_WORD", "hunter2")
+    source = body.replace("{secret}", str(secret)).replace("{folder}", str(secret.parent))
+    diagram = await render(renderer, f"{source}\nA -> B")
+    assert "hunter2" not in diagram.model_dump_json()
+
+
+async def test_a_diagram_fetches_nothing(renderer: Renderer) -> None:
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(100))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+    for body in (
+        f"!include {url}",
+        f"!includeurl {url}",
+        f'!$x = %load_json("{url}")\nA -> B : $x',
+        f"A -> B : <img:{url}>",
+        f"!theme x from {url}\nA -> B",
+        f"sprite $s <img:{url}>\nA -> B : <$s>",
+    ):
+        await render(renderer, body)
+    server.close()
+    await server.wait_closed()
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "class A [[javascript:alert(1)]]",
+        "class A [[data:text/html,alert(1)]]",
+        "A -> B : <script>alert(1)</script> [[javascript:alert(1) x]]",
+        'sprite s <svg width="9" height="9"><script>alert(1)</script></svg>\nA -> B : <$s>',
+        'url of A is [[data:text/html,"alert(1)"]]\nclass A',
+    ],
+)
+async def test_svgs_hold_no_script_and_no_strange_link(renderer: Renderer, body: str) -> None:
+    svg = (await render(renderer, body)).svg or ""
+    assert "<script" not in svg
+    assert 'href="data:' not in svg
+    assert 'href="javascript:' not in svg
+
+
+async def test_web_links_stay(renderer: Renderer) -> None:
+    svg = (await render(renderer, "class A [[https://example.com/page]]")).svg or ""
+    assert 'href="https://example.com/page"' in svg
+
+
+async def test_a_source_that_kills_its_renderer_fails_alone(renderer: Renderer) -> None:
+    recursion = "!function $f($x)\n!return $f($x)\n!endfunction\nA -> B : $f(1)"
+    diagram = await render(renderer, recursion)
+    assert diagram.error is not None
+    assert "broke off" in diagram.error.message
+    assert (await render(renderer, "A -> B : after")).rendered
+
+
+async def test_a_renderer_killed_from_outside_is_replaced_at_once(
+    renderer: Renderer, pictures: LocalPictures
+) -> None:
+    await render(renderer, "A -> B : before")
+    for child in pictures._children.values():
+        assert child.pid
+        os.kill(child.pid, signal.SIGKILL)
+    assert (await render(renderer, "A -> B : after the kill")).rendered
+
+
+async def test_answers_do_not_mix_when_many_ask_and_some_leave(renderer: Renderer) -> None:
+    async def ask(number: int) -> None:
+        diagram = await render(renderer, f"A -> B : number{number}x")
+        assert f"number{number}x" in (diagram.svg or "")
+
+    tasks = [asyncio.create_task(ask(number)) for number in range(12)]
+    await asyncio.sleep(0.05)
+    tasks[3].cancel()
+    tasks[4].cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    others = [result for index, result in enumerate(results) if index not in (3, 4)]
+    assert others == [None] * 10
+
+
+async def test_a_hanging_render_is_killed_and_the_next_one_is_fine() -> None:
+    pictures = local_pictures(timeout=1.5)
+    renderer = Renderer(pictures)
+    await renderer.start()
+    try:
+        slow = "!function $f($n)\n!if $n < 1\n!return 1\n!endif\n"
+        slow += "!return $f($n - 1) + $f($n - 1)\n!endfunction\nA -> B : $f(40)"
+        started = time.perf_counter()
+        diagram = await render(renderer, slow)
+        assert diagram.error is not None
+        assert "1.5 seconds" in diagram.error.message
+        assert time.perf_counter() - started < 5
+        assert (await render(renderer, "A -> B")).rendered
+    finally:
+        await renderer.stop()
+
+
+async def test_no_process_is_left_after_a_stop() -> None:
+    pictures = local_pictures()
+    await pictures.start()
+    pids = [child.pid for child in pictures._children.values()]
+    await pictures.stop()
+    for pid in pids:
+        assert pid is not None
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def fake_java(folder: Path, script: str) -> Path:
+    path = folder / "java"
+    path.write_text(f"#!{sys.executable}\nimport sys\n{script}\n", encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+READS_FILES = """
+delimiter = sys.argv[-1]
+for line in sys.stdin:
+    if line.startswith("!include"):
+        print(open(line.split()[1]).read())
+    if line.startswith("@enduml"):
+        print("<svg>>1.2026.2<</svg>" + delimiter, flush=True)
+"""
+TOO_OLD = """
+for line in sys.stdin:
+    if line.startswith("@enduml"):
+        print("<svg>>1.2020.02<</svg>" + sys.argv[-1], flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        (READS_FILES, "could read a local file"),
+        (TOO_OLD, "too old"),
+        ("sys.exit(3)", "does not start"),
+    ],
+)
+async def test_an_unsafe_or_broken_renderer_is_refused(
+    tmp_path: Path, script: str, problem: str
+) -> None:
+    jar = find_programs(None, None).jar
+    programs = Programs(java=fake_java(tmp_path, script), jar=jar)
+    renderer = Renderer(local_pictures(programs=programs))
+    await renderer.start()
+    assert problem in (renderer.problem or "")
+    with pytest.raises(Unavailable):
+        await render(renderer, "A -> B")
+
+
+def test_missing_programs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="GENPLAT_JAVA"):
+        find_programs(tmp_path / "java", None)
+    with pytest.raises(Unavailable, match="GENPLAT_PLANTUML_JAR"):
+        find_programs(None, tmp_path / "plantuml.jar")
