@@ -32,6 +32,10 @@ from shared.storage import Storage
 
 GRACEFUL_SECONDS = 3
 MAX_HEAD_BYTES = 64 * 1024
+DESCRIPTION = (
+    "Send an API key as `Authorization: Bearer gp-…`. This page itself uses the session that you "
+    "are logged in with. Creates take an `Idempotency-Key`."
+)
 
 
 def create_app(settings: GatewaySettings, *, services: Services | None = None) -> FastAPI:
@@ -49,7 +53,12 @@ def create_app(settings: GatewaySettings, *, services: Services | None = None) -
                 await _close(app.state.services)
 
     app = FastAPI(
-        title="GenPlat", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+        title="GenPlat",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
     )
     app.state.telemetry = Telemetry()
     app.state.login_limit = LoginLimit()
@@ -83,8 +92,10 @@ def _open_database(settings: GatewaySettings) -> Database:
 
 
 def _prepare(database: Database, settings: GatewaySettings) -> None:
+    admin_key = settings.admin_key.get_secret_value()
+    keys.check_admin_key(admin_key)
     migrate(database)
-    keys.seed_admin_key(database=database, secret=settings.admin_key.get_secret_value())
+    keys.seed_admin_key(database=database, secret=admin_key)
 
 
 async def _close(services: Services) -> None:

@@ -9,8 +9,10 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from shared.errors import (
     GenPlatError,
@@ -31,6 +33,24 @@ _MACHINE_NAMES = ("/api", "/v1", "/livez", "/readyz", "/metrics", "/openapi.json
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class ErrorPublic(BaseModel):
+    """What went wrong: a sentence, the field at fault, and a code for machines."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+    details: list[dict[str, Any]] = Field(
+        default=[], description="Places in a file: line, column, message."
+    )
+
+
+class ErrorAnswer(BaseModel):
+    """The shape of every error."""
+
+    error: ErrorPublic
+
+
 class LoginRequired(Exception):
     """A page was asked for by nobody that we know."""
 
@@ -44,6 +64,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(LoginRequired, _to_login)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(OSError, _answer_os)
     app.add_exception_handler(OperationalError, _answer_database)
     app.add_exception_handler(DataError, _answer_database)
@@ -138,6 +159,11 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     for name, value in (error.headers or {}).items():
         answer.headers[name] = value
     return answer
+
+
+async def _answer_nobody(request: Request, _error: Exception) -> Response:
+    log.info("%s %s broke off before its end.", request.method, request.url.path)
+    return _render(request, InvalidRequest("The request broke off before its end."))
 
 
 async def _answer_os(request: Request, error: Exception) -> Response:

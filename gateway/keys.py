@@ -50,12 +50,16 @@ def _store(*, database: Database, owner: str, name: str, secret: str) -> ApiKey:
     return key
 
 
+def check_admin_key(secret: str) -> None:
+    """Refuse a key that could be guessed; none at all is right."""
+    if 0 < len(secret) < MIN_ADMIN_KEY:
+        raise InvalidRequest(f"GENPLAT_ADMIN_KEY is shorter than {MIN_ADMIN_KEY} characters.")
+
+
 def seed_admin_key(*, database: Database, secret: str) -> None:
     """Store GENPLAT_ADMIN_KEY once. A key that was revoked by hand stays revoked."""
     if not secret:
         return
-    if len(secret) < MIN_ADMIN_KEY:
-        raise InvalidRequest(f"GENPLAT_ADMIN_KEY is shorter than {MIN_ADMIN_KEY} characters.")
     digest = hash_secret(secret)
     with database.write() as session:
         if session.exec(select(ApiKey).where(ApiKey.sha256 == digest)).first() is None:

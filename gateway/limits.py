@@ -127,7 +127,7 @@ class HostAllowList:
 
 
 class RequestShape:
-    """Refuses what no route here reads: compressed bodies, NUL in addresses."""
+    """Refuses what no route here reads: compressed bodies, two lengths, NUL in addresses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -142,6 +142,9 @@ class RequestShape:
         encoding = Headers(scope=scope).get("content-encoding", "identity")
         if encoding.strip().lower() not in ("", "identity"):
             return UnsupportedMedia("Compressed requests are not read: send the body as it is.")
+        if {"content-length", "transfer-encoding"} <= set(Headers(scope=scope).keys()):
+            # Two lengths: a proxy in front may believe the other one.
+            return InvalidRequest("Send either Content-Length or Transfer-Encoding, not both.")
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             return InvalidRequest("The address holds a NUL character.")
         return None

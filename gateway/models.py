@@ -70,12 +70,17 @@ def plan_request(
         return Plan(model, None, (Target(model, f"base/{model}", ModelRef(base_model=model)),))
     if run is not None:
         ref = ModelRef(base_model=run.base_model, run_id=run.id)
-        return Plan(model, None, (Target(model, f"run/{run.id}", ref),))
+        return Plan(model, None, (Target(model, run_engine_name(run.id), ref),))
     raise NotFound(
         f"There is no model {model[:200]!r}. GET /v1/models lists those that can answer.",
         code="model_not_found",
         param="model",
     )
+
+
+def run_engine_name(run_id: str) -> str:
+    """Under which a run's model is loaded when it is asked for without a deployment."""
+    return f"run/{run_id}"
 
 
 def _route_targets(session: Session, route: Route, draw: float) -> tuple[Target, ...]:

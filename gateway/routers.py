@@ -1,5 +1,7 @@
 """Which routers the gateway has, and who may use each: a guard is given here, never by a path."""
 
+from typing import Any
+
 from fastapi import Depends, FastAPI
 
 from gateway.api import datasets as datasets_api
@@ -9,6 +11,7 @@ from gateway.api import keys as keys_api
 from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
 from gateway.deps import current_owner, page_owner
+from gateway.errors import ErrorAnswer
 from gateway.pages import chat, datasets, deployments, home, keys, login, routes, runs
 from gateway.pages import models as model_pages
 
@@ -28,10 +31,16 @@ PAGES = (chat, datasets, deployments, home, keys, model_pages, routes, runs)
 OTHERS = (health, docs, login)
 
 
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorAnswer, "description": "The request is at fault."},
+    "5XX": {"model": ErrorAnswer, "description": "The service is at fault."},
+}
+
+
 def include_routers(app: FastAPI) -> None:
     for module in OTHERS:
         app.include_router(module.router)
     for module in API:
-        app.include_router(module.router, dependencies=[Depends(current_owner)])
+        app.include_router(module.router, dependencies=[Depends(current_owner)], responses=ERRORS)
     for module in PAGES:
         app.include_router(module.router, dependencies=[Depends(page_owner)])

@@ -15,11 +15,12 @@ from sqlmodel import Session, select
 from gateway import library
 from gateway.database import Database
 from gateway.idempotency import Claim
+from gateway.models import run_engine_name
 from gateway.run_states import cancelled, state_of, write_state
 from gateway.run_views import RunView, owned_run, view_of
 from gateway.services import Services
 from gateway.tables import Dataset, Deployment, Run, now
-from shared.errors import Conflict, InvalidData, NotFound
+from shared.errors import Conflict, GenPlatError, InvalidData, NotFound
 from shared.event_stream import cancel_key
 from shared.job_queue import TRAIN_RUN
 from shared.runs import TERMINAL, DatasetRef, FineTuneSpec, RunCommand
@@ -170,6 +171,10 @@ async def delete_run(*, services: Services, owner: str, run_id: str) -> None:
         _delete, database=services.database, storage=services.storage, owner=owner, run_id=run_id
     )
     services.feed.notify(run_id)
+    try:
+        await services.inference.unload(run_engine_name(run_id))
+    except GenPlatError as error:
+        log.info("The model of run %s may stay in memory for a while: %s", run_id, error.message)
 
 
 def _delete(*, database: Database, storage: Storage, owner: str, run_id: str) -> None:

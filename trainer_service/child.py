@@ -111,8 +111,8 @@ def main(arguments: list[str]) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End without Python's tidying up: libraries' threads have been seen to hang in it, and a
-    result that is published would then never be reported."""
+    """End without Python's tidying up, which hangs now and then: the dead man's thread wakes in it
+    while torch is torn down. A result that is published would then never be reported."""
     sys.stderr.flush()
     os._exit(code)
 

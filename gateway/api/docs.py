@@ -24,6 +24,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>GenPlat API</title>
+<link rel="icon" href="{icon}" type="image/svg+xml">
 <link rel="stylesheet" href="{style}">
 </head>
 <body>
@@ -39,6 +40,7 @@ def swagger_page(url: str) -> HTMLResponse:
     """Swagger over the description at ``url``, a path of this site made by us."""
     html = _PAGE.format(
         url=url,
+        icon=asset("icon.svg"),
         style=asset(f"{SWAGGER}/swagger-ui.css"),
         bundle=asset(f"{SWAGGER}/swagger-ui-bundle.js"),
         start=asset(f"{SWAGGER}/start.js"),

@@ -1,5 +1,6 @@
 """Brings a database to this version's tables, or says in one line why it cannot be used."""
 
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -11,6 +12,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DatabaseError
 
 from gateway.database import Database
+
+log = logging.getLogger(__name__)
+# Its own lines tell people nothing that ours does not.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 # Any number: PostgreSQL's advisory locks are named by one.
 _LOCK = 7_235_911_470
@@ -48,8 +53,9 @@ def _upgrade(connection: Connection) -> None:
             f"The database was last used by a newer GenPlat (schema {current}). "
             "Install that version, or use another GENPLAT_DATABASE_URL or GENPLAT_DATA_DIR."
         )
-    if current != scripts.get_current_head():
+    if current != (newest := scripts.get_current_head()):
         command.upgrade(config, "head")
+        log.info("The database has schema %s now (before: %s).", newest, current or "empty")
 
 
 def _check_file(connection: Connection) -> None:

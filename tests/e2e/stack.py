@@ -37,7 +37,7 @@ class RunningStack:
 
 @contextlib.contextmanager
 def running_stack(folder: Path) -> Iterator[RunningStack]:
-    """Started as a user starts it, and stopped as a user stops it."""
+    """Started as a user starts it. SIGTERM ends it: a shell in the background ignores Ctrl-C."""
     prepare_tiny_model(Storage(folder), hidden_size=64, intermediate_size=128)
     process = subprocess.Popen(
         [sys.executable, "-m", "gateway.cli", "up", "--no-browser"],
@@ -57,7 +57,7 @@ def running_stack(folder: Path) -> Iterator[RunningStack]:
         _add_to_library(stack.url)
         yield stack
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         process.wait(30)
 
 

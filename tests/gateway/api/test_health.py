@@ -1,0 +1,60 @@
+"""Health and metrics."""
+
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from tests.gateway.conftest import BASE_URL
+from tests.valkey import Valkey
+
+
+def test_ready_needs_the_database_alone(anonymous: TestClient, valkey: Valkey) -> None:
+    answer = anonymous.get("/readyz")
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"status": "ready", "checks": {"database": "ok", "redis": "ok", "inference": "down"}},
+    )
+    valkey.stop()
+    try:
+        answer = anonymous.get("/readyz")
+        assert (answer.status_code, answer.json()["checks"]["redis"]) == (200, "down")
+    finally:
+        valkey.start()
+    assert anonymous.get("/readyz").json()["checks"]["redis"] == "ok"
+
+
+def test_not_ready_without_the_database(anonymous: TestClient, app: FastAPI) -> None:
+    services = app.state.services
+    services.database.close()
+    path = services.settings.root / "genplat.db"
+    hidden = path.rename(path.with_suffix(".away"))
+    path.mkdir()
+    try:
+        answer = anonymous.get("/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "not_ready")
+        assert anonymous.get("/livez").status_code == 200
+    finally:
+        path.rmdir()
+        hidden.rename(path)
+
+
+def test_metrics_are_for_keys_and_the_services_token(anonymous: TestClient) -> None:
+    assert anonymous.get("/metrics").status_code == 401
+    for wrong in ("Bearer x", "Bearer ", "Bearer the-services-own-token2"):
+        assert anonymous.get("/metrics", headers={"Authorization": wrong}).status_code == 401
+    token = {"Authorization": "Bearer the-services-own-token"}
+    assert anonymous.get("/api/keys", headers=token).status_code == 401
+    anonymous.get("/api/datasets/ds_secret?after=secret")
+    answer = anonymous.get("/metrics", headers=token)
+    assert answer.status_code == 200
+    assert 'route="/api/datasets/{dataset_id}",status="401"' in answer.text
+    assert 'genplat_runs{status="queued"} 0.0' in answer.text
+    assert "secret" not in answer.text
+
+
+def test_unknown_methods_and_paths_make_no_labels(anonymous: TestClient) -> None:
+    anonymous.request("BREW", "/coffee")
+    token = {"Authorization": "Bearer the-services-own-token"}
+    text = anonymous.get("/metrics", headers=token).text
+    assert "coffee" not in text
+    assert "BREW" not in text
+    assert BASE_URL not in text

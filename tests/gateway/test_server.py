@@ -1,0 +1,205 @@
+"""The gateway as a process of its own: what only a real server and raw bytes can show."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.gateway.conftest import ADMIN_KEY, NOBODY
+from tests.valkey import Valkey, free_port
+
+AUTHORIZED = f"Host: 127.0.0.1\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen[str]
+    port: int
+    root: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def send(self, request: str, *, wait: float = 3) -> bytes:
+        """What comes back for these bytes until the server is silent or hangs up."""
+        answer = b""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=wait) as connection:
+            try:
+                connection.sendall(request.encode())
+                while data := connection.recv(65_536):
+                    answer += data
+            except (TimeoutError, ConnectionError):
+                pass
+        return answer
+
+    def peak_memory_mib(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) // 1024
+
+
+def environment(root: Path, valkey: Valkey, **settings: str) -> dict[str, str]:
+    return (
+        dict(os.environ)
+        | {
+            "GENPLAT_DATA_DIR": str(root),
+            "GENPLAT_ADMIN_KEY": ADMIN_KEY,
+            "GENPLAT_REDIS_URL": valkey.url,
+            "GENPLAT_INFERENCE_URL": NOBODY,
+            "GENPLAT_PREPARE_BUNDLED_MODEL": "false",
+        }
+        | settings
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, valkey_server: Valkey) -> Iterator[Server]:
+    root, port = tmp_path_factory.mktemp("server") / "data", free_port()
+    with (root.parent / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway.app", "--port", str(port)],
+            env=environment(root, valkey_server),
+            stderr=log,
+            text=True,
+        )
+    found = Server(process, port, root)
+    try:
+        wait_until_live(found)
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_live(server: Server) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"{server.url}/livez")
+            return
+        except httpx.ConnectError:
+            assert server.process.poll() is None
+            time.sleep(0.05)
+    raise AssertionError("the gateway did not start")
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        f"GET /api/keys HTTP/1.1\r\nAuthorization: Bearer {ADMIN_KEY}\r\n\r\n",
+        f"GET /api/keys HTTP/1.1\r\n{AUTHORIZED}Host: evil.test\r\n\r\n",
+        f"POST /api/keys HTTP/1.1\r\n{AUTHORIZED}Content-Length: 5\r\n"
+        "Content-Length: 6\r\n\r\nhello",
+        f"POST /api/keys HTTP/1.1\r\n{AUTHORIZED}Content-Length: 5\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        f"GET /api/keys HTTP/1.1\r\n{AUTHORIZED}X: a\r\n folded\r\nContent-Length : 5\r\n\r\n",
+        f"GET /api/keys HTTP/1.1\r\n{AUTHORIZED}X: {'x' * 1_000_000}\r\n\r\n",
+        f"GET /api/keys?after=\x00 HTTP/1.1\r\n{AUTHORIZED}\r\n",
+    ],
+)
+def test_ambiguous_requests_are_refused(server: Server, request_text: str) -> None:
+    answer = server.send(request_text, wait=1)
+    # Where the head is too large, the server may hang up before its answer can be read.
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+    assert httpx.get(f"{server.url}/livez").status_code == 200
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
+    head = (
+        f"POST /api/datasets HTTP/1.1\r\n{AUTHORIZED}Content-Length: 1000\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+        'Content-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\ntext,target'
+    )
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(head.encode())
+        folder = server.root / "tmp"
+        wait_for(lambda: folder.is_dir() and any(folder.iterdir()))
+    wait_for(lambda: not any(folder.iterdir()))
+    assert "Traceback" not in (server.root.parent / "log").read_text()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_a_large_upload_takes_little_memory(server: Server) -> None:
+    row = b"%d," + b"x" * 4000 + b"\n"
+
+    def form() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nbig\r\n--b\r\n'
+        yield b'Content-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\ntext,target\n'
+        for start in range(0, 30_000, 250):
+            yield b"".join(row % number for number in range(start, start + 250))
+        yield b"\r\n--b--\r\n"
+
+    before = server.peak_memory_mib()
+    answer = httpx.post(
+        f"{server.url}/api/datasets",
+        content=form(),
+        headers={
+            "Authorization": f"Bearer {ADMIN_KEY}",
+            "Content-Type": "multipart/form-data; boundary=b",
+        },
+        timeout=100,
+    )
+    assert (answer.status_code, answer.json()["rows"]) == (201, 30_000)
+    assert answer.json()["bytes"] > 100_000_000
+    assert server.peak_memory_mib() - before <= 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"GENPLAT_ADMIN_KEY": "short"}, "GENPLAT_ADMIN_KEY is shorter"),
+        ({"GENPLAT_DATABASE_URL": "postgresql://x:secret@127.0.0.1:9/x"}, "does not answer"),
+    ],
+)
+def test_a_start_that_cannot_be_says_so_in_one_line(
+    tmp_path: Path, valkey: Valkey, settings: dict[str, str], said: str
+) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "gateway.app", "--port", "0"],
+        env=environment(tmp_path / "data", valkey, **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode == 1
+    assert said in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert "secret" not in finished.stderr
+    assert len(finished.stderr.strip().splitlines()) == 1
+
+
+def test_it_stops_quickly_with_an_open_stream(tmp_path: Path, valkey: Valkey) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway.app", "--port", str(port)],
+        env=environment(tmp_path / "data", valkey),
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        wait_until_live(Server(process, port, tmp_path))
+        begin = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port)) as idle:
+            idle.sendall(b"POST /api/keys HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) in (0, -signal.SIGTERM)
+        assert time.monotonic() - begin < 10
+    finally:
+        process.kill()
+        process.wait()
