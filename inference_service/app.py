@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from transformers.utils.logging import disable_progress_bar
 
 from inference_service.engine.engine import Engine
 from inference_service.model_manager import ModelManager
@@ -27,6 +28,8 @@ from shared.errors import GenPlatError, InvalidRequest, NotFound, Unavailable
 from shared.logs import configure_logging
 from shared.storage import Storage
 
+RENDERER_RETRY_SECONDS = 30
+
 
 def build_app(service: InferenceService, *, internal_token: str) -> FastAPI:
     """The application around a service; starts and stops it with its own life."""
@@ -34,7 +37,7 @@ def build_app(service: InferenceService, *, internal_token: str) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.engine.start()
-        starting = asyncio.create_task(service.renderer.start())
+        starting = asyncio.create_task(_start_renderer(service.renderer))
         try:
             yield
         finally:
@@ -63,6 +66,15 @@ def build_app(service: InferenceService, *, internal_token: str) -> FastAPI:
     return app
 
 
+async def _start_renderer(renderer: Renderer) -> None:
+    """Start it, and try again where it failed: the machine may just have been too busy."""
+    while True:
+        await renderer.start()
+        if renderer.problem is None:
+            return
+        await asyncio.sleep(RENDERER_RETRY_SECONDS)
+
+
 async def _answer_error(_: Request, error: Exception) -> JSONResponse:
     named = _named(error)
     headers = {"Retry-After": f"{named.retry_after:.0f}"} if named.retry_after else {}
@@ -75,6 +87,8 @@ def _named(error: Exception) -> GenPlatError:
         return error
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return InvalidRequest("The body is not valid JSON.")
         place = [str(part) for part in first["loc"] if part not in ("body", "path", "query")]
         param = ".".join(place) or None
         return InvalidRequest(f"{param or 'The body'}: {first['msg']}", param=param)
@@ -146,6 +160,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = InferenceSettings()
     configure_logging(settings.log_level, as_json=settings.log_json)
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     app = build_app(
         make_service(settings), internal_token=settings.internal_token.get_secret_value()
     )

@@ -1,6 +1,7 @@
 """OpenAI's response bodies, built from the engine's chunks; knows no HTTP and no model."""
 
 import json
+import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -12,6 +13,8 @@ from inference_service.engine.requests import Chunk
 from inference_service.plantuml.diagrams import Draft, Drawn
 from inference_service.plantuml.diagrams import Event as DiagramEvent
 from shared.errors import GenPlatError
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["chat", "text"]
 _PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
@@ -170,3 +173,6 @@ async def finished_stream(events: Events) -> Events:
         yield DONE
     except GenPlatError as error:
         yield sse(error.body())
+    except Exception:
+        logger.exception("a stream broke off")
+        yield sse(GenPlatError("The service failed on this request; its log says why.").body())

@@ -14,6 +14,7 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 import uvicorn
@@ -26,7 +27,7 @@ from shared.errors import GenPlatError, Unauthorized, Unavailable
 from shared.logs import configure_logging
 from trainer_service.child_process import child_environment
 from trainer_service.settings import TrainerSettings
-from trainer_service.worker import TrainerWorker
+from trainer_service.worker import OUTCOMES, TrainerWorker
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +145,8 @@ def make_registry(worker: TrainerWorker) -> CollectorRegistry:
         ["status"],
         registry=registry,
     )
-    for status in ("succeeded", "failed", "cancelled", "preempted"):
-        ended.labels(status).set_function(lambda status=status: worker.finished_runs.get(status, 0))
+    for status in OUTCOMES:
+        ended.labels(status).set_function(partial(worker.finished_runs.__getitem__, status))
     return registry
 
 

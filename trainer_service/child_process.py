@@ -21,6 +21,7 @@ ALLOWED = {
     "LD_LIBRARY_PATH",
     "NO_PROXY",
     "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
     "PATH",
     "PYTHONPATH",
     "SSL_CERT_FILE",

@@ -7,25 +7,17 @@ file). The worker runs the same recipe in a child process: `trainer_service.chil
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import PeftModel
-from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from shared.datasets import Record
-from shared.errors import GenPlatError, InvalidData
+from shared.errors import GenPlatError
 from shared.logs import configure_logging
-from shared.prompt_template import PromptTemplate
 from shared.run_events import Advanced, Checkpointed, Finished, Measured
-from shared.runs import Hyperparameters, resolve_hyperparameters
 from shared.settings import Settings
 from shared.storage import Storage, atomic_directory, manifest_problem, sha256_of
 from trainer_service import exit_codes
-from trainer_service.base_models import prepare_base_model
 from trainer_service.batching import step_rows, steps_per_epoch
 from trainer_service.checkpoints import (
     Position,
@@ -36,56 +28,19 @@ from trainer_service.checkpoints import (
 from trainer_service.evaluating import validation_loss, write_samples
 from trainer_service.hardware import (
     Device,
-    Precision,
-    choose_precision,
     find_device,
-    thread_count,
 )
 from trainer_service.job_files import Job, read_json, shell_job
 from trainer_service.modeling import (
-    adapter_parameters,
-    add_adapter,
-    load_base,
-    load_tokenizer,
-    make_template,
     save_adapter,
 )
-from trainer_service.optimization import Optimizer, autocast
-from trainer_service.progress import Pace, Report, Stopwatch, as_line
-from trainer_service.supervised_loss import SupervisedLoss
-from trainer_service.tokenizing import Row, split_by_source, tokenize_records
+from trainer_service.optimization import autocast
+from trainer_service.progress import Report, Stopwatch, as_line
+from trainer_service.training_setup import Training, set_up
 
 log = logging.getLogger(__name__)
 
 SUMMARY_FILE = "training.json"
-
-
-@dataclass
-class Training:
-    """Everything that `set_up` made and the other steps use."""
-
-    job: Job
-    device: Device
-    precision: Precision
-    numbers: Hyperparameters
-    tokenizer: PreTrainedTokenizerBase
-    template: PromptTemplate
-    pad_token_id: int
-    rows: list[Row]
-    validation_rows: list[Row]
-    validation_records: list[Record]
-    model: PeftModel
-    loss: SupervisedLoss
-    optimizer: Optimizer
-    report: Report
-    check: Callable[[], None]
-    pace: Pace
-    eval_loss: float | None = None
-
-    @property
-    def rows_per_step(self) -> int:
-        numbers = self.numbers
-        return numbers.per_device_train_batch_size * numbers.gradient_accumulation_steps
 
 
 def fine_tune(
@@ -111,81 +66,6 @@ def fine_tune(
     return publish(training)
 
 
-def set_up(job: Job, report: Report, *, check: Callable[[], None], device: Device) -> Training:
-    """Tokenize first, so that bad data costs no model load; then load, freeze, add the adapter."""
-    torch.set_num_threads(thread_count())
-    spec = job.spec
-    report(Advanced(phase="preparing"))
-    folder = prepare_base_model(job.storage, spec.base_model)
-    tokenizer = load_tokenizer(folder)
-    config = read_json(folder / "config.json")
-    template = make_template(
-        spec.base_model, spec.task_prefix, tokenizer, _generation_eos(folder, config)
-    )
-    context = int(config.get("max_position_embeddings") or 2048)
-    records, validation = _split(job)
-    numbers = resolve_hyperparameters(spec, examples=len(records), context_length=context)
-    rows = tokenize_records(tokenizer, template, records, max_length=numbers.max_length)
-    if not rows:
-        raise InvalidData("The dataset has no rows to learn from.")
-    # Rows that were too long change the number of steps an epoch has.
-    numbers = resolve_hyperparameters(spec, examples=len(rows), context_length=context)
-    validation_rows = tokenize_records(
-        tokenizer, template, validation, max_length=numbers.max_length
-    )
-    check()
-    report(
-        Advanced(
-            phase="loading_model",
-            hyperparameters=numbers.model_dump(),
-            train_examples=len(rows),
-            validation_examples=len(validation_rows),
-        )
-    )
-    precision = choose_precision(device)
-    base = load_base(folder, method=spec.method, device=device, precision=precision)
-    model = add_adapter(base, numbers, seed=spec.seed)
-    pad = tokenizer.pad_token_id
-    pad_token_id = int(pad if isinstance(pad, int) else template.stop_token_ids[0])
-    optimizer = Optimizer(
-        adapter_parameters(model),
-        numbers,
-        device=device,
-        precision=precision,
-        pad_token_id=pad_token_id,
-    )
-    return Training(
-        job=job,
-        device=device,
-        precision=precision,
-        numbers=numbers,
-        tokenizer=tokenizer,
-        template=template,
-        pad_token_id=pad_token_id,
-        rows=rows,
-        validation_rows=validation_rows,
-        validation_records=validation,
-        model=model,
-        loss=SupervisedLoss(base),
-        optimizer=optimizer,
-        report=report,
-        check=check,
-        pace=Pace(),
-    )
-
-
-def _split(job: Job) -> tuple[list[Record], list[Record]]:
-    if job.validation is not None:
-        return job.records, job.validation
-    return split_by_source(job.records, share=job.spec.validation_split, seed=job.spec.seed)
-
-
-def _generation_eos(folder: Path, config: dict[str, Any]) -> Any:
-    path = folder / "generation_config.json"
-    generation = read_json(path) if path.is_file() else {}
-    return generation.get("eos_token_id", config.get("eos_token_id"))
-
-
 def resume(training: Training) -> int:
     """The step to go on from: that of the newest valid checkpoint, or 0."""
     found = find_checkpoint(training.job.checkpoints, fingerprint=training.job.fingerprint)
@@ -204,12 +84,12 @@ def train_step(training: Training, step: int) -> None:
     watch = Stopwatch()
     numbers = training.numbers
     chosen = step_rows(
-        [len(row.tokens) for row in training.rows],
+        [len(row.tokens) for row in training.lessons.rows],
         step=step,
-        rows_per_step=training.rows_per_step,
+        rows_per_step=training.lessons.rows_per_step,
         seed=training.job.spec.seed,
     )
-    rows = [training.rows[index] for index in chosen]
+    rows = [training.lessons.rows[index] for index in chosen]
     loss, norm = training.optimizer.step(training.loss, rows, step)
     training.pace.add_step(sum(len(row.tokens) for row in rows), watch.seconds)
     training.report(
@@ -227,12 +107,12 @@ def train_step(training: Training, step: int) -> None:
 
 
 def _epoch(training: Training, step: int) -> float:
-    return step / steps_per_epoch(len(training.rows), training.rows_per_step)
+    return step / steps_per_epoch(len(training.lessons.rows), training.lessons.rows_per_step)
 
 
 def evaluate(training: Training, step: int) -> None:
     """Validation loss and a few written answers, where there is anything to validate on."""
-    if not training.validation_rows:
+    if not training.lessons.validation_rows:
         return
     watch = Stopwatch()
     training.report(Advanced(phase="evaluating"))
@@ -241,18 +121,18 @@ def evaluate(training: Training, step: int) -> None:
         with autocast(training.device, training.precision):
             training.eval_loss = validation_loss(
                 training.loss,
-                training.validation_rows,
+                training.lessons.validation_rows,
                 device=training.device.torch_name,
-                pad_token_id=training.pad_token_id,
+                pad_token_id=training.lessons.pad_token_id,
                 check=training.check,
             )
             samples = write_samples(
                 training.model,
-                training.tokenizer,
-                training.template,
-                training.validation_records,
+                training.lessons.tokenizer,
+                training.lessons.template,
+                training.lessons.validation_records,
                 step=step,
-                pad_token_id=training.pad_token_id,
+                pad_token_id=training.lessons.pad_token_id,
             )
     finally:
         training.model.train()
@@ -283,7 +163,7 @@ def save_position(training: Training, step: int) -> None:
             scaler=training.optimizer.scaler.state_dict(),
         ),
         model=training.model,
-        template=training.template,
+        template=training.lessons.template,
         optimizer=training.optimizer,
     )
     training.pace.add_other(watch.seconds)
@@ -302,7 +182,7 @@ def publish(training: Training) -> Finished:
     )
     result = training.job.result
     with atomic_directory(result) as temporary:
-        save_adapter(training.model, training.template, temporary)
+        save_adapter(training.model, training.lessons.template, temporary)
         (temporary / SUMMARY_FILE).write_text(finished.model_dump_json(), encoding="utf-8")
     digest = sha256_of(result / "manifest.json")
     return finished.model_copy(update={"manifest_sha256": digest})

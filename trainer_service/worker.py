@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 JOB_SECONDS = 10 * 365 * 24 * 3600
 REDIS_SECONDS = 5.0
 LONGEST_PAUSE = 5.0
+OUTCOMES = ("succeeded", "failed", "cancelled", "preempted")
 
 
 class PrepareCommand(BaseModel):
@@ -59,7 +60,7 @@ class TrainerWorker:
         self.preparing: asyncio.subprocess.Process | None = None
         self.listening = False
         self.stopping = False
-        self.finished_runs: dict[str, int] = {}
+        self.finished_runs = dict[str, float].fromkeys(OUTCOMES, 0)
         self._work: set[asyncio.Task[Any]] = set()
         self._worker: Worker | None = None
 
@@ -151,7 +152,7 @@ class TrainerWorker:
             return
         finally:
             self.supervisor = None
-        self.finished_runs[end.status] = self.finished_runs.get(end.status, 0) + 1
+        self.finished_runs[end.status] += 1
 
     async def _prepare(self, _context: dict[str, Any], payload: dict[str, Any]) -> None:
         try:

@@ -120,6 +120,7 @@ def register(client: Client, progress: Progress) -> Json:
 def train(client: Client, dataset: Json, progress: Progress) -> Json:
     """Start the run and follow its events to the end."""
     spec = {**demo_spec(), "base_model": BUNDLED_MODEL, "dataset_id": dataset["id"]}
+    cancel_left_over(client, spec["suffix"])
     path = f"/api/runs/{client.ask('POST', '/api/runs', json=spec)['id']}"
     progress.say(f"Fine-tuning ({spec['method']}) …")
     state: Json = {}
@@ -134,6 +135,13 @@ def train(client: Client, dataset: Json, progress: Progress) -> Json:
     progress.say(training_line({**run, "eta_seconds": 0}))
     progress.say(f"Fine-tuned {run['fine_tuned_model']} in {duration(run['train_seconds'])}.")
     return run
+
+
+def cancel_left_over(client: Client, suffix: str) -> None:
+    """A demo that was interrupted left its run; it would be resumed first, and take its time."""
+    for run in client.ask("GET", "/api/runs", params={"limit": 100})["data"]:
+        if run["status"] not in _FINAL and run["spec"].get("suffix") == suffix:
+            client.ask("POST", f"/api/runs/{run['id']}/cancel")
 
 
 def deploy(client: Client, run: Json, progress: Progress) -> None:

@@ -44,7 +44,7 @@ class Engine:
         self._inbox: deque[Callable[[], None]] = deque()
         self._batches: dict[BaseModel, Batch] = {}
         self._outbox: list[tuple[Sequence, Event]] = []
-        self._open: set[Sequence] = set()
+        self._arrivals: deque[Sequence] = deque()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
 
@@ -67,7 +67,10 @@ class Engine:
     def load(self) -> Load:
         batches = list(self._batches.values())
         running = sum(len(batch.running) + (batch.joining is not None) for batch in batches)
-        return Load(running=running, waiting=max(0, len(self._open) - running))
+        # (Copies, because the generation thread changes the queues meanwhile.)
+        queues = [list(self._arrivals), *(list(batch.waiting) for batch in batches)]
+        waiting = sum(not sequence.cancelled for queue in queues for sequence in queue)
+        return Load(running=running, waiting=waiting)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
         """The answer, piece by piece. The first, empty piece comes as soon as it is accepted.
@@ -88,7 +91,6 @@ class Engine:
                     return
         finally:
             sequence.cancelled = True
-            self._open.discard(sequence)
 
     def forget(self, held: BaseModel | Adapter) -> None:
         """Let go of a base model or an adapter that no request uses any more."""
@@ -105,16 +107,19 @@ class Engine:
         self._post(release)
 
     def _submit(self, sequence: Sequence) -> None:
-        if self._closed:
-            raise Unavailable("The service is stopping.", retry_after=RETRY_AFTER_SECONDS)
-        if self.load.waiting >= self._max_waiting:
-            raise Unavailable(
-                "Too many requests wait for the model; try again in a moment.",
-                code="queue_full",
-                retry_after=RETRY_AFTER_SECONDS,
-            )
-        self._open.add(sequence)
-        self._post(lambda: self._batch_of(sequence.request.base).waiting.append(sequence))
+        with self._condition:
+            if self._closed:
+                raise Unavailable("The service is stopping.", retry_after=RETRY_AFTER_SECONDS)
+            load = self.load
+            # Those that will find a free row at the next step do not count as waiting.
+            if load.waiting - max(0, self._max_rows - load.running) >= self._max_waiting:
+                raise Unavailable(
+                    "Too many requests wait for the model; try again in a moment.",
+                    code="queue_full",
+                    retry_after=RETRY_AFTER_SECONDS,
+                )
+            self._arrivals.append(sequence)
+            self._condition.notify()
 
     def _post(self, action: Callable[[], None]) -> None:
         with self._condition:
@@ -152,13 +157,18 @@ class Engine:
     def _receive(self) -> bool:
         """Do what was posted; sleep while there is nothing to do. False when closed."""
         with self._condition:
-            while not (self._closed or self._inbox or any(b.busy for b in self._batches.values())):
+            while not (self._closed or self._inbox or self._arrivals or self._busy()):
                 self._condition.wait()
-            actions = list(self._inbox)
+            for action in self._inbox:
+                action()
             self._inbox.clear()
-        for action in actions:
-            action()
+            for sequence in self._arrivals:
+                self._batch_of(sequence.request.base).waiting.append(sequence)
+            self._arrivals.clear()
         return not self._closed
+
+    def _busy(self) -> bool:
+        return any(batch.busy for batch in self._batches.values())
 
     def _deliver(self) -> None:
         """Hand over what a step brought: one call into each event loop, not one a token."""

@@ -134,6 +134,8 @@ def deploy(page: Page) -> None:
 
 
 def ask(page: Page, text: str) -> None:
+    # Before its scripts are there, Enter is a new line.
+    page.wait_for_load_state("load")
     page.get_by_label("Message").fill(text)
     page.get_by_label("Message").press("Enter")
 

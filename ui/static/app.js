@@ -60,3 +60,13 @@ document.addEventListener("DOMContentLoaded", () => {
   showCopyButtons();
   restoreLog();
 });
+
+// A double click must not start two runs. Coming back to the page makes its forms usable again.
+document.addEventListener("submit", (event) => {
+  if (event.defaultPrevented || event.target.method !== "post") return;
+  if (event.target.dataset.sent) event.preventDefault();
+  event.target.dataset.sent = "yes";
+});
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+});

@@ -25,8 +25,8 @@ def test_the_description_names_every_public_route(client: TestClient) -> None:
     for path, operations in description["paths"].items():
         for method, operation in operations.items():
             if path.startswith(("/api/", "/v1/")):
-                wrong = operation["responses"]["4XX"]["content"]["application/json"]["schema"]
-                assert wrong["$ref"].endswith("/ErrorAnswer"), (method, path)
+                wrong = str(operation["responses"]["4XX"])
+                assert "/ErrorAnswer" in wrong, (method, path)
             assert "HTTPValidationError" not in str(operation)
     assert not [path for path in description["paths"] if path.startswith(("/login", "/runs"))]
     fields = description["paths"]["/api/datasets"]["post"]["requestBody"]["content"]

