@@ -1,6 +1,7 @@
 """What a run's page shows, as a function of the run's state, and that page's live events."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -17,8 +18,10 @@ from ui.rendering import render_block
 
 TEMPLATE = "runs/show.html"
 LOG_LINES = 200
-# A fast run may report a hundred times a second; nobody reads that fast.
+# A fast run may report a hundred times a second; nobody reads that fast. And a long run's panel
+# takes longer to make: at most a quarter of the time goes into it.
 PAUSE_SECONDS = 0.3
+PAUSE_FACTOR = 3
 
 _PHASES = {
     "preparing": "Preparing the base model",
@@ -61,6 +64,7 @@ async def panel_events(
     sent: dict[str, str] = {}
     async with services.feed.subscribe(run_id) as wakeups:
         while True:
+            began = time.monotonic()
             try:
                 context = await asyncio.to_thread(run_context, services, owner, run_id, base_url)
             except NotFound:
@@ -73,8 +77,9 @@ async def panel_events(
             if context["final"]:
                 yield "done", ""
                 return
+            spent = time.monotonic() - began
             await anext(wakeups)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(max(PAUSE_SECONDS, PAUSE_FACTOR * spent))
 
 
 def _dataset(services: Services, owner: str, dataset_id: str) -> Dataset | None:
