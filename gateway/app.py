@@ -9,7 +9,6 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
@@ -22,6 +21,7 @@ from gateway.limits import BodyLimit, Envelope, HostAllowList, RequestShape, Sam
 from gateway.migrations import UnusableDatabase, migrate
 from gateway.routers import include_routers
 from gateway.run_feed import RunFeed
+from gateway.server import serve
 from gateway.services import Services
 from gateway.settings import SQLITE_FILE, GatewaySettings
 from gateway.telemetry import Measured, Telemetry
@@ -30,8 +30,6 @@ from shared.errors import GenPlatError
 from shared.logs import configure_logging
 from shared.storage import Storage
 
-GRACEFUL_SECONDS = 3
-MAX_HEAD_BYTES = 64 * 1024
 DESCRIPTION = (
     "Send an API key as `Authorization: Bearer gp-…`. This page itself uses the session that you "
     "are logged in with. Creates take an `Idempotency-Key`."
@@ -136,20 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
         _check(settings)
     except (UnusableDatabase, GenPlatError, OSError) as error:
         sys.exit(f"genplat gateway: {error}")
-    uvicorn.run(
-        create_app(settings),
-        host=options.host,
-        port=options.port,
-        # h11 is the one that limits the size of a request's head.
-        http="h11",
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # Addresses in headers are whatever a caller writes there.
-        proxy_headers=False,
-    )
+    serve(create_app(settings), host=options.host, port=options.port)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Renders a prepared model's chat template as transformers would, without transformers.
 
-The environment repeats `transformers.utils.chat_template_utils`; a test compares the two.
+How long a template runs and how much it writes is not limited here, but in the process that runs
+it. The environment repeats `transformers.utils.chat_template_utils`; a test compares the two.
 """
 
 import json
@@ -15,7 +16,9 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-MAX_TEMPLATE_BYTES = 1024 * 1024
+# The longest of known models take a tenth of it.
+MAX_TEMPLATE_BYTES = 256 * 1024
+MAX_CONFIG_BYTES = 32 * 1024 * 1024
 _TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -51,7 +54,7 @@ def load_chat_template(folder: Path) -> ChatTemplate | None:
     """The template in a prepared model's folder, or None where it has none."""
     config = _json(folder / "tokenizer_config.json")
     source = _text(folder / "chat_template.jinja") or _default_template(config.get("chat_template"))
-    if not source:
+    if not source or len(source) > MAX_TEMPLATE_BYTES:
         return None
     special = {**_json(folder / "special_tokens_map.json"), **config}
     tokens = ((name, _token(special.get(name))) for name in _TOKENS)
@@ -81,7 +84,7 @@ def _text(path: Path) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     # Some tokenizers list thousands of added tokens here.
-    if not path.is_file() or path.stat().st_size > 32 * MAX_TEMPLATE_BYTES:
+    if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
         return {}
     found = json.loads(path.read_text(encoding="utf-8"))
     return found if isinstance(found, dict) else {}

@@ -16,6 +16,7 @@ from gateway.diagrams import store_diagram
 from gateway.inference_client import InferenceStream
 from gateway.services import Services
 from gateway.serving import serve
+from gateway.stopping import Stopping
 from shared.chat import ChatMessage, ChatRequest, CompletionRequest
 from shared.diagrams import RenderedDiagram
 from shared.errors import GenPlatError, UpstreamFailed
@@ -76,7 +77,7 @@ async def stream(
         raise UpstreamFailed("The model's answer ended before it began.")
 
     served = await serve(services=services, owner=owner, model=request.model, ask=ask)
-    answer = _relay(*served.result)
+    answer = _relay(services.stopping, *served.result)
     if _draws(request):
         answer = _with_diagrams(services, owner, request.model, answer)
     return served.headers, answer
@@ -101,14 +102,16 @@ def _draws(request: Request) -> bool:
 
 
 async def _relay(
-    first: bytes, chunks: AsyncIterator[bytes], upstream: InferenceStream
+    stopping: Stopping, first: bytes, chunks: AsyncIterator[bytes], upstream: InferenceStream
 ) -> AsyncIterator[bytes]:
     """The bytes as they come. Whoever stops reading ends the work behind them; where it breaks
     off, the reader gets an error event and no `[DONE]`."""
+    chunk: bytes | None = first
     try:
-        yield first
-        async for chunk in chunks:
+        while chunk is not None:
             yield chunk
+            async with stopping.breaks_off():
+                chunk = await anext(chunks, None)
     except GenPlatError as error:
         log.warning("An answer broke off: %s", error.message)
         yield b"\n\n" + _event(error.body())

@@ -14,7 +14,8 @@ _WRITE = "genplat_write"
 def make_engine(url: str) -> Engine:
     """An engine for SQLite (WAL, foreign keys, immediate write transactions) or PostgreSQL."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        # A server whose databases declare no encoding would otherwise answer in bytes.
+        return create_engine(url, pool_pre_ping=True, connect_args={"client_encoding": "utf8"})
     engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 5})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -3,6 +3,7 @@
 Plain ASGI middlewares, so that streams flow through. Knows no route and no database.
 """
 
+import asyncio
 import logging
 import re
 import secrets
@@ -18,11 +19,13 @@ from shared.errors import (
     GenPlatError,
     InvalidRequest,
     TooLarge,
+    Unavailable,
     UnsupportedMedia,
 )
 
 log = logging.getLogger(__name__)
 
+HTTP_ERRORS = 400
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # Multipart adds boundaries and the form's other fields to the file's own bytes.
 UPLOAD_PATHS = ("/api/datasets", "/datasets")
@@ -77,7 +80,7 @@ class Envelope:
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
-                if scope["path"].startswith("/static/"):
+                if scope["path"].startswith("/static/") and message["status"] < HTTP_ERRORS:
                     headers.setdefault("cache-control", _static_caching(scope))
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
@@ -85,6 +88,11 @@ class Envelope:
 
         try:
             await self.app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            # The server stops, and this took too long to end by itself.
+            log.warning("%s %s was broken off by the end.", scope["method"], scope["path"])
+            if not started:
+                await _refuse(scope, receive, send_with_headers, _stopping())
         except Exception:
             # The route is logged, not the query: it may hold a login token.
             log.exception("%s %s failed (%s)", scope["method"], scope["path"], request_id)
@@ -97,6 +105,10 @@ def _static_caching(scope: Scope) -> str:
     """Pages name static files with a hash of their content, which may be kept for ever."""
     hashed = scope["query_string"].startswith(b"v=")
     return "public, max-age=31536000, immutable" if hashed else "no-cache"
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("GenPlat is being stopped. Ask again in a moment.", code="stopping")
 
 
 def _internal_error(request_id: str) -> GenPlatError:

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from shared.errors import TooManyRequests
 
@@ -19,11 +19,15 @@ DEAF_SECONDS = 5.0
 
 
 class Wakeups:
-    """An endless iterator that goes on when there may be news."""
+    """An iterator that goes on when there may be news: at once, and then until the feed closes.
+    It goes on at most once in ``pause`` seconds, which its reader may change."""
 
-    def __init__(self, idle_seconds: float) -> None:
+    def __init__(self, *, closed: asyncio.Event, idle_seconds: float) -> None:
+        self._closed = closed
         self._idle_seconds = idle_seconds
         self._news = asyncio.Event()
+        self._news.set()
+        self.pause = 0.0
 
     def wake(self) -> None:
         self._news.set()
@@ -32,12 +36,17 @@ class Wakeups:
         return self
 
     async def __anext__(self) -> None:
-        try:
-            async with asyncio.timeout(self._idle_seconds):
-                await self._news.wait()
-        except TimeoutError:
-            pass
+        await _wait(self._closed, self.pause)
+        await _wait(self._news, self._idle_seconds)
         self._news.clear()
+        if self._closed.is_set():
+            raise StopAsyncIteration
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class RunFeed:
@@ -50,12 +59,13 @@ class RunFeed:
         self._heard: dict[tuple[str, int], float] = {}
         self._listened: float | None = None
         self._since = clock()
+        self._closed = asyncio.Event()
         self.sweep_wanted = asyncio.Event()
 
     @asynccontextmanager
     async def subscribe(self, run_id: str) -> AsyncIterator[Wakeups]:
-        """Wake-ups after something about the run changed (and every few seconds)."""
-        wakeups = Wakeups(IDLE_SECONDS)
+        """Wake-ups: now, and after something about the run changed (and every few seconds)."""
+        wakeups = Wakeups(closed=self._closed, idle_seconds=IDLE_SECONDS)
         self._waiting[run_id].add(wakeups)
         try:
             yield wakeups
@@ -63,6 +73,12 @@ class RunFeed:
             self._waiting[run_id].discard(wakeups)
             if not self._waiting[run_id]:
                 del self._waiting[run_id]
+
+    def close(self) -> None:
+        """The gateway stops: whoever waits for news stops waiting."""
+        self._closed.set()
+        for run_id in self._waiting:
+            self.notify(run_id)
 
     def notify(self, run_id: str) -> None:
         for wakeups in self._waiting.get(run_id, ()):

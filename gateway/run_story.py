@@ -18,27 +18,33 @@ from shared.run_events import (
     Started,
 )
 
-# The events that are looked at, from the newest back: a page shows the end of the story.
+# The events that are looked at, from the newest back: so many steps, and so many of the others,
+# which tell more.
 LOOKED_AT = 2_000
 # A line for about so many of a run's steps.
 STEP_LINES = 20
 _NOT_TOLD = ("sample", "heartbeat")
+_STEP = "metrics"
 _PAYLOAD: TypeAdapter[Payload] = TypeAdapter(Payload)
 
 
 def run_story(*, database: Database, owner: str, run_id: str) -> list[LogLine]:
-    """The lines in order; those of a long run begin somewhere in its middle."""
-    query = select(RunEventRow).where(
-        RunEventRow.run_id == run_id, col(RunEventRow.type).not_in(_NOT_TOLD)
-    )
-    newest = query.order_by(col(RunEventRow.attempt).desc(), col(RunEventRow.seq).desc())
+    """The lines in order; the steps of a long run begin somewhere in its middle."""
+    query = select(RunEventRow).where(RunEventRow.run_id == run_id)
+    query = query.order_by(col(RunEventRow.attempt).desc(), col(RunEventRow.seq).desc())
+    steps = query.where(RunEventRow.type == _STEP).limit(LOOKED_AT)
+    others = query.where(col(RunEventRow.type).not_in((_STEP, *_NOT_TOLD))).limit(LOOKED_AT)
     with database.read() as session:
         owned_run(session, owner=owner, run_id=run_id)
-        rows = session.exec(newest.limit(LOOKED_AT)).all()
-    return [line for row in reversed(rows) for line in _lines(row)]
+        rows = [*session.exec(steps).all(), *session.exec(others).all()]
+    rows.sort(key=lambda row: (row.attempt, row.seq))
+    return [line for row in rows for line in lines_of(row)]
 
 
-def _lines(row: RunEventRow) -> Iterator[LogLine]:
+def lines_of(row: RunEventRow) -> Iterator[LogLine]:
+    """What one event has to tell: a line, or nothing."""
+    if row.type in _NOT_TOLD:
+        return
     payload = _PAYLOAD.validate_python(row.payload)
     level, message = "info", ""
     match payload:

@@ -5,18 +5,22 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import tuple_
 from sqlmodel import col, select
 
 from gateway.database import Database
-from gateway.run_views import get_run
+from gateway.run_story import lines_of
+from gateway.run_views import LogLine, get_run
 from gateway.services import Services
 from gateway.tables import RunEventRow
 from shared.errors import NotFound
 
-# Event types that a stream passes on as they are; the others only change the run's state.
-PASSED_ON = ("metrics", "log", "sample", "checkpoint")
+# Event types that a stream passes on as they are. Each event may tell a line of the log, and
+# change the run's state.
+PASSED_ON = ("metrics", "sample", "checkpoint")
 BATCH = 500
+_LINE: TypeAdapter[LogLine] = TypeAdapter(LogLine)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ async def follow_run(
         sent_id = last_id if place != (0, 0) else None
         sent = state
         yield StreamItem("state", state.model_dump(mode="json"), sent_id)
-        while True:
+        async for _ in wakeups:
             # The state is read before the events: at the end, all events were there before it.
             try:
                 state = await asyncio.to_thread(
@@ -82,14 +86,20 @@ async def follow_run(
                     place, sent_id = (row.attempt, row.seq), row.stream_id
                     if row.type in PASSED_ON:
                         yield StreamItem(row.type, _data(row), sent_id)
+                    for line in lines_of(row):
+                        yield StreamItem("log", _told(line), sent_id)
             if state != sent or state.is_terminal:
                 sent = state
                 yield StreamItem("state", state.model_dump(mode="json"), sent_id)
             if state.is_terminal:
                 return
-            await anext(wakeups)
 
 
 def _data(row: RunEventRow) -> dict[str, Any]:
     payload = {name: value for name, value in row.payload.items() if name != "type"}
     return {"time": row.time.isoformat(), "attempt": row.attempt} | payload
+
+
+def _told(line: LogLine) -> dict[str, Any]:
+    told: dict[str, Any] = _LINE.dump_python(line, mode="json")
+    return told

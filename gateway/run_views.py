@@ -1,4 +1,4 @@
-"""Runs as their owners see them: state, place in the queue, metrics, log. Only reads."""
+"""Runs as their owners see them: state, place in the queue, metrics. Only reads."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from gateway.database import Database
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
-from gateway.tables import MetricRow, Run, RunEventRow
+from gateway.tables import MetricRow, Run
 from shared.errors import NotFound
 from shared.runs import TERMINAL
 
@@ -122,20 +122,3 @@ def run_metrics(*, database: Database, owner: str, run_id: str) -> list[MetricRo
         owned_run(session, owner=owner, run_id=run_id)
         query = select(MetricRow).where(MetricRow.run_id == run_id)
         return list(session.exec(query.order_by(col(MetricRow.step))).all())
-
-
-def run_log(*, database: Database, owner: str, run_id: str) -> list[LogLine]:
-    """The log lines of all attempts, in order."""
-    with database.read() as session:
-        owned_run(session, owner=owner, run_id=run_id)
-        query = select(RunEventRow).where(RunEventRow.run_id == run_id, RunEventRow.type == "log")
-        rows = session.exec(query.order_by(col(RunEventRow.attempt), col(RunEventRow.seq))).all()
-    return [
-        LogLine(
-            time=row.time,
-            level=row.payload["level"],
-            message=row.payload["message"],
-            attempt=row.attempt,
-        )
-        for row in rows
-    ]

@@ -1,6 +1,6 @@
 """The collaborators that the gateway's modules share; knows no web framework."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
@@ -8,6 +8,7 @@ from gateway.database import Database
 from gateway.inference_client import InferenceClient
 from gateway.run_feed import RunFeed
 from gateway.settings import GatewaySettings
+from gateway.stopping import Stopping
 from shared.job_queue import JobQueue
 from shared.storage import Storage
 
@@ -23,3 +24,4 @@ class Services:
     queue: JobQueue
     inference: InferenceClient
     feed: RunFeed
+    stopping: Stopping = field(default_factory=Stopping)

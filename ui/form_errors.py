@@ -16,6 +16,7 @@ _SENTENCES = {
     ("dataset_id", "string_too_short"): "Choose one.",
     ("base_model", "string_too_short"): "Choose one.",
     ("model", "string_too_short"): "Choose one.",
+    ("id", "string_too_short"): "Write owner/name, as on the Hugging Face hub, or name a folder.",
 }
 
 

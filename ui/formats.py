@@ -101,6 +101,11 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 
+def sentence(text: str) -> str:
+    """A message that follows "Line 3: " elsewhere, standing alone."""
+    return text[:1].upper() + text[1:]
+
+
 def short_model(model_id: str) -> str:
     """The part of a base model's id that people say: what comes after the organisation."""
     return model_id.rsplit("/", maxsplit=1)[-1]
@@ -118,5 +123,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "clock": clock,
     "ago": ago,
     "plural": plural,
+    "sentence": sentence,
     "short_model": short_model,
 }

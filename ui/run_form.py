@@ -96,13 +96,6 @@ GROUPS = (
     FieldGroup(
         "Validation and the rest",
         (
-            FormField(
-                "validation_split",
-                "Share for validation",
-                "Kept aside by source text; 0 for none.",
-                real,
-                default="0.1",
-            ),
             FormField("eval_steps", "Validate every … steps", "Ten times a run by default.", whole),
             FormField("save_steps", "Save every … steps", "Four checkpoints by default.", whole),
             FormField("seed", "Seed", "The same seed gives the same run.", whole, default="42"),
@@ -123,8 +116,18 @@ GROUPS = (
         ),
     ),
 )
-FIELDS = tuple(field for group in GROUPS for field in group.fields)
-SIMPLE = ("dataset_id", "base_model", "suffix", "method", "preset")
+ADVANCED = tuple(field for group in GROUPS for field in group.fields)
+VALIDATION_SPLIT = FormField(
+    "validation_split",
+    "Share kept for validation",
+    "Split by source text; 0 for none.",
+    real,
+    default="0.1",
+)
+FIELDS = (VALIDATION_SPLIT, *ADVANCED)
+_CHOSEN = ("dataset_id", "base_model", "validation_dataset_id", "suffix", "method")
+SIMPLE = (*_CHOSEN, "preset")
+NO_VALIDATION_DATASET = ("", "A share of the dataset itself")
 
 METHODS = (
     ("lora", "LoRA", "Small weights beside the model. Right for most."),
@@ -150,7 +153,7 @@ def initial_values(**chosen: str) -> dict[str, str]:
 
 def values_like(spec: Mapping[str, Any]) -> dict[str, str]:
     """The form as it was for an earlier run."""
-    known = (*SIMPLE[:4], *(field.name for field in FIELDS))
+    known = (*_CHOSEN, *(field.name for field in FIELDS))
     return initial_values(**{name: _text(spec[name]) for name in known if name in spec})
 
 
@@ -164,18 +167,20 @@ def _text(value: Any) -> str:
 
 def changed_advanced(values: Mapping[str, str]) -> bool:
     """Whether a hyperparameter is not at its default, so that the group should stand open."""
-    return any(values[field.name].strip() not in ("", field.default) for field in FIELDS)
+    return any(values[field.name].strip() not in ("", field.default) for field in ADVANCED)
 
 
 def parse(values: Mapping[str, str]) -> tuple[FineTuneSpec | None, dict[str, str]]:
     """The spec that a form asks for, or what is wrong with it by field."""
-    asked: dict[str, Any] = {name: values[name].strip() for name in SIMPLE if name != "preset"}
+    asked: dict[str, Any] = {name: values[name].strip() for name in _CHOSEN}
+    asked["validation_dataset_id"] = asked["validation_dataset_id"] or None
     asked |= _PRESET_VALUES.get(values["preset"], {})
     errors: dict[str, str] = {}
     for field in FIELDS:
         # A prefix keeps its spaces: they are part of what the model sees.
         text = values[field.name] if field.name == "task_prefix" else values[field.name].strip()
-        if text in ("", AUTO):
+        if text in ("", AUTO) or (field is VALIDATION_SPLIT and asked["validation_dataset_id"]):
+            # With validation data of its own, the share is hidden and has no say.
             continue
         try:
             asked[field.name] = field.parse(text)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from gateway.datasets import preview, store
-from gateway.datasets.upload import Upload, receive_upload
+from gateway.datasets.upload import Upload, check_sha256, receive_upload
 from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
 from gateway.tables import Dataset
@@ -33,6 +33,10 @@ UPLOAD_SCHEMA: dict[str, Any] = {
                         "description": {"type": "string", "maxLength": store.MAX_DESCRIPTION},
                         "text_column": {"type": "string"},
                         "target_column": {"type": "string"},
+                        "sha256": {
+                            "type": "string",
+                            "description": "Of the file's bytes: others are refused.",
+                        },
                     },
                 }
             }
@@ -89,6 +93,7 @@ async def create_dataset(
         folder=services.storage.temporary(),
         max_bytes=services.settings.max_upload_bytes,
     ) as upload:
+        await run_in_threadpool(check_sha256, upload)
 
         async def create(claim: Claim | None) -> DatasetPublic:
             made = await run_in_threadpool(

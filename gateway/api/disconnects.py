@@ -1,4 +1,5 @@
-"""Ends work whose reader has left. A stream ends by itself; a whole answer has to be told."""
+"""Ends work whose reader has left, or whose gateway is being stopped. A stream notices both by
+itself; a whole answer has to be told."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,6 +7,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
+from gateway.services import Services
 from shared.errors import GenPlatError
 
 Result = TypeVar("Result")
@@ -19,10 +21,12 @@ class ClientLeft(GenPlatError):
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """The result of ``work``, which is cancelled as soon as the client closes its connection."""
+    services: Services = request.app.state.services
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_left(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        async with services.stopping.breaks_off():
+            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         raise ClientLeft("The client has closed the connection.")

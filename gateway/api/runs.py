@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from gateway import run_stream, run_views, runs
 from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
+from gateway.run_story import run_story
 from shared.runs import FineTuneSpec
 
 router = APIRouter(prefix="/api/runs", tags=["runs"])
@@ -89,7 +90,8 @@ def run_metrics(run_id: str, services: ServicesDep, owner: OwnerDep) -> ListPubl
 
 @router.get("/{run_id}/log")
 def run_log(run_id: str, services: ServicesDep, owner: OwnerDep) -> ListPublic:
-    lines = run_views.run_log(database=services.database, owner=owner, run_id=run_id)
+    """What happened, in lines for people."""
+    lines = run_story(database=services.database, owner=owner, run_id=run_id)
     return ListPublic(data=[LogLinePublic.model_validate(line) for line in lines], has_more=False)
 
 
@@ -109,8 +111,9 @@ async def run_events(
     owner: OwnerDep,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """The run as server-sent events: its whole `state` first, then `metrics`, `log`, `sample`,
-    `checkpoint` and each new `state`; ends after the final one. Resumes behind Last-Event-ID."""
+    """The run as server-sent events: its whole `state` first, then `metrics`, `sample`,
+    `checkpoint`, each line of the `log` and each new `state`; ends after the final one. Resumes
+    behind Last-Event-ID."""
     items = run_stream.follow_run(
         services=services, owner=owner, run_id=run_id, last_id=last_event_id
     )

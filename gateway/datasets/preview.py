@@ -1,19 +1,18 @@
 """Shows a dataset as it came and as a model will see it, what is learned marked."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import jinja2
-
-from gateway.chat_templates import ChatTemplate, load_chat_template
+from gateway.chat_templates import load_chat_template
 from gateway.datasets.csv_rows import CsvRows
 from gateway.datasets.jsonl_rows import jsonl_rows
 from gateway.datasets.problems import Problems
 from gateway.tables import Dataset
-from shared.datasets import Message, Record, read_records
+from gateway.template_process import Conversation, render_apart
+from shared.datasets import Record, read_records
 from shared.errors import NotFound
 from shared.storage import Storage
 
@@ -62,15 +61,26 @@ def rendered_rows(
         records = list(islice(read_records(storage.dataset_records(dataset.id)), limit))
     except FileNotFoundError as error:
         raise _gone() from error
-    return [_rendered(record, template) for record in records]
+    if template is None:
+        return [_with_roles(record) for record in records]
+    texts = render_apart(template, [_conversation(record) for record in records])
+    return [
+        (_through(found, template.eos_token) if found else None) or _with_roles(record)
+        for record, found in zip(records, texts, strict=True)
+    ]
 
 
-def _rendered(record: Record, template: ChatTemplate | None) -> list[Segment]:
-    if template is not None:
-        try:
-            return _through(record.messages, template)
-        except jinja2.TemplateError:
-            pass
+def _conversation(record: Record) -> Conversation:
+    """Each learned turn is what the template adds for it after the generation prompt; and all."""
+    learned = [index for index, message in enumerate(record.messages) if message.learned]
+    prompts = [prompt for index in learned for prompt in ((index, True), (index + 1, False))]
+    return Conversation(
+        turns=tuple((message.role, message.content) for message in record.messages),
+        prompts=(*prompts, (len(record.messages), False)),
+    )
+
+
+def _with_roles(record: Record) -> list[Segment]:
     return [
         segment
         for message in record.messages
@@ -82,24 +92,18 @@ def _rendered(record: Record, template: ChatTemplate | None) -> list[Segment]:
     ]
 
 
-def _through(messages: tuple[Message, ...], template: ChatTemplate) -> list[Segment]:
-    """Each learned turn is what the template adds for it after the generation prompt, up to the
-    token that ends an answer."""
-    turns = [{"role": message.role, "content": message.content} for message in messages]
+def _through(texts: Sequence[str], eos_token: str) -> list[Segment] | None:
+    """The texts of `_conversation` in pieces; what is learned ends with the token that ends an
+    answer. None where the template rewrites earlier turns: nothing can be marked truthfully."""
+    *pairs, whole = texts
     segments: list[Segment] = []
     done = ""
-    for index, message in enumerate(messages):
-        if not message.learned:
-            continue
-        before = template.render(turns[:index], add_generation_prompt=True)
-        after = template.render(turns[: index + 1], add_generation_prompt=False)
+    for before, after in zip(pairs[::2], pairs[1::2], strict=True):
         if not (before.startswith(done) and after.startswith(before)):
-            # The template rewrites earlier turns: nothing can be marked truthfully but this turn.
-            raise jinja2.TemplateError("not a growing text")
-        answer, rest = _split(after[len(before) :], template.eos_token)
+            return None
+        answer, rest = _split(after[len(before) :], eos_token)
         segments += [Segment(before[len(done) :], False), Segment(answer, True)]
         done = after[: len(after) - len(rest)]
-    whole = template.render(turns, add_generation_prompt=False)
     segments.append(Segment(whole[len(done) :], False))
     return [segment for segment in segments if segment.text]
 

@@ -14,6 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from shared.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from shared.storage import sha256_of
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -31,6 +32,18 @@ class Upload:
     filename: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     bytes: int = 0
+
+
+def check_sha256(upload: Upload) -> None:
+    """Where the form says what the file's bytes are to be: that they arrived as they left."""
+    wanted = upload.fields.get("sha256", "").strip().lower()
+    if wanted and wanted != (found := sha256_of(upload.path)):
+        raise InvalidRequest(
+            f"The file that arrived has the sha256 {found}, not the one in `sha256`. "
+            "Nothing was kept: send it again.",
+            code="sha256_mismatch",
+            param="sha256",
+        )
 
 
 @dataclass

@@ -7,10 +7,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
+from gateway import library
 from gateway.datasets import preview, store
+from gateway.datasets.problems import MAX_DETAILS
 from gateway.datasets.upload import Upload, receive_upload
+from gateway.demo.examples import TRAINING, examples_folder
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.pages.html import UNPROCESSABLE, no_problems, page, problems, see_other
+from gateway.pages.model_choices import base_model_choices
 from gateway.services import Services
 from gateway.tables import Dataset
 from shared.errors import GenPlatError
@@ -20,6 +24,7 @@ from ui.dataset_samples import SAMPLES
 router = APIRouter(prefix="/datasets", include_in_schema=False)
 
 FIELDS = ("name", "description", "text_column", "target_column")
+EXAMPLES_NAME = "plantuml-examples"
 
 
 @router.get("")
@@ -49,9 +54,26 @@ async def create_dataset(request: Request, services: ServicesDep, owner: PageOwn
     return see_other(f"/datasets/{made.id}")
 
 
+@router.post("/examples")
+def use_examples(services: ServicesDep, owner: PageOwnerDep) -> Response:
+    """The data of the demo, as if it had been uploaded."""
+    made = store.create_dataset(
+        database=services.database,
+        storage=services.storage,
+        owner=owner,
+        source=examples_folder() / TRAINING,
+        filename=TRAINING,
+        name=EXAMPLES_NAME,
+        description="Scenarios in words, each with the PlantUML code of its diagram.",
+    )
+    return see_other(f"/datasets/{made.id}")
+
+
 @router.get("/{dataset_id}")
-def show_dataset(dataset_id: str, services: ServicesDep, owner: PageOwnerDep) -> Response:
-    return _show(services, owner, dataset_id)
+def show_dataset(
+    dataset_id: str, services: ServicesDep, owner: PageOwnerDep, base_model: str = BUNDLED_MODEL
+) -> Response:
+    return _show(services, owner, dataset_id, base_model)
 
 
 @router.post("/{dataset_id}/delete")
@@ -63,7 +85,7 @@ def delete_dataset(dataset_id: str, services: ServicesDep, owner: PageOwnerDep) 
     except GenPlatError as error:
         if error.status == 404:
             raise
-        return _show(services, owner, dataset_id, error)
+        return _show(services, owner, dataset_id, error=error)
     return see_other("/datasets")
 
 
@@ -93,6 +115,8 @@ def _form(
         status=200 if error is None else UNPROCESSABLE,
         values={name: given.get(name, "") for name in FIELDS},
         details=error.details if error else [],
+        max_details=MAX_DETAILS,
+        filename=store.clean_filename(upload.filename) if upload else "",
         samples=SAMPLES,
         max_bytes=services.settings.max_upload_bytes,
         **shown,
@@ -100,10 +124,17 @@ def _form(
 
 
 def _show(
-    services: Services, owner: str, dataset_id: str, error: GenPlatError | None = None
+    services: Services,
+    owner: str,
+    dataset_id: str,
+    base_model: str = BUNDLED_MODEL,
+    error: GenPlatError | None = None,
 ) -> Response:
-    storage = services.storage
-    dataset = store.get_dataset(database=services.database, owner=owner, dataset_id=dataset_id)
+    storage, database = services.storage, services.database
+    dataset = store.get_dataset(database=database, owner=owner, dataset_id=dataset_id)
+    shown = library.get_library_item(
+        database=database, storage=storage, owner=owner, model_id=base_model
+    )
     rows = preview.raw_rows(storage=storage, dataset=dataset)
     return page(
         "datasets/show.html",
@@ -112,7 +143,9 @@ def _show(
         error=error.message if error else None,
         rows=rows,
         columns=list(dict.fromkeys(name for row in rows for name in row)),
+        base_models=base_model_choices(services, owner),
+        shown_model=shown,
         rendered=preview.rendered_rows(
-            storage=storage, dataset=dataset, base_model=BUNDLED_MODEL, limit=3
+            storage=storage, dataset=dataset, base_model=base_model, limit=3
         ),
     )

@@ -1,20 +1,24 @@
 """Models: the library of base models, and what runs made of them."""
 
-from typing import Annotated
+from pathlib import PurePath
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form
 from fastapi.responses import Response
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from gateway import library, run_views
+from gateway.api.library import LibraryModelCreate
 from gateway.deps import PageOwnerDep, ServicesDep
-from gateway.pages.html import fragment, page, see_other
+from gateway.pages.html import UNPROCESSABLE, fragment, no_problems, page, problems, see_other
 from gateway.services import Services
 from shared.errors import GenPlatError
 
 router = APIRouter(prefix="/models", include_in_schema=False)
 
 SHOWN_RUNS = 100
+FIELDS = ("id", "folder", "name", "context_length")
 
 
 @router.get("")
@@ -27,6 +31,24 @@ def show_library(services: ServicesDep, owner: PageOwnerDep) -> Response:
     """The table of base models alone; the page asks for it while something is prepared."""
     items = _library(services, owner)
     return fragment("models/list.html", "library", library=items)
+
+
+@router.post("")
+def add_model(
+    services: ServicesDep,
+    owner: PageOwnerDep,
+    id: Annotated[str, Form()] = "",
+    folder: Annotated[str, Form()] = "",
+    name: Annotated[str, Form()] = "",
+    context_length: Annotated[str, Form()] = "",
+) -> Response:
+    typed = (id, folder, name, context_length)
+    values = {field: text.strip() for field, text in zip(FIELDS, typed, strict=True)}
+    try:
+        _add(services, owner, values)
+    except (GenPlatError, ValidationError) as error:
+        return _page(services, owner, UNPROCESSABLE, values=values, **problems(error, FIELDS))
+    return see_other("/models#library")
 
 
 @router.post("/prepare")
@@ -42,20 +64,44 @@ async def prepare_model(
             model_id=model_id,
         )
     except GenPlatError as error:
-        return await run_in_threadpool(_page, services, owner, error)
+        return await run_in_threadpool(_page, services, owner, error.status, error=error.message)
     return see_other("/models")
+
+
+def _add(services: Services, owner: str, values: dict[str, str]) -> None:
+    """A local folder needs no name from the hub: it gets one of its own."""
+    given: dict[str, Any] = {field: text for field, text in values.items() if text}
+    if folder := given.get("folder"):
+        given.setdefault("id", f"local/{PurePath(folder).name}")
+    asked = LibraryModelCreate.model_validate({"id": ""} | given)
+    library.add_library_model(
+        database=services.database,
+        owner=owner,
+        import_root=services.settings.import_root,
+        model_id=asked.id,
+        **asked.model_dump(exclude={"id"}),
+    )
 
 
 def _library(services: Services, owner: str) -> list[library.LibraryItem]:
     return library.list_library(database=services.database, storage=services.storage, owner=owner)
 
 
-def _page(services: Services, owner: str, error: GenPlatError | None = None) -> Response:
+def _page(
+    services: Services,
+    owner: str,
+    status: int = 200,
+    values: dict[str, str] | None = None,
+    **shown: Any,
+) -> Response:
     runs = run_views.list_runs(database=services.database, owner=owner, limit=SHOWN_RUNS).data
     return page(
         "models/list.html",
-        status=error.status if error else 200,
+        status=status,
         tuned=[run for run in runs if run.fine_tuned_model and run.status == "succeeded"],
         library=_library(services, owner),
-        error=error.message if error else None,
+        values=values or dict.fromkeys(FIELDS, ""),
+        adding=values is not None,
+        import_root=services.settings.import_root,
+        **(no_problems() | shown),
     )

@@ -17,6 +17,8 @@ from ui import charts, snippets
 from ui.rendering import render_block
 
 TEMPLATE = "runs/show.html"
+# Events and the blocks that they carry.
+_BLOCKS = (("head", "summary"), ("panel", "panel"), ("foot", "foot"))
 LOG_LINES = 200
 # A fast run may report a hundred times a second; nobody reads that fast. And a long run's panel
 # takes longer to make: at most a quarter of the time goes into it.
@@ -60,26 +62,25 @@ async def panel_events(
     services: Services, owner: str, run_id: str, base_url: str
 ) -> AsyncIterator[tuple[str, str]]:
     """``panel``: the whole panel; ``head``: the title and buttons, only when they change, so that
-    nothing is replaced under a finger; ``done`` after the final state."""
+    nothing is replaced under a finger; ``foot``: what may be done with a run that has ended;
+    ``done`` after the final state."""
     sent: dict[str, str] = {}
     async with services.feed.subscribe(run_id) as wakeups:
-        while True:
+        async for _ in wakeups:
             began = time.monotonic()
             try:
                 context = await asyncio.to_thread(run_context, services, owner, run_id, base_url)
             except NotFound:
                 return
-            for event, block in (("head", "summary"), ("panel", "panel")):
+            for event, block in _BLOCKS:
                 html = render_block(TEMPLATE, block, **context)
-                if sent.get(event) != html:
+                if sent.get(event, "") != html:
                     sent[event] = html
                     yield event, html
             if context["final"]:
                 yield "done", ""
                 return
-            spent = time.monotonic() - began
-            await anext(wakeups)
-            await asyncio.sleep(max(PAUSE_SECONDS, PAUSE_FACTOR * spent))
+            wakeups.pause = max(PAUSE_SECONDS, PAUSE_FACTOR * (time.monotonic() - began))
 
 
 def _dataset(services: Services, owner: str, dataset_id: str) -> Dataset | None:

@@ -136,11 +136,14 @@ def _form(
 ) -> Response:
     data = store.list_datasets(database=services.database, owner=owner, limit=SHOWN_DATASETS).data
     shown = {**no_problems(), **shown}
-    advanced = {field.name for field in run_form.FIELDS}
+    advanced = {field.name for field in run_form.ADVANCED}
+    choices = [dataset_choice(dataset) for dataset in data]
     return page(
         "runs/new.html",
         status=status,
-        datasets=[dataset_choice(dataset) for dataset in data],
+        datasets=choices,
+        validation_datasets=[run_form.NO_VALIDATION_DATASET, *choices],
+        validation_split=run_form.VALIDATION_SPLIT,
         base_models=base_model_choices(services, owner),
         values=values,
         groups=run_form.GROUPS,

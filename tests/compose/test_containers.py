@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -26,16 +26,18 @@ def _engine() -> None:
         pytest.skip("no container engine answers here")
 
 
-def wait_until_ready(url: str, seconds: float = 300) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        assert time.monotonic() < deadline, f"{url} is not ready after {seconds:.0f} s"
+    while not condition():
+        assert time.monotonic() < deadline, f"not so after {seconds:.0f} s"
         time.sleep(1)
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 @pytest.fixture
@@ -53,8 +55,8 @@ def one_container() -> Iterator[str]:
 
 def test_everything_in_one_container(one_container: str) -> None:
     url = "http://" + engine.run("docker", "port", one_container, "8000").splitlines()[0]
-    wait_until_ready(url)
-    assert "/login?token=" in engine.run("docker", "logs", one_container)
+    # The link comes last, when every service is ready.
+    wait_until(lambda: "/login?token=" in engine.run("docker", "logs", one_container))
     assert engine.run("docker", "exec", one_container, "id", "-u") == "10001"
     code = "from gateway.demo.examples import held_out; print(len(held_out(24)))"
     assert engine.run("docker", "exec", one_container, "python", "-c", code) == "24"
@@ -97,7 +99,7 @@ def services() -> Iterator[str]:
 
 
 def test_services_of_their_own(services: str) -> None:
-    wait_until_ready(services)
+    wait_until(lambda: is_ready(services))
     client = Client(services, KEY)
     try:
         do_small_main_job(client)

@@ -28,6 +28,7 @@ LINK = re.compile(r"http://\S+/login\?token=\S+")
 @dataclass(frozen=True)
 class RunningStack:
     login_url: str
+    process_id: int
 
     @property
     def url(self) -> str:
@@ -36,7 +37,7 @@ class RunningStack:
 
 
 @contextlib.contextmanager
-def running_stack(folder: Path) -> Iterator[RunningStack]:
+def running_stack(folder: Path, **settings: str) -> Iterator[RunningStack]:
     """Started as a user starts it. SIGTERM ends it: a shell in the background ignores Ctrl-C."""
     prepare_tiny_model(Storage(folder), hidden_size=64, intermediate_size=128)
     process = subprocess.Popen(
@@ -47,13 +48,14 @@ def running_stack(folder: Path) -> Iterator[RunningStack]:
             "GENPLAT_PORT": str(free_port()),
             "GENPLAT_PREPARE_BUNDLED_MODEL": "false",
             "GENPLAT_ADMIN_KEY": ADMIN_KEY,
-        },
+        }
+        | settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     try:
-        stack = RunningStack(_login_link(process))
+        stack = RunningStack(_login_link(process), process.pid)
         _add_to_library(stack.url)
         yield stack
     finally:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
@@ -60,6 +61,23 @@ def test_words_of_a_model_stay_words(page: Page) -> None:
     contents = [message["content"] for message in asked[1]["messages"]]
     assert contents == [EVIL, "He" + EVIL, "and then?"]
     assert asked[1]["temperature"] == 0
+
+
+def test_enter_before_the_script_is_there_sends_the_form(chromium: Browser, address: str) -> None:
+    with chromium.new_context() as context:
+        page = context.new_page()
+        page.route("**/chat.js*", lambda route: route.abort())
+        page.route("**/chat", lambda route: route.fulfill(body="answered as a page"))
+        page.goto(f"{address}/chat-new")
+        page.get_by_label("Message").fill("one")
+        page.get_by_label("Message").press("Shift+Enter")
+        page.get_by_label("Message").press("End")
+        page.keyboard.type("two")
+        with page.expect_request("**/chat") as asked:
+            page.get_by_label("Message").press("Enter")
+        expect(page.locator("body")).to_have_text("answered as a page")
+    sent = parse_qs(asked.value.post_data)
+    assert sent["message"] == ["one\r\ntwo"]
 
 
 def test_an_error_brings_the_message_back(page: Page) -> None:

@@ -75,6 +75,21 @@ def test_the_menu_opens_by_keyboard_on_a_phone(
         assert link.is_visible()
 
 
+def test_the_share_hides_where_another_dataset_validates(
+    chromium: Browser, gallery: tuple[str, list[str]]
+) -> None:
+    address, _ = gallery
+    with chromium.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{address}/run-new")
+        share = page.get_by_label("Share kept for validation")
+        assert share.is_visible()
+        page.get_by_label("Validate with").select_option("ds_2")
+        assert not share.is_visible()
+        page.get_by_label("Validate with").select_option("")
+        assert share.is_visible()
+
+
 def test_the_curve_is_drawn_and_the_code_can_be_copied(
     chromium: Browser, gallery: tuple[str, list[str]]
 ) -> None:

@@ -122,6 +122,8 @@ def cancel_another(context: BrowserContext, console: Console, url: str) -> None:
     page.get_by_role("button", name="Cancel run").click()
     expect(page.locator("#head .badge")).to_have_text("cancelled", timeout=SOON)
     expect(page.get_by_role("link", name="Run again")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel run")).to_have_count(0)
+    expect(page.get_by_text("Delete this run")).to_be_visible()
     page.close()
 
 
@@ -134,7 +136,7 @@ def deploy(page: Page) -> None:
 
 
 def ask(page: Page, text: str) -> None:
-    # Before its scripts are there, Enter is a new line.
+    # Before its scripts are there, Enter brings the answer as a page of its own.
     page.wait_for_load_state("load")
     page.get_by_label("Message").fill(text)
     page.get_by_label("Message").press("Enter")

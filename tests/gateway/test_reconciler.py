@@ -10,7 +10,8 @@ from gateway.projector import run_projector
 from gateway.reconciler import Reconciler, lose_worker, remove_stale, run_reconciler
 from gateway.run_feed import RunFeed
 from gateway.run_states import state_of
-from gateway.run_views import get_run, run_log
+from gateway.run_story import run_story
+from gateway.run_views import get_run
 from gateway.runs import cancel_run, create_run
 from gateway.services import Services
 from gateway.settings import GatewaySettings
@@ -121,7 +122,7 @@ async def test_a_lost_worker_costs_an_attempt_and_its_late_words_nothing(
         await publish(services, event(run_id, Started(worker="v"), seq=1, attempt=2))
         await until(lambda: read_run(services.database, run_id).status == "running")
         assert read_run(services.database, run_id).loss is None
-        log = run_log(database=services.database, owner=OWNER, run_id=run_id)
+        log = run_story(database=services.database, owner=OWNER, run_id=run_id)
         assert [line.attempt for line in log] == [2]
 
 

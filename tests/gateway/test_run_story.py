@@ -6,7 +6,7 @@ import pytest
 
 from gateway.database import Database
 from gateway.run_samples import latest_samples
-from gateway.run_story import run_story
+from gateway.run_story import LOOKED_AT, run_story
 from gateway.tables import Run, RunEventRow
 from shared.errors import NotFound
 from shared.run_events import (
@@ -77,6 +77,14 @@ def test_a_run_tells_its_story_in_order(database: Database) -> None:
         "Succeeded in 80 s, 16,541 tokens.",
     ]
     assert lines[2].level == "warn"
+
+
+def test_a_long_run_does_not_forget_how_it_began(database: Database) -> None:
+    steps = map(measured, range(1, LOOKED_AT + 11))
+    run_id = tell(database, Started(worker="w", device="cpu"), *steps)
+    first, second, *_ = run_story(database=database, owner=OWNER, run_id=run_id)
+    assert first.message == "Attempt 1 runs on cpu."
+    assert second.message.startswith("Step 20 of")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from gateway.database import Database
 from gateway.projector import run_projector
 from gateway.reconciler import lose_worker
-from gateway.run_views import get_run, list_runs, run_log, run_metrics
+from gateway.run_story import run_story
+from gateway.run_views import get_run, list_runs, run_metrics
 from gateway.runs import cancel_run, create_run, delete_run
 from gateway.settings import GatewaySettings
 from shared.run_events import Finished, Logged, Measured, Started
@@ -48,7 +49,7 @@ async def test_a_run_on_postgresql(settings: GatewaySettings, postgres: Database
         view = get_run(database=database, owner=OWNER, run_id=run.id)
         assert (view.attempt, view.loss) == (2, 1.0)
         assert len(run_metrics(database=database, owner=OWNER, run_id=run.id)) == 1
-        assert len(run_log(database=database, owner=OWNER, run_id=run.id)) == 2
+        assert len(run_story(database=database, owner=OWNER, run_id=run.id)) == 2
         cancelled = await cancel_run(services=services, owner=OWNER, run_id=second.id)
         assert cancelled.status == "cancelled"
         await delete_run(services=services, owner=OWNER, run_id=run.id)

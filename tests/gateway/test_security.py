@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from gateway.auth import COOKIE
 from gateway.errors import is_page
 from tests.gateway.conftest import ADMIN_KEY, BASE_URL, LOGIN_TOKEN
+from ui.rendering import asset
 
 OPEN = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/login"), ("POST", "/login")}
 
@@ -43,6 +44,19 @@ def test_nothing_but_the_named_routes_is_open(anonymous: TestClient) -> None:
     for method, path in OPEN - {("POST", "/login")}:
         assert anonymous.request(method, path).status_code == 200
     assert anonymous.get("/static/vendor/swagger-ui-5.35.0/start.js").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "caching"),
+    [
+        (asset("app.css"), "public, max-age=31536000, immutable"),
+        ("/static/app.css", "no-cache"),
+        ("/static/absent.css?v=1", "no-store"),
+        ("/login", "no-store"),
+    ],
+)
+def test_only_what_carries_its_hash_is_kept(anonymous: TestClient, path: str, caching: str) -> None:
+    assert anonymous.get(path).headers["cache-control"] == caching
 
 
 @pytest.mark.parametrize(

@@ -1,64 +1,23 @@
 """The gateway as a process of its own: what only a real server and raw bytes can show."""
 
-import os
-import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.gateway.conftest import ADMIN_KEY, NOBODY
+from tests.gateway.conftest import ADMIN_KEY
+from tests.gateway.gateway_process import (
+    AUTHORIZED,
+    Server,
+    environment,
+    wait_for,
+    wait_until_live,
+)
 from tests.valkey import Valkey, free_port
-
-AUTHORIZED = f"Host: 127.0.0.1\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
-
-
-@dataclass
-class Server:
-    process: subprocess.Popen[str]
-    port: int
-    root: Path
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def send(self, request: str, *, wait: float = 3) -> bytes:
-        """What comes back for these bytes until the server is silent or hangs up."""
-        answer = b""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=wait) as connection:
-            try:
-                connection.sendall(request.encode())
-                while data := connection.recv(65_536):
-                    answer += data
-            except (TimeoutError, ConnectionError):
-                pass
-        return answer
-
-    def peak_memory_mib(self) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) // 1024
-
-
-def environment(root: Path, valkey: Valkey, **settings: str) -> dict[str, str]:
-    return (
-        dict(os.environ)
-        | {
-            "GENPLAT_DATA_DIR": str(root),
-            "GENPLAT_ADMIN_KEY": ADMIN_KEY,
-            "GENPLAT_REDIS_URL": valkey.url,
-            "GENPLAT_INFERENCE_URL": NOBODY,
-            "GENPLAT_PREPARE_BUNDLED_MODEL": "false",
-        }
-        | settings
-    )
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +37,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, valkey_server: Valkey) -> I
     finally:
         process.kill()
         process.wait()
-
-
-def wait_until_live(server: Server) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            httpx.get(f"{server.url}/livez")
-            return
-        except httpx.ConnectError:
-            assert server.process.poll() is None
-            time.sleep(0.05)
-    raise AssertionError("the gateway did not start")
 
 
 @pytest.mark.parametrize(
@@ -125,13 +72,6 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
         wait_for(lambda: folder.is_dir() and any(folder.iterdir()))
     wait_for(lambda: not any(folder.iterdir()))
     assert "Traceback" not in (server.root.parent / "log").read_text()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
@@ -182,24 +122,3 @@ def test_a_start_that_cannot_be_says_so_in_one_line(
     assert "Traceback" not in finished.stderr
     assert "secret" not in finished.stderr
     assert len(finished.stderr.strip().splitlines()) == 1
-
-
-def test_it_stops_quickly_with_an_open_stream(tmp_path: Path, valkey: Valkey) -> None:
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway.app", "--port", str(port)],
-        env=environment(tmp_path / "data", valkey),
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        wait_until_live(Server(process, port, tmp_path))
-        begin = time.monotonic()
-        with socket.create_connection(("127.0.0.1", port)) as idle:
-            idle.sendall(b"POST /api/keys HTTP/1.1\r\nHost: 127.0.0.1\r\n")
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(15) in (0, -signal.SIGTERM)
-        assert time.monotonic() - begin < 10
-    finally:
-        process.kill()
-        process.wait()

@@ -195,6 +195,8 @@ def new_run_page(**changes: Any) -> str:
         "errors": {},
         "error": None,
         "groups": run_form.GROUPS,
+        "validation_datasets": [run_form.NO_VALIDATION_DATASET, ("ds_2", "held out, 24 rows")],
+        "validation_split": run_form.VALIDATION_SPLIT,
         "methods": run_form.METHODS,
         "presets": run_form.PRESETS,
         "open_advanced": False,
@@ -265,8 +267,20 @@ def pages() -> dict[str, str]:
         created_at=NOW,
         last_used_at=None,
     )
-    details = [{"line": 3, "column": "target", "message": EVIL}, {"line": 9, "message": "empty"}]
-    upload_page = {"samples": samples, "values": upload, "max_bytes": 512_000_000}
+    details = [
+        {"line": 3, "column": "target", "message": EVIL},
+        {"line": 1209, "column": 17, "message": "this byte is not UTF-8."},
+        {"line": None, "column": None, "message": "the file is empty."},
+    ]
+    upload_page = {
+        "samples": samples,
+        "values": upload,
+        "max_bytes": 512_000_000,
+        "filename": "rows.csv",
+        "max_details": 20,
+    }
+    no_model = {"id": "", "folder": "", "name": "", "context_length": ""}
+    models_page = {"library": library(), "import_root": "/data/imports", "error": None}
     try_it = {
         "values": {"inputs": ""},
         "errors": {},
@@ -284,6 +298,7 @@ def pages() -> dict[str, str]:
         "login": render("login/login.html", error=None, next="/"),
         "login-wrong": render("login/login.html", error="This key is not valid.", next=EVIL),
         "error": error_page(status=404, message=EVIL, request_id="req_1"),
+        "error-403": error_page(status=403, message="This form came from another site."),
         "home-empty": _home(),
         "home": _home(datasets=2, runs=2, succeeded=1, live=1, newest_success="run_1"),
         "home-done": _home(datasets=2, runs=2, succeeded=1, deployments=1),
@@ -307,6 +322,8 @@ def pages() -> dict[str, str]:
             "datasets/show.html",
             dataset=dataset(warnings=["3 rows are there twice."]),
             error=None,
+            base_models=[(BASE, "SmolLM2 135M (ready)"), ("a/b", LONG)],
+            shown_model=library()[2],
             rendered=[
                 [
                     SimpleNamespace(
@@ -338,9 +355,19 @@ def pages() -> dict[str, str]:
         "run-done": run_page(succeeded()),
         "models": render(
             "models/list.html",
+            **models_page,
             tuned=[succeeded()],
-            library=library(),
-            error=None,
+            adding=False,
+            values=no_model,
+            errors={},
+        ),
+        "models-errors": render(
+            "models/list.html",
+            **models_page,
+            tuned=[],
+            adding=True,
+            values=no_model | {"folder": EVIL},
+            errors={"folder": EVIL, "id": "Write owner/name."},
         ),
         "deployments-empty": render("deployments/list.html", deployments=[], has_more=False),
         "deployments": render(
@@ -370,6 +397,15 @@ def pages() -> dict[str, str]:
         "chat": chat_page(
             messages=[chat_form.Turn.model_validate(turn) for turn in conversation()],
             history=json.dumps([{"role": EVIL}]),
+        ),
+        "keys-empty": render(
+            "keys/list.html",
+            keys=[],
+            has_more=False,
+            secret=None,
+            values={"name": ""},
+            errors={},
+            error=None,
         ),
         "keys": render(
             "keys/list.html",

@@ -83,5 +83,6 @@ def test_losses_and_words() -> None:
         "12.35",
         "–",
     )
+    assert formats.sentence("a NUL byte.") == "A NUL byte."
     assert (formats.plural(1, "row"), formats.plural(0, "row")) == ("1 row", "0 rows")
     assert formats.short_model("HuggingFaceTB/SmolLM2") == "SmolLM2"

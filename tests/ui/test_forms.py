@@ -6,6 +6,7 @@ import pytest
 
 from shared.chat import ChatRequest
 from shared.runs import FineTuneSpec
+from tests.ui.gallery import new_run_page
 from ui import chat_form, route_form, run_form
 from ui.chat_form import ChatForm
 
@@ -20,9 +21,51 @@ def test_an_untouched_form_asks_for_the_defaults() -> None:
     assert spec == FineTuneSpec(dataset_id="ds_1", base_model="org/model")
 
 
-def test_every_hyperparameter_of_the_spec_is_in_the_form() -> None:
-    elsewhere = {"validation_dataset_id", *run_form.SIMPLE}
-    assert {field.name for field in run_form.FIELDS} == set(FineTuneSpec.model_fields) - elsewhere
+OTHER_VALUES = {
+    "base_model": "other/model",
+    "dataset_id": "ds_2",
+    "validation_dataset_id": "ds_3",
+    "validation_split": "0.25",
+    "method": "qlora",
+    "suffix": "mine",
+    "seed": "7",
+    "task_prefix": " fix: ",
+    "num_train_epochs": "2.5",
+    "max_steps": "70",
+    "learning_rate": "0.002",
+    "per_device_train_batch_size": "3",
+    "gradient_accumulation_steps": "5",
+    "max_length": "128",
+    "lr_scheduler_type": "cosine",
+    "warmup_ratio": "0.2",
+    "weight_decay": "0.01",
+    "max_grad_norm": "0.5",
+    "lora_r": "8",
+    "lora_alpha": "24",
+    "lora_dropout": "0.1",
+    "target_modules": "q_proj, v_proj",
+    "eval_steps": "9",
+    "save_steps": "11",
+    "gradient_checkpointing": "true",
+}
+
+
+@pytest.mark.parametrize("name", list(FineTuneSpec.model_fields))
+def test_every_field_of_a_spec_can_be_set_in_the_form(name: str) -> None:
+    page = new_run_page()
+    assert f'name="{name}"' in page
+    spec, errors = run_form.parse(filled(**{name: OTHER_VALUES[name]}))
+    untouched, _ = run_form.parse(filled())
+    assert errors == {} and spec is not None and untouched is not None
+    changed = {key for key, value in spec if value != getattr(untouched, key)}
+    assert changed == {name}
+
+
+def test_with_validation_data_of_its_own_the_share_has_no_say() -> None:
+    typed = filled(validation_dataset_id="ds_2", validation_split="nonsense")
+    spec, errors = run_form.parse(typed)
+    assert errors == {} and spec is not None
+    assert (spec.validation_dataset_id, spec.validation_split) == ("ds_2", 0.1)
 
 
 def test_typed_values_reach_the_spec() -> None:

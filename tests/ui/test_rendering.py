@@ -54,12 +54,14 @@ def test_a_running_page_connects_and_a_final_one_does_not() -> None:
     assert 'sse-connect="/runs/run_1/panel"' in running
     assert "sse-connect" not in failed
     assert "Cancel run" in running and "Run again" in failed
+    assert "Delete this run" in failed and "Delete this run" not in running
 
 
 def test_the_stream_is_connected_outside_of_what_it_replaces() -> None:
     page = pages()["run"]
     connect = page.index("sse-connect=")
-    assert connect < page.index('sse-swap="head"') < page.index('sse-swap="panel"')
+    places = [page.index(f'sse-swap="{event}"') for event in ("head", "panel", "foot")]
+    assert [connect, *places] == sorted([connect, *places])
     assert 'sse-close="done"' in page
 
 

@@ -43,11 +43,14 @@ function restoreOpened(panel) {
   }
 }
 
+// Replacing what somebody is selecting would take it from under the mouse. The next event carries
+// the whole panel anyway; when there is none, the page is loaded anew once nothing is selected.
+const skipped = new Set();
 document.addEventListener("htmx:sseBeforeMessage", (event) => {
   const selection = getSelection();
-  // Replacing what somebody is selecting would take it from under the mouse; the next event
-  // carries the whole panel anyway.
-  if (!selection.isCollapsed && event.target.contains(selection.anchorNode)) event.preventDefault();
+  const busy = !selection.isCollapsed && event.target.contains(selection.anchorNode);
+  skipped[busy ? "add" : "delete"](event.target.id);
+  if (busy) event.preventDefault();
   rememberLog();
   rememberOpened(event.target);
 });
@@ -55,6 +58,10 @@ document.addEventListener("htmx:sseMessage", (event) => {
   restoreLog();
   restoreOpened(event.target);
   showCopyButtons();
+});
+document.addEventListener("htmx:sseClose", () => {
+  if (!skipped.size) return;
+  document.addEventListener("selectionchange", () => { if (getSelection().isCollapsed) location.reload(); });
 });
 document.addEventListener("DOMContentLoaded", () => {
   showCopyButtons();

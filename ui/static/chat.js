@@ -18,11 +18,6 @@ function start(form) {
     const text = input.value.trim();
     if (!running && text) answer(text);
   });
-  input.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    form.requestSubmit();
-  });
   stop.addEventListener("click", () => running?.abort());
 
   async function answer(text) {

@@ -1,6 +1,7 @@
 """Datasets through the API: uploads of every kind, right, odd and broken."""
 
 import gzip
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,16 @@ def test_content_is_the_bytes_and_no_page(client: TestClient) -> None:
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"].startswith("attachment")
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_bytes_that_changed_on_the_way_are_refused(client: TestClient, app: FastAPI) -> None:
+    changed = upload(client, sha256=hashlib.sha256(b"other bytes").hexdigest())
+    assert changed.status_code == 400
+    wrong = changed.json()["error"]
+    assert (wrong["code"], wrong["param"]) == ("sha256_mismatch", "sha256")
+    assert stored(app) == []
+    digest = hashlib.sha256(CSV).hexdigest()
+    assert upload(client, sha256=digest.upper()).json()["sha256"] == digest
 
 
 def test_many_ranges_are_refused_or_whole(client: TestClient) -> None:

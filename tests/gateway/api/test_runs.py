@@ -131,11 +131,15 @@ def test_metrics_and_log(live: Live) -> None:
             Logged(message="a line\nof two"),
         ),
     )
-    until_true(lambda: live.http.get(f"/api/runs/{run_id}/log").json()["data"])
+    until_true(lambda: len(live.http.get(f"/api/runs/{run_id}/log").json()["data"]) == 3)
     [row] = live.http.get(f"/api/runs/{run_id}/metrics").json()["data"]
     assert (row["step"], row["loss"], row["eval_loss"], row["grad_norm"]) == (1, 1.0, 0.7, None)
-    [line] = live.http.get(f"/api/runs/{run_id}/log").json()["data"]
-    assert (line["level"], line["message"]) == ("info", "a line\nof two")
+    log = live.http.get(f"/api/runs/{run_id}/log").json()["data"]
+    assert [(line["level"], line["message"]) for line in log] == [
+        ("info", "Step 1 of 3: loss 1.0000."),
+        ("info", "Step 1: validation loss 0.7000."),
+        ("info", "a line\nof two"),
+    ]
 
 
 def test_the_stream_from_the_start_to_the_end(live: Live) -> None:
@@ -156,11 +160,20 @@ def test_the_stream_from_the_start_to_the_end(live: Live) -> None:
     ids = tell(live, *history)
     rest = list(items)
     passed_on = [(item["event"], item["id"]) for item in rest if item["event"] != "state"]
-    assert passed_on == list(zip(["metrics", "log", "sample", "checkpoint"], ids[2:6], strict=True))
+    assert passed_on == [
+        ("metrics", ids[2]),
+        ("log", ids[2]),
+        ("log", ids[3]),
+        ("sample", ids[4]),
+        ("checkpoint", ids[5]),
+        ("log", ids[5]),
+        ("log", ids[6]),
+    ]
     assert (rest[-1]["event"], rest[-1]["data"]["status"]) == ("state", "succeeded")
     assert rest[-1]["id"] == ids[-1]
-    [log] = [item["data"] for item in rest if item["event"] == "log"]
-    assert log["message"] == "forged\n\nevent: state\ndata: {}"
+    log = [item["data"] for item in rest if item["event"] == "log"]
+    assert log[1]["message"] == "forged\n\nevent: state\ndata: {}"
+    assert log == live.http.get(f"/api/runs/{run_id}/log").json()["data"]
 
 
 def test_a_reader_goes_on_where_it_was(live: Live) -> None:

@@ -103,6 +103,12 @@ def test_turns_of_weight_0_are_not_learned(make: Any, storage: Storage) -> None:
         "{{ messages | unknown_filter }}",
         "{% if %}",
         "{{ messages.append(1) }}",
+        "{% for x in range(99999) %}{% for y in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ 'x' * 10 ** 10 }}",
+        "{% set ns = namespace(x='x') %}{% for _ in range(40) %}{% set ns.x = ns.x ~ ns.x %}"
+        "{% endfor %}",
+        "{% for x in range(99999) %}{{ x }}{{ 'more of the same ' * 10 }}{% endfor %}",
+        "{{ messages[0].content }}" + " " * 300_000,
     ],
 )
 def test_a_hostile_or_broken_template_falls_back(

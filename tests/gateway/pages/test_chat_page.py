@@ -103,6 +103,28 @@ def test_a_finished_run_is_deployed_by_one_click_and_tried(
     assert f"/deployments/{name}" in browser.get(f"/runs/{run.id}").text
 
 
+def test_the_buttons_of_a_run_change_while_its_page_is_watched(
+    live: Live, browser: httpx.Client
+) -> None:
+    form = {"dataset_id": "ds_test", "base_model": BUNDLED_MODEL}
+    path = browser.post("/runs", data=form).headers["location"]
+    events: list[tuple[str, str]] = []
+    with browser.stream("GET", f"{path}/panel") as stream:
+        for line in stream.iter_lines():
+            kind, _, rest = line.partition(": ")
+            if kind == "event":
+                events.append((rest, ""))
+            elif kind == "data":
+                events[-1] = (events[-1][0], events[-1][1] + rest)
+            if events and events[-1][0] == "panel" and not line:
+                live.http.post(f"/api{path}/cancel")
+    heads = [html for name, html in events if name == "head"]
+    assert "Cancel run" in heads[0]
+    assert "Cancel run" not in heads[-1] and "Run again" in heads[-1]
+    assert [name for name, _ in events][-2:] == ["foot", "done"]
+    assert [f"{path}/delete" in html for name, html in events if name == "foot"] == [True]
+
+
 def test_a_taken_name_does_not_stop_the_one_click(live: Live, browser: httpx.Client) -> None:
     spec = {"suffix": "Same Name"}
     one, two = (live.succeeded_run(spec=spec) for _ in range(2))

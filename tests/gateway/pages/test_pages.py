@@ -3,10 +3,14 @@
 import re
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from shared.model_library import BUNDLED_MODEL
+from gateway.settings import GatewaySettings
+from shared.model_library import BUNDLED_MODEL, built_in_library
+from shared.storage import Storage
 from tests.gateway.conftest import ADMIN_KEY, LOGIN_TOKEN
+from tests.gateway.parts import fake_prepared
 
 PAGES = (
     "/",
@@ -88,9 +92,60 @@ def test_a_bad_file_is_explained_by_line_and_the_form_is_kept(browser: TestClien
         data={"name": "mine", "description": "kept <b>"},
     )
     assert answer.status_code == 422
-    assert '<td class="num">3</td>' in answer.text
+    assert "<strong>rows.csv was not stored.</strong>" in answer.text
+    assert "<dt>Line 3</dt>" in answer.text
     assert 'value="kept &lt;b&gt;"' in answer.text
     assert "No dataset yet" in browser.get("/datasets").text
+
+
+RAGGED = b"text,target\n" + b"a,b,c\n" * 2 + b"good,row\n" + b"alone\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (RAGGED, ["3 places to correct:", "<dt>Line 2</dt>", "<dt>Line 5</dt>", "3 columns where"]),
+        (
+            "text,target\ncafé,thé\n".encode("latin-1"),
+            ["One place to correct:", "<dt>Line 2</dt>", "Character 4", "Save the file as UTF-8"],
+        ),
+        (b'text,target\na,"never closed\nb,c\n', ["<dt>Line 2</dt>", "A quoted text starts here"]),
+        (b"text,target\n" + b"a,\n" * 50, ["The first 20 places to correct:", "<dt>Line 21</dt>"]),
+        (b"", ["<dt>Whole file</dt>", "The file is empty."]),
+    ],
+)
+def test_a_broken_file_is_explained_place_by_place(
+    browser: TestClient, content: bytes, said: list[str]
+) -> None:
+    answer = browser.post("/datasets", files={"file": ("rows.csv", content)})
+    assert answer.status_code == 422
+    assert [text for text in said if text not in answer.text] == []
+
+
+def test_the_bundled_examples_are_a_dataset_by_one_click(browser: TestClient) -> None:
+    button = '<form method="post" action="/datasets/examples">'
+    assert all(button in browser.get(path).text for path in ("/", "/datasets", "/runs/new"))
+    made = browser.post("/datasets/examples")
+    assert made.status_code == 303
+    page = browser.get(made.headers["location"]).text
+    assert "plantuml-examples" in page and "@startuml" in page
+    assert "Use the bundled" not in browser.get("/").text
+
+
+def test_what_a_dataset_looks_like_to_another_base_model(browser: TestClient, app: FastAPI) -> None:
+    storage: Storage = app.state.services.storage
+    fake_prepared(storage, BUNDLED_MODEL)
+    template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    (storage.base_model(BUNDLED_MODEL) / "chat_template.jinja").write_text(template)
+    other = next(id for id in built_in_library() if id != BUNDLED_MODEL)
+    path = upload(browser)
+    bundled = browser.get(path).text
+    assert f'<option value="{BUNDLED_MODEL}" selected>' in bundled
+    assert "[user]row 0" in bundled and "is not prepared yet" not in bundled
+    shown = browser.get(path, params={"base_model": other}).text
+    assert f'<option value="{other}" selected>' in shown
+    assert "user: row 0" in shown and "is not prepared yet" in shown
+    assert browser.get(path, params={"base_model": "no/such"}).status_code == 404
 
 
 def test_a_dataset_can_be_deleted(browser: TestClient) -> None:
@@ -130,6 +185,22 @@ def test_a_wrong_hyperparameter_is_said_beside_its_field(browser: TestClient) ->
     assert "No run yet" in browser.get("/runs").text
 
 
+def test_a_run_with_validation_data_of_its_own(browser: TestClient) -> None:
+    other = upload(browser, name="held out").rpartition("/")[2]
+    path = start_run(browser, validation_dataset_id=other, validation_split="hidden")
+    assert f"validation_dataset_id: {other}" in browser.get(path).text
+    again = browser.get("/runs/new", params={"like": path.rpartition("/")[2]}).text
+    assert f'<option value="{other}" selected>' in again
+
+
+def test_unknown_validation_data_is_said_beside_its_field(browser: TestClient) -> None:
+    dataset = upload(browser).rpartition("/")[2]
+    form = {"dataset_id": dataset, "base_model": BUNDLED_MODEL, "validation_dataset_id": "ds_none"}
+    answer = browser.post("/runs", data=form)
+    assert answer.status_code == 422
+    assert 'id="validation_dataset_id-error"' in answer.text
+
+
 def test_an_unknown_base_model_is_said_beside_its_field(browser: TestClient) -> None:
     dataset = upload(browser).rpartition("/")[2]
     answer = browser.post("/runs", data={"dataset_id": dataset, "base_model": "no/such"})
@@ -142,7 +213,7 @@ def test_the_panel_of_an_ended_run_is_its_state_and_the_end(browser: TestClient)
     browser.post(f"{path}/cancel")
     stream = browser.get(f"{path}/panel").text
     events = re.findall(r"^event: (\w+)$", stream, re.MULTILINE)
-    assert events == ["head", "panel", "done"]
+    assert events == ["head", "panel", "foot", "done"]
     assert "Cancelled" in stream and "event: error" not in stream
 
 
@@ -228,6 +299,51 @@ def test_an_unknown_page_is_a_page(browser: TestClient) -> None:
     answer = browser.get("/runs/run_none")
     assert answer.status_code == 404
     assert "<h1>" in answer.text
+
+
+def test_a_model_of_the_hub_is_added_and_offered_for_download(browser: TestClient) -> None:
+    made = browser.post("/models", data={"id": " org/tiny ", "name": "Tiny one"})
+    assert (made.status_code, made.headers["location"]) == (303, "/models#library")
+    page = browser.get("/models").text
+    assert "Tiny one" in page and "not here" in page
+    assert '<input type="hidden" name="model_id" value="org/tiny">' in page
+    again = browser.post("/models", data={"id": "org/tiny", "context_length": "99"})
+    assert again.status_code == 422 and 'id="id-error">org/tiny is in the library' in again.text
+    assert 'value="99"' in again.text and '<details class="panel" id="add" open>' in again.text
+
+
+def test_a_local_folder_is_added_and_offered_for_preparation(
+    browser: TestClient, settings: GatewaySettings
+) -> None:
+    folder = settings.import_root / "my-model"
+    folder.mkdir(parents=True)
+    bad = browser.post("/models", data={"folder": "my-model"})
+    assert bad.status_code == 422 and 'id="folder-error">The folder holds no' in bad.text
+    (folder / "config.json").write_text('{"max_position_embeddings": 4096}')
+    (folder / "model.safetensors").write_bytes(b"")
+    assert browser.post("/models", data={"folder": "my-model"}).status_code == 303
+    page = browser.get("/models").text
+    assert "local/my-model" in page and "on this machine" in page and "4.1K" in page
+
+
+@pytest.mark.parametrize(
+    ("typed", "field"),
+    [
+        ({}, "id"),
+        ({"id": "no slash"}, "id"),
+        ({"id": BUNDLED_MODEL}, "id"),
+        ({"folder": "../../etc"}, "folder"),
+        ({"id": "a/b", "context_length": "long"}, "context_length"),
+        ({"id": "a/b", "context_length": "3"}, "context_length"),
+        ({"id": "a/b", "name": "x" * 101}, "name"),
+    ],
+)
+def test_a_wrong_base_model_is_said_beside_its_field(
+    browser: TestClient, typed: dict[str, str], field: str
+) -> None:
+    answer = browser.post("/models", data=typed)
+    assert answer.status_code == 422
+    assert f'id="{field}-error"' in answer.text
 
 
 def test_preparing_an_unknown_model_says_so(browser: TestClient) -> None:
