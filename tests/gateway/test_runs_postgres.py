@@ -49,7 +49,8 @@ async def test_a_run_on_postgresql(settings: GatewaySettings, postgres: Database
         view = get_run(database=database, owner=OWNER, run_id=run.id)
         assert (view.attempt, view.loss) == (2, 1.0)
         assert len(run_metrics(database=database, owner=OWNER, run_id=run.id)) == 1
-        assert len(run_story(database=database, owner=OWNER, run_id=run.id)) == 2
+        story = run_story(database=database, owner=OWNER, run_id=run.id)
+        assert [line.attempt for line in story] == [1, 1, 2, 2, 2]
         cancelled = await cancel_run(services=services, owner=OWNER, run_id=second.id)
         assert cancelled.status == "cancelled"
         await delete_run(services=services, owner=OWNER, run_id=run.id)
