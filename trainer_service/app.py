@@ -165,6 +165,7 @@ def main(arguments: list[str]) -> None:
         host=options.host,
         port=options.port,
         log_config=None,
+        access_log=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
 

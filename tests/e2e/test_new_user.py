@@ -145,6 +145,7 @@ def ask(page: Page, text: str) -> None:
 def chat(page: Page) -> None:
     """Tokens show one after another, not all at once."""
     page.locator("main").get_by_role("link", name="Chat").click()
+    expect(page.locator("#messages")).to_be_attached()
     page.evaluate(
         """() => { window.lengths = new Set();
           new MutationObserver(() => {
