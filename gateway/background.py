@@ -13,11 +13,11 @@ from gateway.reconciler import run_reconciler
 from gateway.services import Services
 from shared.errors import Unavailable
 from shared.model_library import BUNDLED_MODEL
+from shared.tasks import cancel_until_done
 
 log = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
-CANCEL_SECONDS = 0.5
 
 Work = Callable[[Services], Coroutine[Any, Any, None]]
 
@@ -29,7 +29,7 @@ async def running(services: Services) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await _stop(set(tasks))
+        await cancel_until_done(tasks)
 
 
 async def _kept_going(work: Work, services: Services) -> None:
@@ -40,14 +40,6 @@ async def _kept_going(work: Work, services: Services) -> None:
         except Exception:
             log.exception("%s failed; it starts again.", work.__name__)
             await asyncio.sleep(RESTART_SECONDS)
-
-
-async def _stop(waiting: set[asyncio.Task[None]]) -> None:
-    """Cancel until it worked: a library may take the first cancellation for its own time-out."""
-    while waiting:
-        for task in waiting:
-            task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=CANCEL_SECONDS)
 
 
 async def prepare_bundled_model(services: Services) -> None:

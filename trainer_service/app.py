@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from shared.errors import GenPlatError, Unauthorized, Unavailable
 from shared.logs import configure_logging
+from shared.tasks import cancel_until_done
 from trainer_service.child_process import child_environment
 from trainer_service.settings import TrainerSettings
 from trainer_service.worker import OUTCOMES, TrainerWorker
@@ -75,9 +76,7 @@ def create_app(settings: TrainerSettings, worker: TrainerWorker) -> FastAPI:
         _app.state.worker_task = task
         yield
         await worker.stop()
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await cancel_until_done([task])
         await worker.close()
 
     def authorize(authorization: Annotated[str, Header()] = "") -> None:

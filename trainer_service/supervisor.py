@@ -20,6 +20,7 @@ from shared.event_stream import cancel_key
 from shared.run_events import Beat, Finished, Logged, Payload, Started
 from shared.runs import RunCommand
 from shared.storage import MANIFEST, Storage, atomic_file, manifest_problem, sha256_of
+from shared.tasks import cancel_until_done
 from trainer_service import exit_codes
 from trainer_service.child_process import (
     child_environment,
@@ -111,9 +112,7 @@ class Supervisor:
                 await readers
                 code = await process.wait()
             finally:
-                for watcher in watchers:
-                    watcher.cancel()
-                await asyncio.gather(*watchers, return_exceptions=True)
+                await cancel_until_done(watchers)
         return outcome(code, ended=self.ended, finished=self.finished, error=self.error)
 
     @contextlib.asynccontextmanager
