@@ -131,7 +131,7 @@ NO_VALIDATION_DATASET = ("", "A share of the dataset itself")
 
 METHODS = (
     ("lora", "LoRA", "Small weights beside the model. Right for most."),
-    ("qlora", "QLoRA", "The same over a 4-bit base: a quarter of the memory, somewhat slower."),
+    ("qlora", "QLoRA", "The base in 4 bits: smaller weights, for large models on a GPU; slower."),
 )
 PRESETS = (
     ("auto", "Balanced", "One to three epochs, by the size of your data."),
