@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from gateway.datasets.csv_rows import CsvRows
 from gateway.datasets.formats import Format, choose_format, to_record
 from gateway.datasets.jsonl_rows import jsonl_rows
+from gateway.datasets.lines import read_lines
 from gateway.datasets.problems import Problems, shown
 from gateway.datasets.sniff import file_type, refuse_binary
 from shared.datasets import Record
@@ -88,20 +90,21 @@ def check_file(
     refuse_binary(source)
     problems = Problems()
     kind = file_type(source, filename)
-    if kind == "csv":
-        table = CsvRows(source, problems)
-        columns, rows = table.columns, iter(table)
-    else:
-        columns, rows = _peek(jsonl_rows(source, problems), problems)
-    form = choose_format(
-        columns,
-        text_column=text_column,
-        target_column=target_column,
-        with_messages=kind == "jsonl",
-        problems=problems,
-    )
-    findings = _Findings(form, columns, max_rows)
-    _convert(rows, records, findings, problems)
+    with closing(read_lines(source, problems)) as lines:
+        if kind == "csv":
+            table = CsvRows(lines, problems)
+            columns, rows = table.columns, iter(table)
+        else:
+            columns, rows = _peek(jsonl_rows(lines, problems), problems)
+        form = choose_format(
+            columns,
+            text_column=text_column,
+            target_column=target_column,
+            with_messages=kind == "jsonl",
+            problems=problems,
+        )
+        findings = _Findings(form, columns, max_rows)
+        _convert(rows, records, findings, problems)
     problems.raise_if_any()
     if not findings.rows:
         raise problems.fail("no_rows", "there is a header and no row below it.", line=1)

@@ -3,9 +3,8 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from gateway.datasets.lines import LineTooLong, read_lines
+from gateway.datasets.lines import LineTooLong
 from gateway.datasets.problems import Problems, shown
 from shared.errors import InvalidData
 
@@ -16,12 +15,12 @@ MAX_COLUMNS = 256
 class CsvRows:
     """Iterates ``(line, values by column)``. The header is read at the start."""
 
-    path: Path
+    lines: Iterator[str]
     problems: Problems
     columns: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._reader = csv.reader(read_lines(self.path, self.problems), strict=True)
+        self._reader = csv.reader(self.lines, strict=True)
         self._line = 1
         self.columns = self._header()
 

@@ -3,10 +3,9 @@
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
-from gateway.datasets.lines import MAX_LINE, LineTooLong, read_lines
+from gateway.datasets.lines import MAX_LINE, LineTooLong
 from gateway.datasets.problems import Problems, shown
 
 
@@ -41,10 +40,9 @@ def _float(text: str) -> float:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
 
 
-def jsonl_rows(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+def jsonl_rows(lines: Iterator[str], problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
     """``(line, object)`` of every line that is not blank; bad lines go to ``problems``."""
     number = 0
-    lines = read_lines(path, problems)
     try:
         for number, line in enumerate(lines, start=1):
             if not line.strip():

@@ -1,7 +1,7 @@
 """The lines of a text file, one at a time and in bounded memory; knows nothing of rows."""
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from gateway.datasets.problems import Problems
@@ -20,8 +20,11 @@ class LineTooLong(Exception):
         self.line = line
 
 
-def read_lines(path: Path, problems: Problems) -> Iterator[str]:
-    """Lines with their own ends (``\\n``, ``\\r\\n`` or ``\\r``), without a byte order mark."""
+def read_lines(path: Path, problems: Problems) -> Generator[str, None, None]:
+    """Lines with their own ends (``\\n``, ``\\r\\n`` or ``\\r``), without a byte order mark.
+
+    Whoever may stop half-way closes the generator, and the file with it.
+    """
     number = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from gateway.chat_templates import load_chat_template
 from gateway.datasets.csv_rows import CsvRows
 from gateway.datasets.jsonl_rows import jsonl_rows
+from gateway.datasets.lines import read_lines
 from gateway.datasets.problems import Problems
 from gateway.tables import Dataset
 from gateway.template_process import Conversation, render_apart
@@ -33,11 +35,13 @@ def raw_rows(*, storage: Storage, dataset: Dataset, limit: int = 10) -> list[dic
     problems = Problems()
     rows: Iterable[tuple[int, dict[str, Any]]]
     try:
-        rows = CsvRows(path, problems) if dataset.file_type == "csv" else jsonl_rows(path, problems)
-        return [
-            {name: _cut(value) for name, value in values.items()}
-            for _, values in islice(rows, limit)
-        ]
+        with closing(read_lines(path, problems)) as lines:
+            is_csv = dataset.file_type == "csv"
+            rows = CsvRows(lines, problems) if is_csv else jsonl_rows(lines, problems)
+            return [
+                {name: _cut(value) for name, value in values.items()}
+                for _, values in islice(rows, limit)
+            ]
     except FileNotFoundError as error:
         raise _gone() from error
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.e2e.conftest import Console
 from tests.e2e.gallery_server import gallery_server
+from tests.e2e.waiting import wait_until
 from tests.ui.gallery import EVIL, SOURCE
 
 pytestmark = pytest.mark.e2e
@@ -129,7 +130,7 @@ def test_drafts_give_way_to_the_final_source_and_its_picture(page: Page) -> None
     )
     page.get_by_text("Diagram", exact=True).first.click()
     say(page, "The user sends an order.")
-    page.wait_for_function("document.querySelector('.drawing img')?.naturalWidth > 50")
+    wait_until(page, "document.querySelector('.drawing img')?.naturalWidth > 50")
     expect(page.locator(".drawing .source")).to_have_text(SOURCE)
     expect(page.locator(".drawing figcaption")).to_have_text("2 attempts · SVG · PNG")
     assert asked[0]["diagram"] == {"format": "svg", "max_attempts": 3}

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.e2e.conftest import Console
 from tests.e2e.stack import RunningStack, running_stack
+from tests.e2e.waiting import wait_until
 from tests.trainer_service.tiny import TINY_MODEL
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -93,14 +94,18 @@ def watch(page: Page) -> None:
     first = int(chart.get_attribute("data-drawn") or 0)
     lines = page.locator("#log p").count()
     left = page.locator("#eta").inner_text()
-    page.wait_for_function(
+    wait_until(
+        page,
         "([drawn, left]) => document.getElementById('loss-chart').dataset.drawn > drawn + 5"
         " && document.getElementById('eta').textContent != left",
-        arg=[first, left],
+        [first, left],
         timeout=SOON,
     )
-    page.wait_for_function(
-        "(lines) => document.querySelectorAll('#log p').length > lines", arg=lines, timeout=LONG
+    wait_until(
+        page,
+        "(lines) => document.querySelectorAll('#log p').length > lines",
+        lines,
+        timeout=LONG,
     )
     expect(page.locator("#panel")).to_contain_text("of 150 steps")
     assert page.evaluate("window.sameDocument") is True
@@ -165,7 +170,7 @@ def draw(page: Page) -> None:
     ask(page, "The user calls 4.")
     picture = page.locator(".drawing img")
     picture.wait_for(timeout=SOON)
-    page.wait_for_function("document.querySelector('.drawing img').naturalWidth > 50")
+    wait_until(page, "document.querySelector('.drawing img').naturalWidth > 50")
     expect(page.locator(".drawing .source")).to_have_text(SOURCE)
     boxes = [page.locator(f".drawing .{part}").bounding_box() for part in ("picture", "source")]
     assert boxes[0] and boxes[1]
