@@ -12,6 +12,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from gateway.diagrams import store_diagram
 from gateway.inference_client import InferenceStream
 from gateway.services import Services
@@ -19,7 +21,7 @@ from gateway.serving import serve
 from gateway.stopping import Stopping
 from shared.chat import ChatMessage, ChatRequest, CompletionRequest
 from shared.diagrams import RenderedDiagram
-from shared.errors import GenPlatError, UpstreamFailed
+from shared.errors import GenPlatError, Unavailable, UpstreamFailed
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +115,15 @@ async def _relay(
             async with stopping.breaks_off():
                 chunk = await anext(chunks, None)
     except GenPlatError as error:
-        log.warning("An answer broke off: %s", error.message)
-        yield b"\n\n" + _event(error.body())
+        yield _broken_off(error)
     finally:
         await upstream.aclose()
+
+
+def _broken_off(error: GenPlatError) -> bytes:
+    """The event that stands in place of an answer's rest."""
+    log.warning("An answer broke off: %s", error.message)
+    return b"\n\n" + _event(error.body())
 
 
 def _event(data: dict[str, Any]) -> bytes:
@@ -128,15 +135,21 @@ async def _with_diagrams(
 ) -> AsyncIterator[bytes]:
     """The same stream with its drawing stored; every other event is passed on untouched."""
     waiting = b""
-    async with aclosing(chunks):  # type: ignore[type-var]
-        async for chunk in chunks:
-            *events, waiting = (waiting + chunk).split(b"\n\n")
-            if len(waiting) > MAX_EVENT_BYTES:
-                raise UpstreamFailed("The model's answer holds an event without an end.")
-            for event in events:
-                yield await _with_public_diagram(services, owner, model, event) + b"\n\n"
-        if waiting:
-            yield waiting
+    try:
+        async with aclosing(chunks):  # type: ignore[type-var]
+            async for chunk in chunks:
+                *events, waiting = (waiting + chunk).split(b"\n\n")
+                if len(waiting) > MAX_EVENT_BYTES:
+                    raise UpstreamFailed("The model's answer holds an event without an end.")
+                for event in events:
+                    yield await _with_public_diagram(services, owner, model, event) + b"\n\n"
+            if waiting:
+                yield waiting
+    except GenPlatError as error:
+        yield _broken_off(error)
+    except (OSError, SQLAlchemyError):
+        log.exception("A drawing could not be stored.")
+        yield _broken_off(Unavailable("The drawing was made but could not be stored."))
 
 
 async def _with_public_diagram(services: Services, owner: str, model: str, event: bytes) -> bytes:

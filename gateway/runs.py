@@ -71,6 +71,13 @@ def _insert_run(
     with database.write() as session:
         _owned_dataset(session, owner, spec.dataset_id, "dataset_id")
         if spec.validation_dataset_id is not None:
+            if spec.validation_dataset_id == spec.dataset_id:
+                raise InvalidData(
+                    "validation_dataset_id names the dataset that the run learns from: it would "
+                    "say nothing about unseen rows. Name another one, or leave it out and set "
+                    "validation_split.",
+                    param="validation_dataset_id",
+                )
             _owned_dataset(session, owner, spec.validation_dataset_id, "validation_dataset_id")
         run = Run(
             owner=owner,

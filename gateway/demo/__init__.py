@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from gateway.bundled_examples import TRAINING, Example, demo_spec, examples_folder, held_out
 from gateway.demo import measuring
 from gateway.demo.client import Client, DemoFailed, Json
-from gateway.demo.examples import TRAINING, Example, demo_spec, examples_folder, held_out
 from gateway.demo.progress import Progress, duration, training_line
 from gateway.launcher import up
 from gateway.launcher.lock import running_stack

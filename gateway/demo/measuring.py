@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 
+from gateway.bundled_examples import Example
 from gateway.demo.client import Client, DemoFailed, Json, error_message
-from gateway.demo.examples import Example
 from gateway.evaluations.structure import mean_structure_f1
 
 MAX_TOKENS = 220

@@ -8,10 +8,10 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from gateway import library
+from gateway.bundled_examples import TRAINING, examples_folder
 from gateway.datasets import preview, store
 from gateway.datasets.problems import MAX_DETAILS
 from gateway.datasets.upload import Upload, receive_upload
-from gateway.demo.examples import TRAINING, examples_folder
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.pages.html import UNPROCESSABLE, no_problems, page, problems, see_other
 from gateway.pages.model_choices import base_model_choices

@@ -58,7 +58,7 @@ def test_everything_in_one_container(one_container: str) -> None:
     # The link comes last, when every service is ready.
     wait_until(lambda: "/login?token=" in engine.run("docker", "logs", one_container))
     assert engine.run("docker", "exec", one_container, "id", "-u") == "10001"
-    code = "from gateway.demo.examples import held_out; print(len(held_out(24)))"
+    code = "from gateway.bundled_examples import held_out; print(len(held_out(24)))"
     assert engine.run("docker", "exec", one_container, "python", "-c", code) == "24"
     client = Client(url, KEY)
     try:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route, expect
 
 from tests.e2e.conftest import Console
 from tests.e2e.gallery_server import gallery_server
@@ -88,6 +88,44 @@ def test_the_share_hides_where_another_dataset_validates(
         assert not share.is_visible()
         page.get_by_label("Validate with").select_option("")
         assert share.is_visible()
+
+
+ENDING = (
+    "event: panel\ndata: <p>Done.</p>\n\nevent: foot\ndata: <p>Over.</p>\n\nevent: done\ndata: \n\n"
+)
+
+
+def test_what_is_being_selected_outlives_the_end_of_a_run(
+    chromium: Browser, gallery: tuple[str, list[str]]
+) -> None:
+    address, _ = gallery
+    with chromium.new_context() as context:
+        page = context.new_page()
+        streams: list[Route] = []
+        page.route("**/panel", lambda route: streams.append(route))
+        with page.expect_request("**/panel"):
+            page.goto(f"{address}/run")
+        page.evaluate("getSelection().selectAllChildren(document.getElementById('spec-yaml'))")
+        streams[0].fulfill(content_type="text/event-stream", body=ENDING)
+        expect(page.locator("#foot")).to_have_text("Over.")
+        assert "method: lora" in page.evaluate("getSelection().toString()")
+        # Nobody selects any more: now the page may show how the run ended.
+        with page.expect_navigation():
+            page.evaluate("getSelection().removeAllRanges()")
+
+
+def test_the_end_of_a_run_shows_at_once_to_those_who_select_nothing(
+    chromium: Browser, gallery: tuple[str, list[str]]
+) -> None:
+    address, _ = gallery
+    with chromium.new_context() as context:
+        page = context.new_page()
+        page.route(
+            "**/panel",
+            lambda route: route.fulfill(content_type="text/event-stream", body=ENDING),
+        )
+        page.goto(f"{address}/run")
+        expect(page.locator("#panel")).to_have_text("Done.")
 
 
 def test_the_curve_is_drawn_and_the_code_can_be_copied(

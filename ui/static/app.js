@@ -61,7 +61,9 @@ document.addEventListener("htmx:sseMessage", (event) => {
 });
 document.addEventListener("htmx:sseClose", () => {
   if (!skipped.size) return;
-  document.addEventListener("selectionchange", () => { if (getSelection().isCollapsed) location.reload(); });
+  const showTheEnd = () => { if (getSelection().isCollapsed) location.reload(); };
+  document.addEventListener("selectionchange", showTheEnd);
+  showTheEnd();
 });
 document.addEventListener("DOMContentLoaded", () => {
   showCopyButtons();

@@ -1,6 +1,7 @@
 """OpenAI's API through its own unmodified client, against a real server."""
 
 import json
+import shutil
 from collections.abc import Iterator
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 from gateway.settings import GatewaySettings
 from shared.model_library import BUNDLED_MODEL
 from tests.gateway.api.live import Live, live_gateway
-from tests.gateway.fake_inference import BROKEN, SOURCE
+from tests.gateway.fake_inference import BROKEN, DRAWN, SOURCE
 from tests.gateway.parts import until_true
 
 MESSAGES = [{"role": "user", "content": "Say hello."}]
@@ -124,6 +125,29 @@ def test_a_streamed_diagram(live: Live) -> None:
     assert "".join(delta.content or "" for delta in deltas) == SOURCE
     assert deltas[0].model_dump()["draft"] == {"attempt": 1, "text": "@start"}
     check_diagram(live, deltas[-1].model_dump()["diagram"])
+
+
+def stream_a_diagram(live: Live) -> None:
+    with live.openai as client:
+        stream = client.chat.completions.create(
+            model=BUNDLED_MODEL, messages=MESSAGES, stream=True, extra_body={"diagram": {}}
+        )
+        list(stream)
+
+
+def test_a_streamed_diagram_without_its_image_ends_in_an_error(live: Live) -> None:
+    live.inference.drawing = DRAWN | {"png": None}
+    with pytest.raises(openai.APIError, match="sent no image"):
+        stream_a_diagram(live)
+
+
+def test_a_streamed_diagram_that_cannot_be_stored_ends_in_an_error(live: Live) -> None:
+    # A file where the folder of diagrams should be: whatever is written below it fails.
+    folder = live.services.storage.diagram("dg_any", "svg").parent
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.write_text("in the way")
+    with pytest.raises(openai.APIError, match="could not be stored"):
+        stream_a_diagram(live)
 
 
 def test_a_diagram_that_never_renders_carries_the_renderers_line(live: Live) -> None:

@@ -107,6 +107,7 @@ def test_the_same_submit_twice_is_one_run(live: Live) -> None:
         ("dataset_id", "ds_unknown"),
         ("dataset_id", "ds_theirs"),
         ("validation_dataset_id", "ds_unknown"),
+        ("validation_dataset_id", SPEC["dataset_id"]),
         ("base_model", "nobody/nothing"),
         ("learning_rate", -1),
         ("adapter_path", "/etc"),

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from gateway.bundled_examples import demo_spec, held_out
 from gateway.demo import do_main_job, measuring
 from gateway.demo.client import Client, DemoFailed, parse_events
-from gateway.demo.examples import demo_spec, held_out
 from gateway.demo.progress import Progress, duration, training_line
 from gateway.settings import GatewaySettings
 from shared.runs import FineTuneSpec

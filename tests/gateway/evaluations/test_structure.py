@@ -116,7 +116,7 @@ def test_the_mean_is_over_examples() -> None:
 
 
 def test_bundled_diagrams_differ_from_each_other() -> None:
-    rows = (EXAMPLES / "plantuml_heldout.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = (EXAMPLES / "plantuml_validation.jsonl").read_text(encoding="utf-8").splitlines()
     sources = [json.loads(row)["completion"] for row in rows]
     for first, second in itertools.pairwise(sources):
         assert structure_f1(first, first) == 1

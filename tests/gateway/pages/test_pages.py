@@ -201,6 +201,15 @@ def test_unknown_validation_data_is_said_beside_its_field(browser: TestClient) -
     assert 'id="validation_dataset_id-error"' in answer.text
 
 
+def test_the_training_data_is_no_validation_data(browser: TestClient) -> None:
+    dataset = upload(browser).rpartition("/")[2]
+    form = {"dataset_id": dataset, "base_model": BUNDLED_MODEL, "validation_dataset_id": dataset}
+    answer = browser.post("/runs", data=form)
+    assert answer.status_code == 422
+    assert 'id="validation_dataset_id-error"' in answer.text
+    assert "names the dataset that the run learns from" in answer.text
+
+
 def test_an_unknown_base_model_is_said_beside_its_field(browser: TestClient) -> None:
     dataset = upload(browser).rpartition("/")[2]
     answer = browser.post("/runs", data={"dataset_id": dataset, "base_model": "no/such"})

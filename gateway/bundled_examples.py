@@ -10,7 +10,7 @@ import yaml
 import gateway
 
 TRAINING = "plantuml.jsonl"
-HELD_OUT = "plantuml_heldout.jsonl"
+HELD_OUT = "plantuml_test.jsonl"
 SPEC = "demo.yaml"
 
 
