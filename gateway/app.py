@@ -10,11 +10,13 @@ import sys
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
+from pydantic import ValidationError
 from starlette.staticfiles import StaticFiles
 
 from gateway import background, keys
 from gateway.auth import LoginLimit
-from gateway.database import Database, make_engine
+from gateway.connections import UnusableQueue, check_queue_address, open_database
+from gateway.database import Database
 from gateway.errors import install_error_handlers
 from gateway.inference_client import InferenceClient
 from gateway.limits import BodyLimit, Envelope, HostAllowList, RequestShape, SameOrigin
@@ -23,7 +25,7 @@ from gateway.routers import include_routers
 from gateway.run_feed import RunFeed
 from gateway.server import serve
 from gateway.services import Services
-from gateway.settings import SQLITE_FILE, GatewaySettings
+from gateway.settings import GatewaySettings, wrong_settings
 from gateway.telemetry import Measured, Telemetry
 from shared import job_queue
 from shared.errors import GenPlatError
@@ -69,10 +71,11 @@ def create_app(settings: GatewaySettings, *, services: Services | None = None) -
 
 def make_services(settings: GatewaySettings) -> Services:
     """Connections by the settings. None of them is used before the first request."""
+    _make_folder(settings)
     redis = job_queue.client(settings.redis_url)
     return Services(
         settings=settings,
-        database=_open_database(settings),
+        database=open_database(settings),
         storage=Storage(settings.root),
         redis=redis,
         queue=job_queue.ArqQueue(redis),
@@ -81,12 +84,8 @@ def make_services(settings: GatewaySettings) -> Services:
     )
 
 
-def _open_database(settings: GatewaySettings) -> Database:
+def _make_folder(settings: GatewaySettings) -> None:
     settings.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not settings.database_url:
-        # SQLite gives its log files the rights of the database.
-        (settings.root / SQLITE_FILE).touch(mode=0o600)
-    return Database(make_engine(settings.sqlalchemy_url))
 
 
 def _prepare(database: Database, settings: GatewaySettings) -> None:
@@ -115,8 +114,11 @@ def _add_middlewares(app: FastAPI, settings: GatewaySettings) -> None:
 
 
 def _check(settings: GatewaySettings) -> None:
-    """Find out before the server starts whether the database can be used."""
-    database = _open_database(settings)
+    """Find out before the server starts whether the database can be used, and the queue's address
+    be read. (Whether a Redis answers there is no condition: it may come later.)"""
+    check_queue_address(settings.redis_url)
+    _make_folder(settings)
+    database = open_database(settings)
     try:
         _prepare(database, settings)
     finally:
@@ -124,7 +126,10 @@ def _check(settings: GatewaySettings) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    settings = GatewaySettings()
+    try:
+        settings = GatewaySettings()
+    except ValidationError as error:
+        sys.exit("\n".join(f"genplat gateway: {line}" for line in wrong_settings(error)))
     parser = argparse.ArgumentParser(prog="python -m gateway.app", description=__doc__)
     parser.add_argument("--host", default=settings.host)
     parser.add_argument("--port", type=int, default=settings.port)
@@ -132,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     configure_logging(settings.log_level, as_json=settings.log_json)
     try:
         _check(settings)
-    except (UnusableDatabase, GenPlatError, OSError) as error:
+    except (UnusableDatabase, UnusableQueue, GenPlatError, OSError) as error:
         sys.exit(f"genplat gateway: {error}")
     serve(create_app(settings), host=options.host, port=options.port)
 

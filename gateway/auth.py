@@ -13,7 +13,7 @@ from sqlmodel import col, delete
 from gateway import keys
 from gateway.database import Database
 from gateway.settings import GatewaySettings
-from gateway.tables import LoginSession, now
+from gateway.tables import ApiKey, LoginSession, now
 from shared.errors import TooManyRequests, Unauthorized
 
 COOKIE = "genplat_session"
@@ -55,25 +55,27 @@ def login(
     token = settings.login_token.get_secret_value()
     # Both are tried every time: the answer takes as long whichever was right.
     is_token = bool(token) and hmac.compare_digest(secret.encode(), token.encode())
-    key_owner = keys.authenticate(database=database, secret=secret) if secret else None
-    owner = keys.ADMIN_OWNER if is_token else key_owner
-    if owner is None:
+    key = keys.authenticate(database=database, secret=secret) if secret else None
+    if not is_token and key is None:
         raise Unauthorized(
             "This key or token is not valid. `genplat up` prints a login link; "
             "`genplat keys create` makes a key.",
             param="token",
         )
-    return _start_session(database=database, settings=settings, owner=owner)
+    opened_by = None if is_token else key
+    return _start_session(database=database, settings=settings, key=opened_by)
 
 
-def _start_session(*, database: Database, settings: GatewaySettings, owner: str) -> str:
+def _start_session(*, database: Database, settings: GatewaySettings, key: ApiKey | None) -> str:
+    """A session of the key's owner; without a key, the administrator's."""
     value = secrets.token_urlsafe(32)
     with database.write() as session:
         session.exec(delete(LoginSession).where(col(LoginSession.expires_at) < now()))
         session.add(
             LoginSession(
                 sha256=keys.hash_secret(value),
-                owner=owner,
+                owner=key.owner if key else keys.ADMIN_OWNER,
+                key_id=key.id if key else None,
                 expires_at=now() + timedelta(days=settings.session_days),
             )
         )

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from gateway import keys, library
-from gateway.datasets.store import sweep_orphans
 from gateway.projector import run_projector
 from gateway.reconciler import run_reconciler
 from gateway.services import Services
@@ -24,7 +23,7 @@ Work = Callable[[Services], Coroutine[Any, Any, None]]
 
 @contextlib.asynccontextmanager
 async def running(services: Services) -> AsyncIterator[None]:
-    works: tuple[Work, ...] = (run_projector, run_reconciler, prepare_bundled_model, sweep)
+    works: tuple[Work, ...] = (run_projector, run_reconciler, prepare_bundled_model)
     tasks = [asyncio.create_task(_kept_going(work, services)) for work in works]
     try:
         yield
@@ -56,7 +55,3 @@ async def prepare_bundled_model(services: Services) -> None:
             return
         except Unavailable:
             await asyncio.sleep(RESTART_SECONDS)
-
-
-async def sweep(services: Services) -> None:
-    await asyncio.to_thread(sweep_orphans, database=services.database, storage=services.storage)

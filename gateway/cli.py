@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from gateway.launcher.problems import LaunchProblem
 from gateway.migrations import UnusableDatabase
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, wrong_settings
 from shared.errors import GenPlatError
 
 
@@ -123,9 +123,8 @@ def main(argv: list[str] | None = None) -> int:
     except UnusableDatabase as error:
         return _complain(str(error), 2)
     except ValidationError as error:
-        for wrong in error.errors():
-            name = "GENPLAT_" + "_".join(map(str, wrong["loc"])).upper()
-            _complain(f"{name}: {wrong['msg']}", 2)
+        for line in wrong_settings(error):
+            _complain(line, 2)
         return 2
     except GenPlatError as error:
         return _complain(error.message, 1)

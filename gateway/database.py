@@ -9,13 +9,21 @@ from sqlalchemy.engine import Connection
 from sqlmodel import Session, create_engine
 
 _WRITE = "genplat_write"
+# A server that does not answer must not hold every request for as long as the network waits.
+CONNECT_SECONDS = 5
+POOL_SECONDS = 10.0
 
 
 def make_engine(url: str) -> Engine:
     """An engine for SQLite (WAL, foreign keys, immediate write transactions) or PostgreSQL."""
     if not url.startswith("sqlite"):
         # A server whose databases declare no encoding would otherwise answer in bytes.
-        return create_engine(url, pool_pre_ping=True, connect_args={"client_encoding": "utf8"})
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_timeout=POOL_SECONDS,
+            connect_args={"client_encoding": "utf8", "connect_timeout": CONNECT_SECONDS},
+        )
     engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 5})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -58,10 +58,10 @@ def current_owner(request: Request, services: ServicesDep) -> str:
     if secret is not None and cookie is not None:
         raise Unauthorized("Send either an API key or a session cookie, not both.")
     if secret is not None:
-        owner = keys.authenticate(database=services.database, secret=secret)
-        if owner is None:
+        key = keys.authenticate(database=services.database, secret=secret)
+        if key is None:
             raise Unauthorized("This API key is not valid. Make one with `genplat keys create`.")
-        return owner
+        return key.owner
     if cookie is not None:
         owner = auth.session_owner(database=services.database, cookie=cookie)
         if owner is not None:

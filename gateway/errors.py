@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -67,6 +68,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(OSError, _answer_os)
     app.add_exception_handler(OperationalError, _answer_database)
+    app.add_exception_handler(NoConnectionFree, _answer_database)
     app.add_exception_handler(DataError, _answer_database)
 
 

@@ -4,12 +4,14 @@ Knows neither HTTP nor what is created.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, col, delete
 
 from gateway.database import Database
@@ -17,8 +19,9 @@ from gateway.tables import IdempotentRequest, now
 from shared.errors import Conflict, InvalidData, InvalidRequest
 
 KEPT = timedelta(days=1)
-# A claim of this age that nobody answered belongs to a gateway that died while it worked.
+# Who works on an answer renews its claim; one of this age belongs to a gateway that died.
 ABANDONED = timedelta(seconds=60)
+RENEW_SECONDS = 15.0
 _OBJECT = "object_id"
 
 
@@ -38,13 +41,21 @@ class Claim:
     owner: str
     key: str
     request_sha256: str = field(repr=False)
+    token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
     def attach(self, session: Session, object_id: str) -> None:
         """Note what was created in the transaction that creates it. If the gateway dies before
         it can answer, a repeat finds this object instead of making another."""
-        row = session.get_one(IdempotentRequest, (self.owner, self.key))
+        row = self.row(session)
+        if row is None:
+            raise _in_progress()
         row.body = {_OBJECT: object_id}
         session.add(row)
+
+    def row(self, session: Session) -> IdempotentRequest | None:
+        """The key's row, unless another request took it over."""
+        row = session.get(IdempotentRequest, (self.owner, self.key), with_for_update=True)
+        return row if row is not None and row.claim == self.token else None
 
 
 Create = Callable[[Claim | None], Awaitable[dict[str, Any]]]
@@ -79,13 +90,39 @@ async def idempotent(
         await asyncio.to_thread(_settle, database, claim, status, body)
         return Answer(status, body, replayed=True)
     try:
-        body = await create(claim)
+        async with _renewed(database, claim):
+            body = await create(claim)
     except BaseException:
         await asyncio.to_thread(_release, database, claim)
         raise
     kept = body if withheld is None else body | {withheld: None}
     await asyncio.to_thread(_settle, database, claim, status, kept)
     return Answer(status, body)
+
+
+@asynccontextmanager
+async def _renewed(database: Database, claim: Claim) -> AsyncIterator[None]:
+    """Keep the claim young as long as the block works: a repeat must not take it over."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            with suppress(SQLAlchemyError):
+                await asyncio.to_thread(_renew, database, claim)
+
+    task = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _renew(database: Database, claim: Claim) -> None:
+    with database.write() as session:
+        row = claim.row(session)
+        if row is not None:
+            row.created_at = now()
+            session.add(row)
 
 
 def check_key(key: str) -> str:
@@ -99,7 +136,11 @@ def check_key(key: str) -> str:
 def _claim(database: Database, claim: Claim) -> IdempotentRequest | None:
     """Take the key; the row of an earlier request that was answered, or that created something."""
     row = IdempotentRequest(
-        owner=claim.owner, key=claim.key, request_sha256=claim.request_sha256, body=None
+        owner=claim.owner,
+        key=claim.key,
+        request_sha256=claim.request_sha256,
+        claim=claim.token,
+        body=None,
     )
     try:
         with database.write() as session:
@@ -127,11 +168,13 @@ def _earlier(database: Database, claim: Claim) -> IdempotentRequest | None:
             return row
         if row.created_at > now() - ABANDONED:
             raise _in_progress()
-        if row.body is not None:
-            return row
-        row.created_at = now()
+        if row.body is None:
+            row.claim, row.created_at = claim.token, now()
+            session.add(row)
+            return None
+        row.claim = claim.token
         session.add(row)
-    return None
+        return row
 
 
 def _in_progress() -> Conflict:
@@ -144,7 +187,7 @@ def _in_progress() -> Conflict:
 
 def _settle(database: Database, claim: Claim, status: int, body: dict[str, Any]) -> None:
     with database.write() as session:
-        row = session.get(IdempotentRequest, (claim.owner, claim.key))
+        row = claim.row(session)
         if row is not None:
             row.status, row.body = status, body
             session.add(row)
@@ -152,7 +195,7 @@ def _settle(database: Database, claim: Claim, status: int, body: dict[str, Any])
 
 def _release(database: Database, claim: Claim) -> None:
     with database.write() as session:
-        row = session.get(IdempotentRequest, (claim.owner, claim.key))
+        row = claim.row(session)
         # What was created stays created, whatever failed after it.
         if row is not None and row.status is None and row.body is None:
             session.delete(row)

@@ -73,12 +73,15 @@ class InferenceClient:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def ready(self) -> bool:
+    async def readiness(self) -> dict[str, str] | None:
+        """What the service says of itself (``renderer``: why it cannot draw); None where it is not
+        ready."""
         try:
             response = await self._client.get("/readyz", timeout=SHORT_SECONDS)
-        except httpx.HTTPError:
-            return False
-        return response.status_code == httpx.codes.OK
+            said: dict[str, str] = response.json()
+        except (httpx.HTTPError, ValueError):
+            return None
+        return said if response.is_success else None
 
     async def load(self, name: str, ref: ModelRef) -> LoadedModel:
         """Load a model under a name and wait for it; at once where it is loaded already."""

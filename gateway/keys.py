@@ -6,11 +6,11 @@ import secrets
 from datetime import timedelta
 
 from sqlalchemy.exc import OperationalError
-from sqlmodel import col, select
+from sqlmodel import Session, col, delete, select
 
 from gateway.database import Database
 from gateway.paging import Page, paginate
-from gateway.tables import ApiKey, now
+from gateway.tables import ApiKey, LoginSession, now
 from shared.errors import Conflict, InvalidRequest, NotFound
 
 PREFIX = "gp-"
@@ -57,11 +57,24 @@ def check_admin_key(secret: str) -> None:
 
 
 def seed_admin_key(*, database: Database, secret: str) -> None:
-    """Store GENPLAT_ADMIN_KEY once. A key that was revoked by hand stays revoked."""
+    """Store GENPLAT_ADMIN_KEY once; it takes the place of the one before it. A key that was
+    revoked by hand stays revoked."""
     if not secret:
         return
     digest = hash_secret(secret)
     with database.write() as session:
+        seeded = session.exec(
+            select(ApiKey).where(
+                ApiKey.owner == ADMIN_OWNER,
+                ApiKey.name == ADMIN_KEY_NAME,
+                col(ApiKey.revoked_at).is_(None),
+            )
+        ).all()
+        for earlier in seeded:
+            if earlier.sha256 != digest:
+                # Deleted and not revoked: it may be set again later.
+                _end_sessions(session, earlier.id)
+                session.delete(earlier)
         if session.exec(select(ApiKey).where(ApiKey.sha256 == digest)).first() is None:
             session.add(
                 ApiKey(owner=ADMIN_OWNER, name=ADMIN_KEY_NAME, hint=secret[:4], sha256=digest)
@@ -86,10 +99,16 @@ def revoke_key(*, database: Database, owner: str, key_id: str) -> None:
             raise NotFound(f"There is no key {key_id[:80]!r}.")
         key.revoked_at = now()
         session.add(key)
+        _end_sessions(session, key.id)
 
 
-def authenticate(*, database: Database, secret: str) -> str | None:
-    """The owner of a key, or None.
+def _end_sessions(session: Session, key_id: str) -> None:
+    """Whoever logged in with a key is out when the key is."""
+    session.exec(delete(LoginSession).where(col(LoginSession.key_id) == key_id))
+
+
+def authenticate(*, database: Database, secret: str) -> ApiKey | None:
+    """The key that a secret belongs to, if it works.
 
     The look-up is by hash: how long it takes tells nothing of a stored secret's characters.
     """
@@ -105,7 +124,7 @@ def authenticate(*, database: Database, secret: str) -> str | None:
         # A locked database must not turn a good key away for the sake of a date.
         with contextlib.suppress(OperationalError):
             _touch(database, key.id)
-    return key.owner
+    return key
 
 
 def _touch(database: Database, key_id: str) -> None:

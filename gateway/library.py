@@ -158,19 +158,22 @@ async def prepare(
 
 def _begin(database: Database, storage: Storage, owner: str, model_id: str) -> str | None:
     """Note that a job is on its way; None where another request was faster."""
-    place = storage.base_model(model_id)
-    with database.write() as session:
-        row = session.get(LibraryModel, model_id, with_for_update=True)
-        if row is None:
-            row = LibraryModel(id=model_id, owner=owner)
-            # What ships with GenPlat belongs to nobody in particular.
-            row.owner = ADMIN_OWNER if model_id in built_in_library() else owner
-        if row.preparing_job is not None:
-            return None
-        row.preparing_since, row.error = now(), None
-        row.preparing_job = f"prepare:{place.name}:{int(row.preparing_since.timestamp() * 1000)}"
-        session.add(row)
-        return row.preparing_job
+    began = now()
+    job = f"prepare:{storage.base_model(model_id).name}:{int(began.timestamp() * 1000)}"
+    try:
+        with database.write() as session:
+            row = session.get(LibraryModel, model_id, with_for_update=True)
+            if row is None:
+                # What ships with GenPlat belongs to nobody in particular.
+                keeper = ADMIN_OWNER if model_id in built_in_library() else owner
+                row = LibraryModel(id=model_id, owner=keeper)
+            if row.preparing_job is not None:
+                return None
+            row.preparing_job, row.preparing_since, row.error = job, began, None
+            session.add(row)
+    except IntegrityError:
+        return None
+    return job
 
 
 async def settle_preparations(*, database: Database, storage: Storage, queue: JobQueue) -> None:

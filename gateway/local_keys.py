@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gateway import keys
-from gateway.database import Database, make_engine
+from gateway.connections import open_database
+from gateway.database import Database
 from gateway.launcher.checks import prepare_data_folder
 from gateway.launcher.lock import LOCK_FILE
 from gateway.migrations import migrate
@@ -15,7 +16,7 @@ from gateway.tables import ApiKey
 @contextmanager
 def _database(settings: GatewaySettings) -> Iterator[Database]:
     prepare_data_folder(settings.root, LOCK_FILE)
-    database = Database(make_engine(settings.sqlalchemy_url))
+    database = open_database(settings)
     try:
         migrate(database)
         yield database

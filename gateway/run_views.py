@@ -89,8 +89,8 @@ def queue_position(session: Session, run: Run) -> int | None:
     return session.exec(ahead).one() + 1
 
 
-def owned_run(session: Session, *, owner: str, run_id: str) -> Run:
-    run = session.get(Run, run_id)
+def owned_run(session: Session, *, owner: str, run_id: str, for_update: bool = False) -> Run:
+    run = session.get(Run, run_id, with_for_update=for_update)
     if run is None or run.owner != owner:
         raise NotFound(f"There is no run {run_id[:80]!r}.", param="run_id")
     return run

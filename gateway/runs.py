@@ -6,7 +6,7 @@ misses the reconciler makes up for.
 
 import asyncio
 import logging
-import shutil
+from pathlib import Path
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import IntegrityError
@@ -19,12 +19,13 @@ from gateway.models import run_engine_name
 from gateway.run_states import cancelled, state_of, write_state
 from gateway.run_views import RunView, owned_run, view_of
 from gateway.services import Services
-from gateway.tables import Dataset, Deployment, Run, now
+from gateway.tables import Dataset, Deployment, LibraryModel, Run, now
 from shared.errors import Conflict, GenPlatError, InvalidData, NotFound
 from shared.event_stream import cancel_key
 from shared.job_queue import TRAIN_RUN
+from shared.model_library import LibraryEntry
 from shared.runs import TERMINAL, DatasetRef, FineTuneSpec, RunCommand
-from shared.storage import Storage
+from shared.storage import Storage, remove, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,8 @@ def _insert_run(
 
 
 def _owned_dataset(session: Session, owner: str, dataset_id: str, param: str) -> Dataset:
-    dataset = session.get(Dataset, dataset_id)
+    # Held (by as many as want): it must not be deleted between this look and the run's own row.
+    dataset = session.get(Dataset, dataset_id, with_for_update={"read": True})
     if dataset is None or dataset.owner != owner or dataset.deleted_at is not None:
         raise InvalidData(f"{param} names no dataset of yours: {dataset_id!r}.", param=param)
     return dataset
@@ -111,6 +113,7 @@ def queued_command(*, database: Database, run_id: str) -> RunCommand | None:
             run_id=run.id,
             attempt=run.attempt,
             spec=spec,
+            base_model_folder=_local_folder(session, spec.base_model),
             dataset=_dataset_ref(session, spec.dataset_id),
             validation=(
                 _dataset_ref(session, spec.validation_dataset_id)
@@ -118,6 +121,14 @@ def queued_command(*, database: Database, run_id: str) -> RunCommand | None:
                 else None
             ),
         )
+
+
+def _local_folder(session: Session, base_model: str) -> Path | None:
+    """Where a model that was added as a folder lies. Without it the trainer would look for a
+    model of the same name on the hub."""
+    row = session.get(LibraryModel, base_model)
+    folder = LibraryEntry.model_validate(row.entry).folder if row and row.entry else None
+    return Path(folder) if folder else None
 
 
 def _dataset_ref(session: Session, dataset_id: str) -> DatasetRef:
@@ -148,7 +159,8 @@ async def cancel_run(*, services: Services, owner: str, run_id: str) -> RunView:
 
 def _cancel(*, database: Database, owner: str, run_id: str) -> RunView:
     with database.write() as session:
-        run = owned_run(session, owner=owner, run_id=run_id)
+        # Locked: an event that is written between look and change would make it vain.
+        run = owned_run(session, owner=owner, run_id=run_id, for_update=True)
         if run.status in ("succeeded", "failed"):
             raise Conflict(f"The run has {run.status} already; there is nothing to cancel.")
         if run.cancel_requested_at is None and run.status != "cancelled":
@@ -194,6 +206,8 @@ def _delete(*, database: Database, storage: Storage, owner: str, run_id: str) ->
             if (name := served.first()) is not None:
                 raise Conflict(f"The deployment {name!r} serves this run. Delete that first.")
             session.delete(run)
+            session.flush()
+            aside = set_aside(storage.run(run_id))
     except IntegrityError as error:
         raise Conflict("The run was deployed at this very moment.") from error
-    shutil.rmtree(storage.run(run_id), ignore_errors=True)
+    remove(aside)

@@ -2,11 +2,19 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 
 from shared.settings import Settings
 
 SQLITE_FILE = "genplat.db"
+
+
+def wrong_settings(error: ValidationError) -> list[str]:
+    """A line for each setting that cannot be read, by its variable's name."""
+    return [
+        f"GENPLAT_{'_'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}"
+        for wrong in error.errors()
+    ]
 
 
 class GatewaySettings(Settings):
@@ -16,7 +24,6 @@ class GatewaySettings(Settings):
     port: int = Field(8000, ge=0, le=65_535)
     database_url: str = Field("", description="PostgreSQL; empty: SQLite in the data folder.")
     inference_url: str = Field("http://127.0.0.1:8001", description="The inference service.")
-    trainer_url: str = Field("http://127.0.0.1:8002", description="The trainer service.")
     admin_key: SecretStr = Field(
         SecretStr(""), description="Seeds one admin key at first start; also logs in at /login."
     )
@@ -24,7 +31,8 @@ class GatewaySettings(Settings):
         SecretStr(""), description="Made by `genplat up` for the printed login link."
     )
     allowed_hosts: str = Field(
-        "localhost,127.0.0.1,[::1]", description="Host names that requests may carry, by comma."
+        "localhost,127.0.0.1,[::1]",
+        description="Host names that requests may carry, by comma; `genplat up` adds its own.",
     )
     secure_cookies: bool = Field(False, description="Set where a proxy speaks TLS to browsers.")
     session_days: int = Field(30, ge=1)

@@ -81,24 +81,27 @@ class ApiKey(SQLModel, table=True):
 
 
 class LoginSession(SQLModel, table=True):
-    """A browser's session: sha256 of the cookie."""
+    """A browser's session: sha256 of the cookie. It ends with the key that opened it."""
 
     __tablename__ = "login_sessions"
 
     sha256: str = Field(primary_key=True)
     owner: str
+    key_id: str | None = Field(default=None, index=True)
     created_at: datetime = _time()
     expires_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class IdempotentRequest(SQLModel, table=True):
-    """The first answer to an Idempotency-Key; ``status`` None while it is being made."""
+    """The first answer to an Idempotency-Key; ``status`` None while it is being made, by the
+    request that holds the ``claim``."""
 
     __tablename__ = "idempotent_requests"
 
     owner: str = Field(primary_key=True)
     key: str = Field(primary_key=True)
     request_sha256: str
+    claim: str | None = None
     status: int | None = None
     body: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))
     created_at: datetime = _time(index=True)

@@ -43,10 +43,11 @@ def build_app(service: InferenceService, *, internal_token: str) -> FastAPI:
         finally:
             service.draining = True
             starting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await starting
-            await service.renderer.stop()
-            await asyncio.to_thread(service.engine.close)
+            await asyncio.gather(starting, return_exceptions=True)
+            try:
+                await service.renderer.stop()
+            finally:
+                await asyncio.to_thread(service.engine.close)
 
     app = FastAPI(
         title="GenPlat inference",

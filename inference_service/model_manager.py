@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -63,8 +63,11 @@ class ModelManager:
         self._memory_bytes = memory_bytes
         self._grace = unload_grace_seconds
         self._served: dict[str, Served] = {}
+        # What has lost its name while requests use it; the last of them takes it from here.
         self._draining: list[Served] = []
         self._bases: OrderedDict[BaseKey, BaseModel] = OrderedDict()
+        # Loads in progress by the base model that they need: no `Served` shows it yet.
+        self._loading: Counter[BaseKey] = Counter()
         self._locks: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def models(self) -> list[LoadedModel]:
@@ -90,8 +93,8 @@ class ModelManager:
                 raise
             fresh.state = "ready"
             self._served[name] = fresh
-            if current and current.weights:
-                self._release(current)
+            if current:
+                self._retire(current)
             return fresh.describe()
 
     async def delete(self, name: str) -> None:
@@ -100,16 +103,16 @@ class ModelManager:
             served = self._served.pop(name, None)
             if served is None:
                 raise _not_loaded(name)
-            self._draining.append(served)
+            self._retire(served)
             try:
                 async with asyncio.timeout(self._grace):
-                    while served.leases:
+                    while served in self._draining:
                         await asyncio.sleep(DRAIN_POLL_SECONDS)
             except TimeoutError:
-                logger.warning("%s is unloaded while %d requests use it", name, served.leases)
-            finally:
-                self._draining.remove(served)
-            self._release(served)
+                # (Its last request may have ended in this very moment.)
+                if served in self._draining:
+                    logger.warning("%s is unloaded while %d requests use it", name, served.leases)
+                    self._release(served)
 
     @contextlib.contextmanager
     def lease(self, name: str) -> Iterator[Weights]:
@@ -123,20 +126,26 @@ class ModelManager:
             yield served.weights
         finally:
             served.leases -= 1
+            if not served.leases and served in self._draining:
+                self._release(served)
 
     async def _load(self, ref: ModelRef) -> Weights:
         _, dtype = choose_precision(ref.precision)
         key = (ref.base_model, str(dtype))
-        async with self._locks[key]:
-            base = self._bases.get(key)
-            if base is None:
-                base = await asyncio.to_thread(self._read_base, ref)
-                self._bases[key] = base
-                self._evict(keep=base)
-        if ref.run_id is None:
-            return Weights(base)
-        adapter, template = await asyncio.to_thread(self._read_result, base, ref)
-        return Weights(base, adapter, template)
+        self._loading[key] += 1
+        try:
+            async with self._locks[key]:
+                base = self._bases.get(key)
+                if base is None:
+                    base = await asyncio.to_thread(self._read_base, ref)
+                    self._bases[key] = base
+                    self._evict()
+            if ref.run_id is None:
+                return Weights(base)
+            adapter, template = await asyncio.to_thread(self._read_result, base, ref)
+            return Weights(base, adapter, template)
+        finally:
+            self._loading[key] -= 1
 
     def _read_base(self, ref: ModelRef) -> BaseModel:
         folder = self._storage.base_model(ref.base_model)
@@ -178,7 +187,7 @@ class ModelManager:
                 self._bases.move_to_end(key)
                 return
 
-    def _evict(self, keep: BaseModel) -> None:
+    def _evict(self) -> None:
         """Drop the least recently used base models that nobody uses until the rest fits."""
         for key, base in list(self._bases.items()):
             if sum(_bytes_of(held) for held in self._bases.values()) <= self._memory_bytes:
@@ -188,15 +197,23 @@ class ModelManager:
                 for served in (*self._served.values(), *self._draining)
                 if served.weights and served.weights.base is base
             ]
-            if base is keep or any(served.leases for served in users):
+            if self._loading[key] or any(served.leases for served in users):
                 continue
             logger.info("unloading %s: the memory for base models is used up", base.id)
+            # (None of them drains: who does has leases.)
             for served in users:
-                self._served.pop(served.name, None)
+                del self._served[served.name]
             del self._bases[key]
             self._engine.forget(base)
 
+    def _retire(self, served: Served) -> None:
+        """Let go of what has lost its name, as soon as no request uses it."""
+        self._draining.append(served)
+        if not served.leases:
+            self._release(served)
+
     def _release(self, served: Served) -> None:
+        self._draining.remove(served)
         if served.weights and served.weights.adapter:
             self._engine.forget(served.weights.adapter)
 

@@ -63,6 +63,8 @@ async def livez() -> dict[str, str]:
 async def readyz(service: Service) -> dict[str, str]:
     if service.problem:
         raise Unavailable(service.problem, retry_after=2)
+    if service.renderer.problem:
+        return {"status": "ok", "renderer": service.renderer.problem}
     return {"status": "ok"}
 
 

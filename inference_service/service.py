@@ -33,7 +33,8 @@ class InferenceService:
             return "The service is stopping."
         if not self.engine.alive:
             return "The generation thread has ended."
-        return self.renderer.problem
+        # One that cannot start is no reason to keep models from training and answering.
+        return self.renderer.problem if self.renderer.starting else None
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         with self.models.lease(request.model) as weights:

@@ -19,7 +19,12 @@ class InferenceSettings(Settings):
 
     max_rows: int = Field(32, ge=1, le=1024, description="Requests decoded in one batch.")
     max_waiting: int = Field(256, ge=0, description="Requests that may wait for a place.")
-    kv_cache_bytes: int = Field(2 * 2**30, ge=2**20, description="Memory for keys and values.")
+    kv_cache_bytes: int = Field(
+        2 * 2**30,
+        ge=2**20,
+        description="Memory for keys and values, of all base models together; "
+        "a base model's only request may exceed it.",
+    )
     model_memory_bytes: int = Field(
         8 * 2**30, ge=2**20, description="Memory for base models; the least used ones leave first."
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.diagrams import DiagramOptions
 
-Precision = Literal["auto", "fp32", "int8", "bf16", "nf4"]
+Precision = Literal["auto", "fp32", "bf16"]
 ModelState = Literal["loading", "ready", "failed"]
 
 # The name under which the gateway asked; responses carry it as ``model``.
@@ -25,7 +25,7 @@ class ModelRef(BaseModel):
 
     base_model: str
     run_id: str | None = None
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
 
 
 class LoadedModel(BaseModel):

@@ -1,6 +1,5 @@
 """The one Redis stream on which workers report and the gateway listens; knows no database."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -53,12 +52,3 @@ def parse(fields: dict[bytes, bytes]) -> RunEvent | None:
         return RunEvent.model_validate_json(raw)
     except ValidationError:
         return None
-
-
-async def follow(redis: Redis, *, after: str) -> AsyncIterator[tuple[str, RunEvent]]:
-    """Events for ever, from ``after`` on; raises redis.RedisError when Redis goes away."""
-    while True:
-        for stream_id, event in await read(redis, after=after):
-            after = stream_id
-            if event is not None:
-                yield stream_id, event

@@ -4,12 +4,15 @@ import json
 from typing import Any, Protocol
 
 from arq.connections import ArqRedis, RedisSettings, create_pool
-from arq.constants import in_progress_key_prefix, job_key_prefix
-from redis.asyncio import ConnectionPool
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from redis.asyncio import ConnectionPool, Redis
 
 QUEUE_NAME = "genplat:queue"
+# Apart from the runs: one that trains for days must not keep a base model from being prepared.
+PREPARE_QUEUE_NAME = "genplat:queue:prepare"
 TRAIN_RUN = "train_run"
 PREPARE_BASE_MODEL = "prepare_base_model"
+_QUEUES = {TRAIN_RUN: QUEUE_NAME, PREPARE_BASE_MODEL: PREPARE_QUEUE_NAME}
 
 # ARQ drops a job a day after it was enqueued unless told otherwise; a queue may be longer.
 EXPIRES_SECONDS = 365 * 24 * 3600
@@ -25,10 +28,10 @@ class JobQueue(Protocol):
         """Whether the job waits or is being worked on."""
 
     async def taken(self, job_id: str) -> bool:
-        """Whether a worker took the job; stays true for long where that worker was killed."""
+        """Whether a worker has the job, or had it until it was killed a moment ago."""
 
     async def remove(self, job_id: str) -> None:
-        """Take a job that waits out of the queue."""
+        """Take a job that waits out of its queue."""
 
 
 def serialize_job(job: dict[str, Any]) -> bytes:
@@ -69,6 +72,20 @@ def client(redis_url: str) -> ArqRedis:
     )
 
 
+async def keep_taken(redis: Redis, job_id: str, *, seconds: float) -> None:
+    """Say that a worker has the job, for the next ``seconds``. The worker says so again in time.
+
+    ARQ itself says it once, for as long as the longest job may take: a job whose worker was killed
+    would count as taken for years.
+    """
+    async with redis.pipeline(transaction=True) as transaction:
+        # Also where the key is gone: it expires under a worker that was suspended.
+        transaction.set(in_progress_key_prefix + job_id, b"1", px=max(1, int(seconds * 1000)))
+        # ARQ forgets after a day that a job was tried, and would try a longer one again.
+        transaction.persist(retry_key_prefix + job_id)
+        await transaction.execute()
+
+
 class ArqQueue:
     """The `JobQueue` over Redis."""
 
@@ -77,7 +94,11 @@ class ArqQueue:
 
     async def enqueue(self, function: str, job_id: str, payload: dict[str, Any]) -> bool:
         job = await self.redis.enqueue_job(
-            function, payload, _job_id=job_id, _expires=EXPIRES_SECONDS
+            function,
+            payload,
+            _job_id=job_id,
+            _queue_name=_QUEUES[function],
+            _expires=EXPIRES_SECONDS,
         )
         return job is not None
 
@@ -90,6 +111,7 @@ class ArqQueue:
 
     async def remove(self, job_id: str) -> None:
         async with self.redis.pipeline(transaction=True) as transaction:
-            transaction.zrem(QUEUE_NAME, job_id)
-            transaction.delete(job_key_prefix + job_id)
+            for name in _QUEUES.values():
+                transaction.zrem(name, job_id)
+            transaction.delete(job_key_prefix + job_id, retry_key_prefix + job_id)
             await transaction.execute()

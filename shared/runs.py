@@ -1,6 +1,7 @@
 """A fine-tuning run as it crosses process boundaries: its spec, its command, its states."""
 
 import math
+from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -146,7 +147,8 @@ class DatasetRef(BaseModel):
 
 
 class RunCommand(BaseModel):
-    """`train this`: everything a worker needs. ``attempt`` is the fencing token."""
+    """`train this`: everything a worker needs. ``attempt`` is the fencing token;
+    ``base_model_folder`` is where a base model lies that was added as a folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -155,6 +157,7 @@ class RunCommand(BaseModel):
     spec: FineTuneSpec
     dataset: DatasetRef
     validation: DatasetRef | None = None
+    base_model_folder: Path | None = None
 
     @property
     def job_id(self) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -115,6 +116,23 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename what is to be removed, at once, to a name that counts as left over: if removing it
+    fails or the process dies, a later sweep goes on. None where nothing is there."""
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return None
+    return aside
+
+
+def remove(aside: Path | None) -> None:
+    """Remove what was set aside; what cannot be removed is left to the sweep."""
+    if aside is not None:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def sha256_of(path: Path) -> str:

@@ -152,7 +152,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def failure_file(storage: Storage, model_id: str) -> Path:
-    """Where the reason lies why the last preparation failed; gone once one succeeded."""
+    """Where the reason lies why the last preparation failed; gone once another one starts."""
     return storage.base_model(model_id).with_suffix(".error.json")
 
 
@@ -166,6 +166,8 @@ def main(arguments: list[str]) -> int:
     os.environ["TQDM_DISABLE"] = "1"
     storage = Storage(options.data_dir)
     failure = failure_file(storage, options.model_id)
+    # Were this one killed, the reason of an earlier failure would be taken for its own.
+    failure.unlink(missing_ok=True)
     try:
         place = prepare_base_model(storage, options.model_id, folder=options.folder)
     except GenPlatError as error:
@@ -173,7 +175,6 @@ def main(arguments: list[str]) -> int:
             handle.write(json.dumps({"code": error.code, "message": error.message}).encode())
         log.error("%s", error.message)
         return 1
-    failure.unlink(missing_ok=True)
     log.info("%s is ready in %s.", options.model_id, place)
     return 0
 

@@ -45,10 +45,26 @@ def plan_epoch(
     return steps
 
 
-def step_rows(lengths: Sequence[int], *, step: int, rows_per_step: int, seed: int) -> list[int]:
-    """The rows of optimizer step ``step`` (from 0), counted over all epochs."""
-    epoch, place = divmod(step, steps_per_epoch(len(lengths), rows_per_step))
-    return plan_epoch(lengths, rows_per_step=rows_per_step, seed=seed, epoch=epoch)[place]
+class StepOrder:
+    """The rows of every optimizer step, counted over all epochs. The plan of the epoch under way
+    is kept: to make it, all rows are sorted and shuffled."""
+
+    def __init__(self, lengths: Sequence[int], *, rows_per_step: int, seed: int) -> None:
+        self.lengths = lengths
+        self.rows_per_step = rows_per_step
+        self.seed = seed
+        self._epoch = -1
+        self._plan: list[list[int]] = []
+
+    def rows(self, step: int) -> list[int]:
+        """The row numbers of ``step`` (from 0)."""
+        epoch, place = divmod(step, steps_per_epoch(len(self.lengths), self.rows_per_step))
+        if epoch != self._epoch:
+            self._plan = plan_epoch(
+                self.lengths, rows_per_step=self.rows_per_step, seed=self.seed, epoch=epoch
+            )
+            self._epoch = epoch
+        return self._plan[place]
 
 
 def cut_to_passes(

@@ -45,14 +45,21 @@ def save_checkpoint(
     template: PromptTemplate,
     optimizer: Optimizer,
 ) -> Path:
-    """Write ``step-N`` whole or not at all, then drop all but the newest checkpoints."""
+    """Write ``step-N`` whole or not at all, then drop all but the newest checkpoints.
+
+    Later ones go first: `find_checkpoint` refused them, or the run would be further. Counted among
+    the newest they would push out this one.
+    """
+    for step, stale in _by_step(folder):
+        if step > position.step:
+            shutil.rmtree(stale, ignore_errors=True)
     target = folder / f"{_PREFIX}{position.step}"
     with atomic_directory(target) as temporary:
         save_adapter(model, template, temporary)
         save_file(optimizer.tensors(), temporary / "optimizer.safetensors")
         save_file(_random_state(), temporary / "random.safetensors")
         (temporary / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
-    for old in _by_step(folder)[KEPT:]:
+    for _, old in _by_step(folder)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -61,7 +68,7 @@ def find_checkpoint(folder: Path, *, fingerprint: str) -> tuple[Path, Position] 
     """The newest checkpoint that is what its manifest says and belongs to this run."""
     for leftover in folder.glob("*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
-    for path in _by_step(folder):
+    for _, path in _by_step(folder):
         try:
             if problem := manifest_problem(path):
                 raise ValueError(problem)
@@ -95,11 +102,11 @@ def _random_state() -> dict[str, torch.Tensor]:
     return state
 
 
-def _by_step(folder: Path) -> list[Path]:
-    """Checkpoint folders, newest first."""
+def _by_step(folder: Path) -> list[tuple[int, Path]]:
+    """Checkpoint folders by their step, newest first."""
     steps = [
         (int(path.name.removeprefix(_PREFIX)), path)
         for path in folder.glob(f"{_PREFIX}*")
         if path.name.removeprefix(_PREFIX).isdigit()
     ]
-    return [path for _, path in sorted(steps, reverse=True)]
+    return sorted(steps, reverse=True)

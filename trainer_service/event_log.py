@@ -28,7 +28,14 @@ class EventLog:
         self.path = path
         self.run_id = run_id
         self.attempt = attempt
-        self.pending: deque[RunEvent] = deque(self.written())
+        self.pending: deque[RunEvent] = deque()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.pending.extend(self.written())
+            self._close_torn_line()
+        except OSError as error:
+            # What cannot be written down can still be published: why the run failed, above all.
+            log.error("%s cannot be used: %s", path, error)
         self.last_seq = self.pending[-1].seq if self.pending else 0
         self.last_published: str | None = None
         # An entry that was there at the last look: newer ones would also be found in a stream
@@ -36,8 +43,6 @@ class EventLog:
         self.anchor: str | None = None
         self.reachable = True
         self._publishing = asyncio.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._close_torn_line()
 
     def written(self) -> list[RunEvent]:
         """This attempt's events on disk."""
@@ -57,7 +62,8 @@ class EventLog:
         return events
 
     def add(self, payload: Payload) -> None:
-        """Number ``payload``, append it to the file and queue it for the stream."""
+        """Number ``payload``, queue it for the stream and append it to the file. OSError where
+        that cannot be written: the stream gets it all the same."""
         self.last_seq += 1
         event = RunEvent(
             run_id=self.run_id,
@@ -67,9 +73,12 @@ class EventLog:
             payload=payload,
         )
         self.pending.append(event)
+        self._write(event)
+
+    def _write(self, event: RunEvent) -> None:
         with self.path.open("ab") as file:
             file.write(event.model_dump_json().encode() + b"\n")
-            if isinstance(payload, Finished | Checkpointed):
+            if isinstance(event.payload, Finished | Checkpointed):
                 file.flush()
                 os.fsync(file.fileno())
 

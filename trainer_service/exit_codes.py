@@ -13,14 +13,20 @@ DISK_FULL: Final = 73
 PREEMPTED: Final = 75
 CRASHED: Final = 1
 
+# No space, no more of a quota, and a file that may grow no more.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-class Preempted(Exception):
-    """Asked from outside to stop; not the run's fault."""
+
+class Preempted(BaseException):
+    """Asked from outside to stop; not the run's fault.
+
+    No `Exception`: a signal's handler raises it anywhere, also where all of those mean bad data.
+    """
 
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether the disk or a quota ran out (safetensors wraps the cause in its own error)."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return True
     return type(error).__name__ == "SafetensorError" and "No space left" in str(error)
 

@@ -18,7 +18,7 @@ from shared.run_events import Advanced, Checkpointed, Finished, Measured
 from shared.settings import Settings
 from shared.storage import Storage, atomic_directory, manifest_problem, sha256_of
 from trainer_service import exit_codes
-from trainer_service.batching import step_rows, steps_per_epoch
+from trainer_service.batching import steps_per_epoch
 from trainer_service.checkpoints import (
     Position,
     find_checkpoint,
@@ -46,10 +46,10 @@ SUMMARY_FILE = "training.json"
 def fine_tune(
     job: Job, report: Report, *, check: Callable[[], None], device: Device | None = None
 ) -> Finished:
-    """Do the whole job. ``check`` is called between steps; where it raises `Preempted`, a
-    checkpoint is saved before the exception goes on."""
+    """Do the whole job. ``check`` is called between steps; where it raises `Preempted`, what was
+    learned since the last checkpoint is saved before the exception goes on."""
     training = set_up(job, report, check=check, device=device or find_device())
-    step = resume(training)
+    step = saved = resume(training)
     try:
         while step < training.numbers.max_steps:
             check()
@@ -59,9 +59,11 @@ def fine_tune(
                 evaluate(training, step)
             if step % training.numbers.save_steps == 0:
                 save_position(training, step)
+                saved = step
         evaluate(training, step)
     except exit_codes.Preempted:
-        save_position(training, step)
+        if step > saved:
+            save_position(training, step)
         raise
     return publish(training)
 
@@ -83,13 +85,7 @@ def resume(training: Training) -> int:
 def train_step(training: Training, step: int) -> None:
     watch = Stopwatch()
     numbers = training.numbers
-    chosen = step_rows(
-        [len(row.tokens) for row in training.lessons.rows],
-        step=step,
-        rows_per_step=training.lessons.rows_per_step,
-        seed=training.job.spec.seed,
-    )
-    rows = [training.lessons.rows[index] for index in chosen]
+    rows = [training.lessons.rows[index] for index in training.order.rows(step)]
     loss, norm = training.optimizer.step(training.loss, rows, step)
     training.pace.add_step(sum(len(row.tokens) for row in rows), watch.seconds)
     training.report(

@@ -21,7 +21,8 @@ from shared.storage import Storage, sha256_of
 
 @dataclass(frozen=True)
 class Job:
-    """One training, wherever it was asked for. ``validation`` None: split it off ``records``."""
+    """One training, wherever it was asked for. ``validation`` None: split it off ``records``;
+    ``base_model_folder``: where a base model lies that nobody has prepared yet."""
 
     spec: FineTuneSpec
     records: list[Record]
@@ -30,6 +31,7 @@ class Job:
     checkpoints: Path
     result: Path
     fingerprint: str
+    base_model_folder: Path | None = None
 
 
 class SupervisedSpec(BaseModel):
@@ -88,6 +90,7 @@ def supervised_job(spec: SupervisedSpec) -> Job:
         checkpoints=storage.run_checkpoints(command.run_id),
         result=storage.run_result(command.run_id),
         fingerprint=_fingerprint(command.spec, hashes),
+        base_model_folder=command.base_model_folder,
     )
 
 

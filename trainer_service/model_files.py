@@ -47,7 +47,23 @@ _OLDER_KEYS = {
     "rotary_pct",
     "rotary_emb_base",
 }
-_CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
+_CODE_KEYS = (
+    "auto_map",
+    "custom_pipelines",
+    "trust_remote_code",
+    "_attn_implementation_internal",
+    "_experts_implementation_internal",
+)
+_CODE_PREFIX = "_implementation"
+# How attention is computed is chosen here, not by the model: the name may be that of a kernel on
+# the hub, whose code would be run. Older versions of transformers wrote the last one everywhere.
+_CHOICES = {
+    "attn_implementation",
+    "experts_implementation",
+    "_attn_implementation",
+    "_experts_implementation",
+    "_attn_implementation_autoset",
+}
 MAX_JSON_BYTES = 64 * 2**20
 
 
@@ -86,14 +102,14 @@ def checked_config(folder: Path) -> dict[str, Any]:
         )
     if dropped := sorted(set(config) - known):
         log.warning("config.json: keys not used: %s", ", ".join(dropped)[:500])
-    return {key: value for key, value in config.items() if key in known}
+    return {key: _without_choices(value) for key, value in config.items() if key in known}
 
 
 def _known_keys(config_class: type[PreTrainedConfig]) -> set[str]:
     known = set(inspect.signature(config_class).parameters) | set(config_class.attribute_map)
     known |= {field.name for field in dataclasses.fields(config_class)}
     known |= set(config_class().to_dict()) | _OLDER_KEYS
-    return {key for key in known if not key.startswith("_")}
+    return {key for key in known - _CHOICES if not key.startswith("_")}
 
 
 def weight_files(folder: Path) -> tuple[str, ...]:
@@ -131,6 +147,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _without_choices(value: Any) -> Any:
+    """``value`` without the keys of `_CHOICES`, at any depth; `_refuse_code` has limited it."""
+    if isinstance(value, dict):
+        return {key: _without_choices(own) for key, own in value.items() if key not in _CHOICES}
+    return [_without_choices(own) for own in value] if isinstance(value, list) else value
+
+
 def _refuse_code(name: str, value: Any, depth: int = 0) -> None:
     """Refuse a JSON value that asks for code: at any depth, however nested."""
     if depth > 50:
@@ -140,7 +163,7 @@ def _refuse_code(name: str, value: Any, depth: int = 0) -> None:
     )
     if isinstance(value, dict):
         for key in value:
-            if key in _CODE_KEYS or key.startswith(("_attn", "_experts", "_implementation")):
+            if key in _CODE_KEYS or key.startswith(_CODE_PREFIX):
                 raise InvalidData(
                     f"{name} sets {key!r}, which makes a loader run code. "
                     "GenPlat loads weights only: choose a model without it."

@@ -1,5 +1,6 @@
 """Loads a prepared base model with a LoRA adapter that learns; knows no data and no run."""
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,17 @@ from typing import Any
 import torch
 from bitsandbytes.nn.modules import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
+from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedTokenizerBase,
 )
+from transformers.pytorch_utils import Conv1D
 
 from shared.errors import InvalidData, InvalidRequest
 from shared.prompt_template import PromptTemplate
@@ -22,6 +27,10 @@ from trainer_service.fused_lora import fuse_lora
 from trainer_service.hardware import Device, Precision
 from trainer_service.tokenizing import stop_token_ids
 
+log = logging.getLogger(__name__)
+
+# Of models that name no length, such as those whose positions have no end.
+DEFAULT_CONTEXT = 2048
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
@@ -40,13 +49,32 @@ def make_template(
     base_model: str, task_prefix: str, tokenizer: PreTrainedTokenizerBase, generation_eos: Any
 ) -> PromptTemplate:
     """The template that the run learns with, to be served with the same."""
-    chat_template = tokenizer.chat_template
     return PromptTemplate(
         base_model=base_model,
-        chat_template=chat_template if isinstance(chat_template, str) else "",
+        chat_template=_chat_template(tokenizer),
         task_prefix=task_prefix,
         stop_token_ids=stop_token_ids(tokenizer, generation_eos),
     )
+
+
+def _chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer's chat template, of several the default one; "" where there is none."""
+    template: Any = tokenizer.chat_template
+    if isinstance(template, dict):
+        if "default" not in template:
+            log.warning(
+                "The tokenizer has chat templates named %s, but none is the default: messages are "
+                "joined by line breaks instead.",
+                ", ".join(sorted(template)),
+            )
+        template = template.get("default")
+    return template if isinstance(template, str) else ""
+
+
+def context_length(folder: Path) -> int:
+    """How many tokens the model in ``folder`` can read, by whatever name its config says it."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
 
 
 def quantization_config(precision: Precision) -> BitsAndBytesConfig:
@@ -81,7 +109,8 @@ def load_base(folder: Path, *, method: Method, device: Device, precision: Precis
 
 def add_adapter(model: Any, numbers: Hyperparameters, *, seed: int) -> PeftModel:
     """Freeze ``model`` and lay a fresh adapter over it. Its weights stay fp32 at any precision:
-    steps of 1e-3 of a bf16 weight are lost in rounding."""
+    steps of 1e-3 of a bf16 weight are lost in rounding. InvalidData where it could learn but not
+    be served."""
     config = LoraConfig(
         r=numbers.lora_r,
         lora_alpha=numbers.lora_alpha,
@@ -90,22 +119,44 @@ def add_adapter(model: Any, numbers: Hyperparameters, *, seed: int) -> PeftModel
         bias="none",
         task_type="CAUSAL_LM",
     )
+    head = model.get_output_embeddings()
     torch.manual_seed(seed)
     try:
         with warnings.catch_warnings():
             # PEFT still reads an attribute that transformers has renamed.
             warnings.simplefilter("ignore", FutureWarning)
+            # What it says of tied weights and of Conv1D is said below, as a refusal.
+            warnings.simplefilter("ignore", UserWarning)
             adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     except ValueError as error:
         raise InvalidRequest(
             f"target_modules {numbers.target_modules} do not fit this model. Use 'all-linear'.",
             param="target_modules",
         ) from error
+    _refuse_unservable(adapted, head)
     fuse_lora(adapted)
     if numbers.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     adapted.train()
     return adapted
+
+
+def _refuse_unservable(adapted: PeftModel, head: Any) -> None:
+    """The inference service lays adapters over linear layers other than the output head, which
+    shares its weights with the embeddings in most models."""
+    for name, module in adapted.named_modules():
+        if not isinstance(module, BaseTunerLayer):
+            continue
+        layer = module.get_base_layer()
+        if isinstance(layer, nn.Linear) and layer is not head:
+            continue
+        what = "the output head" if layer is head else f"of type {type(layer).__name__}"
+        way_out = "Choose another base_model" if isinstance(layer, Conv1D) else "Use 'all-linear'"
+        raise InvalidData(
+            f"target_modules: {name.removeprefix('base_model.model.')} is {what}, and an adapter "
+            f"over it cannot be served, only over linear layers inside the model. {way_out}.",
+            param="target_modules",
+        )
 
 
 def adapter_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:

@@ -42,6 +42,17 @@ def outcome(
     return Finished(status="failed", code="training_crashed", message=message, retry=True)
 
 
+def not_started(error: OSError) -> Finished:
+    """The end of an attempt whose child could not even be started."""
+    if exit_codes.is_disk_full(error):
+        return Finished(status="failed", code="disk_full", message=DISK_SENTENCE)
+    message = (
+        f"The training process could not be started: {error.strerror or type(error).__name__}. "
+        "Look at the trainer's log and at the rights on the data folder."
+    )
+    return Finished(status="failed", code="training_crashed", message=message, retry=True)
+
+
 def _name(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator
 
 from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
@@ -29,7 +28,7 @@ from trainer_service.child_process import (
     stop_process,
 )
 from trainer_service.event_log import EventLog
-from trainer_service.outcomes import Ended, outcome
+from trainer_service.outcomes import Ended, not_started, outcome
 from trainer_service.settings import TrainerSettings
 
 log = logging.getLogger(__name__)
@@ -64,7 +63,10 @@ class Supervisor:
 
     async def run(self) -> Finished:
         """Train to the end, whatever it is, and report it."""
-        end = self._existing_result()
+        try:
+            end = self._existing_result()
+        except OSError as error:
+            end = self._cannot_start(error)
         if end is None:
             self._say(Started(worker=self.settings.worker_name))
             if await self._cancel_wanted():
@@ -96,28 +98,42 @@ class Supervisor:
         return Finished(status="succeeded", manifest_sha256=sha256_of(folder / MANIFEST))
 
     async def _train(self) -> Finished:
-        async with self._child() as process:
-            watchers = [
-                asyncio.create_task(watcher)
-                for watcher in (
-                    self._feed_dead_man(process),
-                    self._beat(),
-                    self._publish_news(),
-                    self._watch_cancel(process),
-                    self._sweep_group(process),
-                )
-            ]
-            readers = asyncio.gather(self._read_events(process), self._pass_stderr(process))
-            try:
-                await readers
-                code = await process.wait()
-            finally:
-                await cancel_until_done(watchers)
+        try:
+            process = await self._start()
+        except OSError as error:
+            return self._cannot_start(error)
+        try:
+            code = await self._watch(process)
+        finally:
+            kill_group(process)
+            await process.wait()
         return outcome(code, ended=self.ended, finished=self.finished, error=self.error)
 
-    @contextlib.asynccontextmanager
-    async def _child(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A running child that is gone, with all its group, when the block ends."""
+    def _cannot_start(self, error: OSError) -> Finished:
+        log.error("Run %s cannot be started: %s", self.command.run_id, error)
+        return not_started(error)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> int:
+        """Speak for the child until it ends; its exit code."""
+        watchers = [
+            asyncio.create_task(watcher)
+            for watcher in (
+                self._feed_dead_man(process),
+                self._beat(),
+                self._publish_news(),
+                self._watch_cancel(process),
+                self._sweep_group(process),
+            )
+        ]
+        readers = asyncio.gather(self._read_events(process), self._pass_stderr(process))
+        try:
+            await readers
+            return await process.wait()
+        finally:
+            await cancel_until_done(watchers)
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        """A child with its command in a file. OSError where that file cannot be written."""
         file = self.storage.run(self.command.run_id) / COMMAND_FILE
         spec = {
             "command": self.command.model_dump(mode="json"),
@@ -129,14 +145,17 @@ class Supervisor:
         with atomic_file(file) as handle:
             handle.write(json.dumps(spec).encode())
         process = await start_module(
-            CHILD_MODULE, str(file), environment=child_environment(os.environ), piped=True
+            CHILD_MODULE,
+            str(file),
+            # It downloads a base model that nobody has prepared.
+            environment=child_environment(os.environ, "HF_TOKEN"),
+            piped=True,
         )
         self.process = process
-        try:
-            yield process
-        finally:
-            kill_group(process)
-            await process.wait()
+        if self.stopping.is_set():
+            # `stop` came while the child was starting, and found none.
+            await self.stop()
+        return process
 
     def _say(self, payload: Payload) -> None:
         """Write an event down; a full disk ends the run, but its events still go out."""

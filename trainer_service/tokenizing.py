@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
@@ -142,6 +142,14 @@ def _end_turn(ids: list[int], stops: tuple[int, ...], *, last: bool) -> tuple[li
     return ([*ids, stops[0]], len(ids) + 1) if last else (ids, len(ids))
 
 
+class _Tokenized(NamedTuple):
+    """All rows of some records; those that fit; and the records of which none was left out."""
+
+    rows: list[Row]
+    kept: list[Row]
+    whole: list[Record]
+
+
 def tokenize_records(
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
@@ -150,26 +158,61 @@ def tokenize_records(
     max_length: int,
 ) -> list[Row]:
     """All rows that fit. Longer ones are left out whole, and counted in the log: an answer cut
-    in the middle would teach the model to stop there."""
-    rows = [row for record in records for row in tokenize_record(tokenizer, template, record)]
-    kept = [row for row in rows if len(row.tokens) <= max_length and row.supervised]
-    if dropped := len(rows) - len(kept):
-        log.warning(
-            "%d of %d rows left out: longer than max_length %d tokens (the longest has %d).",
-            dropped,
-            len(rows),
-            max_length,
-            max(len(row.tokens) for row in rows),
-        )
+    in the middle would teach the model to stop there. InvalidData where no row fits."""
+    rows, kept, _ = _tokenize(tokenizer, template, records, max_length, "rows")
     if rows and not kept:
         raise InvalidData(
             f"Every row is longer than max_length ({max_length} tokens; the shortest has "
             f"{min(len(row.tokens) for row in rows)}). Raise max_length or shorten the texts.",
             param="max_length",
         )
-    if any(not set(row.labels) & set(template.stop_token_ids) for row in kept):
-        raise InvalidData("A row does not teach the model to stop: its end token is not learned.")
     return kept
+
+
+def tokenize_validation(
+    tokenizer: PreTrainedTokenizerBase,
+    template: PromptTemplate,
+    records: Iterable[Record],
+    *,
+    max_length: int,
+) -> tuple[list[Row], list[Record]]:
+    """The rows that fit, and the records of which none was left out: a model in training can be
+    asked for their answers. Both empty where no row fits; the log says so."""
+    rows, kept, whole = _tokenize(tokenizer, template, records, max_length, "validation rows")
+    if rows and not kept:
+        log.warning(
+            "No validation row fits max_length %d: the run goes on without validation.", max_length
+        )
+    return kept, whole
+
+
+def _tokenize(
+    tokenizer: PreTrainedTokenizerBase,
+    template: PromptTemplate,
+    records: Iterable[Record],
+    max_length: int,
+    what: str,
+) -> _Tokenized:
+    made = _Tokenized([], [], [])
+    for record in records:
+        rows = tokenize_record(tokenizer, template, record)
+        fitting = [row for row in rows if len(row.tokens) <= max_length and row.supervised]
+        made.rows.extend(rows)
+        made.kept.extend(fitting)
+        if len(fitting) == len(rows):
+            made.whole.append(record)
+    if dropped := len(made.rows) - len(made.kept):
+        log.warning(
+            "%d of %d %s left out: longer than max_length %d tokens (the longest has %d).",
+            dropped,
+            len(made.rows),
+            what,
+            max_length,
+            max(len(row.tokens) for row in made.rows),
+        )
+    if any(not set(row.labels) & set(template.stop_token_ids) for row in made.kept):
+        raise InvalidData("A row does not teach the model to stop: its end token is not learned.")
+    return made
 
 
 def split_by_source(

@@ -15,11 +15,13 @@ from shared.prompt_template import PromptTemplate
 from shared.run_events import Advanced
 from shared.runs import Hyperparameters, resolve_hyperparameters
 from trainer_service.base_models import prepare_base_model
+from trainer_service.batching import StepOrder
 from trainer_service.hardware import Device, Precision, choose_precision, thread_count
 from trainer_service.job_files import Job, read_json
 from trainer_service.modeling import (
     adapter_parameters,
     add_adapter,
+    context_length,
     load_base,
     load_tokenizer,
     make_template,
@@ -27,12 +29,18 @@ from trainer_service.modeling import (
 from trainer_service.optimization import Optimizer
 from trainer_service.progress import Pace, Report
 from trainer_service.supervised_loss import SupervisedLoss
-from trainer_service.tokenizing import Row, split_by_source, tokenize_records
+from trainer_service.tokenizing import (
+    Row,
+    split_by_source,
+    tokenize_records,
+    tokenize_validation,
+)
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """The data of a run as its base model reads it."""
+    """The data of a run as its base model reads it. Of ``validation_records`` answers may be
+    written: no row of theirs was left out."""
 
     folder: Path
     tokenizer: PreTrainedTokenizerBase
@@ -59,6 +67,7 @@ class Training:
 
     job: Job
     lessons: Lessons
+    order: StepOrder
     device: Device
     precision: Precision
     model: PeftModel
@@ -101,6 +110,11 @@ def set_up(job: Job, report: Report, *, check: Callable[[], None], device: Devic
     return Training(
         job=job,
         lessons=lessons,
+        order=StepOrder(
+            [len(row.tokens) for row in lessons.rows],
+            rows_per_step=lessons.rows_per_step,
+            seed=job.spec.seed,
+        ),
         device=device,
         precision=precision,
         model=model,
@@ -115,18 +129,21 @@ def set_up(job: Job, report: Report, *, check: Callable[[], None], device: Devic
 def read_lessons(job: Job) -> Lessons:
     """Prepare the base model where nobody has, split, render and tokenize."""
     spec = job.spec
-    folder = prepare_base_model(job.storage, spec.base_model)
+    folder = prepare_base_model(job.storage, spec.base_model, folder=job.base_model_folder)
     tokenizer = load_tokenizer(folder)
     config = read_json(folder / "config.json")
     template = make_template(
         spec.base_model, spec.task_prefix, tokenizer, _generation_eos(folder, config)
     )
-    context = int(config.get("max_position_embeddings") or 2048)
+    context = context_length(folder)
     records, validation = _split(job)
     numbers = resolve_hyperparameters(spec, examples=len(records), context_length=context)
     rows = tokenize_records(tokenizer, template, records, max_length=numbers.max_length)
     if not rows:
         raise InvalidData("The dataset has no rows to learn from.")
+    validation_rows, validation_records = tokenize_validation(
+        tokenizer, template, validation, max_length=numbers.max_length
+    )
     return Lessons(
         folder=folder,
         tokenizer=tokenizer,
@@ -134,10 +151,8 @@ def read_lessons(job: Job) -> Lessons:
         # Again: rows that were left out change the number of steps an epoch has.
         numbers=resolve_hyperparameters(spec, examples=len(rows), context_length=context),
         rows=rows,
-        validation_rows=tokenize_records(
-            tokenizer, template, validation, max_length=numbers.max_length
-        ),
-        validation_records=validation,
+        validation_rows=validation_rows,
+        validation_records=validation_records,
     )
 
 

@@ -1,31 +1,35 @@
-"""The ARQ worker: takes one job at a time from the queue and has it done in a child process.
+"""The ARQ workers: take jobs from the queues, one of each kind at a time, and have them done in
+child processes.
 
-The loop outlives Redis: supervision of a child is a task of its own, and a new ARQ worker starts
-when Redis is back and the child is done.
+They outlive Redis: supervision of a child is a task of its own, and a new ARQ worker starts when
+Redis is back and the child is done.
 """
 
 import asyncio
 import contextlib
 import logging
-import os
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
 from arq.typing import WorkerCoroutine
 from arq.worker import Worker, func
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from shared.job_queue import (
     PREPARE_BASE_MODEL,
+    PREPARE_QUEUE_NAME,
     QUEUE_NAME,
     TRAIN_RUN,
     connect,
     deserialize_job,
+    keep_taken,
     serialize_job,
 )
 from shared.runs import RunCommand
-from trainer_service.child_process import child_environment, start_module, stop_process
+from shared.tasks import cancel_until_done
+from trainer_service.preparing import Preparation, PrepareCommand
 from trainer_service.settings import TrainerSettings
 from trainer_service.supervisor import Supervisor
 
@@ -35,49 +39,47 @@ log = logging.getLogger(__name__)
 JOB_SECONDS = 10 * 365 * 24 * 3600
 REDIS_SECONDS = 5.0
 LONGEST_PAUSE = 5.0
+# However short the settings: that a worker has a job is said again every third of this time.
+SHORTEST_TAKEN_SECONDS = 1.0
 OUTCOMES = ("succeeded", "failed", "cancelled", "preempted")
 
-
-class PrepareCommand(BaseModel):
-    """The payload of a `prepare_base_model` job."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model_id: str = Field(min_length=1, max_length=200)
-    folder: Path | None = None
+Work = Coroutine[Any, Any, None]
+Handler = Callable[[dict[str, Any], dict[str, Any]], Work]
 
 
-class TrainerWorker:
-    """The worker of one device."""
+def taken_seconds(settings: TrainerSettings) -> float:
+    """How long a job counts as taken after its worker was last heard of. Then another worker takes
+    it, and ARQ, which tries no job twice, takes it out of the queue with all that belongs to it."""
+    return max(settings.run_lost_seconds, SHORTEST_TAKEN_SECONDS)
 
-    def __init__(self, settings: TrainerSettings) -> None:
+
+class Listener:
+    """Takes the jobs of one queue, one at a time, through any loss of Redis."""
+
+    def __init__(
+        self, settings: TrainerSettings, queue_name: str, handlers: Mapping[str, Handler]
+    ) -> None:
         self.settings = settings
-        # Events and cancels: times out, so that a Redis that hangs looks like one that is away.
-        self.redis: Redis = Redis.from_url(
-            settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
-        )
-        self.supervisor: Supervisor | None = None
-        self.preparing: asyncio.subprocess.Process | None = None
+        self.queue_name = queue_name
+        self.handlers = handlers
         self.listening = False
         self.stopping = False
-        self.finished_runs = dict[str, float].fromkeys(OUTCOMES, 0)
-        self._work: set[asyncio.Task[Any]] = set()
         self._worker: Worker | None = None
 
     async def run(self) -> None:
-        """Listen to the queue until `stop`, through any loss of Redis."""
+        """Listen until `leave`."""
         pause = 0.1
         while not self.stopping:
             try:
                 await self._listen()
                 pause = 0.1
             except asyncio.CancelledError:
-                # `stop` cancels ARQ's loop, and so this wait for it; anybody else means us.
+                # `leave` cancels ARQ's loop, and so this wait for it; anybody else means us.
                 if not self.stopping:
                     raise
             except Exception as error:
                 # Whatever ends an ARQ worker, Redis errors above all, must not end the service.
-                log.warning("The queue is not reachable: %s", error)
+                log.warning("The queue %s is not reachable: %s", self.queue_name, error)
             if not self.stopping:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -86,10 +88,10 @@ class TrainerWorker:
         pool = await connect(self.settings.redis_url)
         worker = Worker(
             [
-                func(cast(WorkerCoroutine, self._train), name=TRAIN_RUN),
-                func(cast(WorkerCoroutine, self._prepare), name=PREPARE_BASE_MODEL),
+                func(cast(WorkerCoroutine, handler), name=name)
+                for name, handler in self.handlers.items()
             ],
-            queue_name=QUEUE_NAME,
+            queue_name=self.queue_name,
             redis_pool=pool,
             handle_signals=False,
             max_jobs=1,
@@ -98,91 +100,147 @@ class TrainerWorker:
             keep_result=0,
             job_timeout=JOB_SECONDS,
             poll_delay=self.settings.queue_poll_seconds,
-            health_check_key=f"genplat:worker:{self.settings.worker_name}",
+            health_check_key=f"genplat:worker:{self.settings.worker_name}:{self.queue_name}",
             job_serializer=serialize_job,
             job_deserializer=deserialize_job,
             log_results=False,
         )
+        # ARQ derives it from the longest job; a worker may be killed before it says otherwise.
+        worker.in_progress_timeout_s = taken_seconds(self.settings)
         self._worker = worker
         self.listening = True
         try:
-            await worker.async_run()
+            # A stop may have come while Redis was waited for.
+            if not self.stopping:
+                await worker.async_run()
         finally:
             self.listening = False
             self._worker = None
-            # A new worker would take a second run while the device is still busy.
+            # A new worker would take a second job while the device is still busy.
             await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
             with contextlib.suppress(Exception):
                 await pool.aclose(close_connection_pool=True)
 
-    async def stop(self) -> None:
-        """Take no more work, let the child save its checkpoint, say so, and leave the queue."""
+    def take_no_more(self) -> None:
+        """Leave the jobs that wait to others."""
         self.stopping = True
+        if self._worker is not None:
+            self._worker.allow_pick_jobs = False
+
+    async def leave(self) -> None:
+        """Wait for the job under way, and end `run`."""
+        self.take_no_more()
         worker = self._worker
-        if worker is not None:
-            worker.allow_pick_jobs = False
-        if self.supervisor is not None:
-            await self.supervisor.stop()
-        if self.preparing is not None:
-            await stop_process(self.preparing, grace_seconds=REDIS_SECONDS)
-        await asyncio.gather(*self._work, return_exceptions=True)
         if worker is not None:
             await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
             if worker.main_task is not None:
                 worker.main_task.cancel()
 
+
+class TrainerWorker:
+    """The worker of one device: trains one run at a time, and prepares base models beside it."""
+
+    def __init__(self, settings: TrainerSettings) -> None:
+        self.settings = settings
+        # Events and cancels: times out, so that a Redis that hangs looks like one that is away.
+        self.redis: Redis = Redis.from_url(
+            settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
+        )
+        self.supervisor: Supervisor | None = None
+        self.preparations: set[Preparation] = set()
+        prepare: dict[str, Handler] = {PREPARE_BASE_MODEL: self._prepare}
+        self.listeners = (
+            # Preparations too: gateways used to queue them among the runs.
+            Listener(settings, QUEUE_NAME, {TRAIN_RUN: self._train} | prepare),
+            Listener(settings, PREPARE_QUEUE_NAME, prepare),
+        )
+        self.stopping = False
+        self.finished_runs = dict[str, float].fromkeys(OUTCOMES, 0)
+        self._work: set[asyncio.Task[None]] = set()
+
+    @property
+    def listening(self) -> bool:
+        """Whether jobs of every kind would be taken."""
+        return all(listener.listening for listener in self.listeners)
+
+    async def run(self) -> None:
+        """Listen to the queues until `stop`, through any loss of Redis."""
+        await asyncio.gather(*(listener.run() for listener in self.listeners))
+
+    async def stop(self) -> None:
+        """Take no more work, let the child save its checkpoint, say so, and leave the queues."""
+        self.stopping = True
+        for listener in self.listeners:
+            listener.take_no_more()
+        stops = [preparation.stop() for preparation in self.preparations]
+        if self.supervisor is not None:
+            stops.append(self.supervisor.stop())
+        await asyncio.gather(*stops)
+        await asyncio.gather(*self._work, return_exceptions=True)
+        for listener in self.listeners:
+            await listener.leave()
+
     async def close(self) -> None:
         await self.redis.aclose()
 
-    async def _train(self, _context: dict[str, Any], payload: dict[str, Any]) -> None:
+    async def _train(self, context: dict[str, Any], payload: dict[str, Any]) -> None:
         try:
             command = RunCommand.model_validate(payload)
         except ValidationError as error:
             log.error("A run's command makes no sense and is left: %s", error)
             return
-        await self._apart(self._supervise(command))
+        await self._apart(context["job_id"], self._supervise(command))
 
     async def _supervise(self, command: RunCommand) -> None:
-        self.supervisor = Supervisor(command, settings=self.settings, redis=self.redis)
         try:
+            self.supervisor = Supervisor(command, settings=self.settings, redis=self.redis)
+            if self.stopping:
+                # `stop` looked for a supervisor before there was this one.
+                await self.supervisor.stop()
             end = await self.supervisor.run()
         except (OSError, ValueError) as error:
-            # Nothing of the run can be written: without heartbeats the gateway takes it back.
+            # Without heartbeats the gateway takes the run back.
             log.error("Run %s cannot be supervised: %s", command.run_id, error)
             return
         finally:
             self.supervisor = None
         self.finished_runs[end.status] += 1
 
-    async def _prepare(self, _context: dict[str, Any], payload: dict[str, Any]) -> None:
+    async def _prepare(self, context: dict[str, Any], payload: dict[str, Any]) -> None:
         try:
             command = PrepareCommand.model_validate(payload)
         except ValidationError as error:
             log.error("A command to prepare a model makes no sense and is left: %s", error)
             return
-        await self._apart(self._prepare_in_child(command))
+        await self._apart(context["job_id"], self._prepare_model(command))
 
-    async def _prepare_in_child(self, command: PrepareCommand) -> None:
-        arguments = ["--data-dir", str(self.settings.root)]
-        if command.folder is not None:
-            arguments += ["--folder", str(command.folder)]
-        self.preparing = await start_module(
-            "trainer_service.base_models",
-            *arguments,
-            "--",
-            command.model_id,
-            environment=child_environment(os.environ, "HF_TOKEN"),
-            piped=False,
-        )
+    async def _prepare_model(self, command: PrepareCommand) -> None:
+        preparation = Preparation(command, settings=self.settings)
+        self.preparations.add(preparation)
         try:
-            code = await self.preparing.wait()
+            if self.stopping:
+                await preparation.stop()
+            await preparation.run()
         finally:
-            self.preparing = None
-        log.info("Preparing %s ended with code %d.", command.model_id, code)
+            self.preparations.discard(preparation)
 
-    async def _apart(self, work: Any) -> None:
-        """Do ``work`` in a task that ARQ cannot cancel."""
-        task = asyncio.create_task(work)
+    async def _apart(self, job_id: str, work: Work) -> None:
+        """Do ``work`` in a task that ARQ cannot cancel, and say all the while that it is done."""
+        task = asyncio.create_task(self._kept(job_id, work))
         self._work.add(task)
         task.add_done_callback(self._work.discard)
         await asyncio.shield(task)
+
+    async def _kept(self, job_id: str, work: Work) -> None:
+        keeper = asyncio.create_task(self._keep_taken(job_id))
+        try:
+            await work
+        finally:
+            await cancel_until_done([keeper])
+
+    async def _keep_taken(self, job_id: str) -> None:
+        seconds = taken_seconds(self.settings)
+        while True:
+            with contextlib.suppress(OSError, RedisError):
+                await keep_taken(self.redis, job_id, seconds=seconds)
+            await asyncio.sleep(seconds / 3)

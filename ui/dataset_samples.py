@@ -7,11 +7,14 @@ SAMPLES = (
     ),
     (
         "JSON Lines with prompt and completion (or response)",
-        '{"prompt": "Shop asks Bank for money.",\n "completion": "@startuml\\nShop -> Bank : …"}',
+        '{"prompt": "Shop asks Bank.", "completion": "@startuml\\nShop -> Bank\\n@enduml"}\n'
+        '{"prompt": "Bank asks Shop.", "completion": "@startuml\\nBank -> Shop\\n@enduml"}',
     ),
     (
         "JSON Lines with messages, as OpenAI writes them",
-        '{"messages": [\n  {"role": "user", "content": "Hi"},\n'
-        '  {"role": "assistant", "content": "Hello!"}]}',
+        '{"messages": [{"role": "user", "content": "Hi"}, '
+        '{"role": "assistant", "content": "Hello!"}]}\n'
+        '{"messages": [{"role": "user", "content": "Bye"}, '
+        '{"role": "assistant", "content": "See you!"}]}',
     ),
 )

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from starlette.concurrency import run_in_threadpool
 
+from gateway import library
 from gateway.datasets import preview, store
 from gateway.datasets.upload import Upload, check_sha256, receive_upload
 from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
@@ -59,6 +60,12 @@ class DatasetPublic(BaseModel):
     columns: list[str]
     warnings: list[str]
     created_at: datetime
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _encodable(cls, names: list[str]) -> list[str]:
+        # An older version took what no answer can hold: one such dataset would break every list.
+        return [preview.encodable(name) for name in names]
 
 
 class DatasetList(ListPublic):
@@ -145,6 +152,9 @@ def preview_dataset(
 ) -> Preview:
     """The first rows as uploaded, and as the base model's chat template renders them."""
     dataset = store.get_dataset(database=services.database, owner=owner, dataset_id=dataset_id)
+    library.get_library_item(
+        database=services.database, storage=services.storage, owner=owner, model_id=base_model
+    )
     rendered = preview.rendered_rows(
         storage=services.storage, dataset=dataset, base_model=base_model, limit=limit
     )

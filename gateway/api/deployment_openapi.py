@@ -35,11 +35,16 @@ def deployment_openapi(deployment: DeploymentView) -> dict[str, Any]:
 
 
 def _operation(
-    *, summary: str, schema: dict[str, Any], example: dict[str, Any], answer: dict[str, Any]
+    *,
+    operation_id: str,
+    summary: str,
+    schema: dict[str, Any],
+    example: dict[str, Any],
+    answer: dict[str, Any],
 ) -> dict[str, Any]:
     return {
         "summary": summary,
-        "operationId": summary.split()[0].lower(),
+        "operationId": operation_id,
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": schema, "example": example}},
@@ -57,6 +62,7 @@ def _operation(
 def _predict() -> dict[str, Any]:
     text = {"type": "string", "minLength": 1}
     return _operation(
+        operation_id="predict",
         summary="Predict: answer one input or several",
         schema=_object(
             {
@@ -85,6 +91,7 @@ def _chat(name: str) -> dict[str, Any]:
         required=["role", "content"],
     )
     return _operation(
+        operation_id="chat",
         summary="Chat: answer a conversation in OpenAI's shape",
         schema=_object(
             {

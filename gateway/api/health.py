@@ -25,11 +25,13 @@ class Checks(BaseModel):
     database: State
     redis: State
     inference: State
+    renderer: State
 
 
 class Readiness(BaseModel):
     """Ready means that requests are answered, which takes the database alone. Without Redis runs
-    are accepted and wait; without the inference service everything but generation works."""
+    are accepted and wait; without the inference service everything but generation works, and
+    without its renderer everything but diagrams."""
 
     status: Literal["ready", "not_ready"]
     checks: Checks
@@ -42,14 +44,14 @@ async def live() -> dict[str, str]:
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
 async def ready(services: ServicesDep, response: Response) -> Readiness:
-    database, redis, inference = await asyncio.gather(
+    database, redis, (inference, renderer) = await asyncio.gather(
         _check_database(services.database), _check_redis(services), _check_inference(services)
     )
     if database != "ok":
         response.status_code = 503
     return Readiness(
         status="ready" if database == "ok" else "not_ready",
-        checks=Checks(database=database, redis=redis, inference=inference),
+        checks=Checks(database=database, redis=redis, inference=inference, renderer=renderer),
     )
 
 
@@ -79,9 +81,12 @@ async def _check_redis(services: Services) -> State:
     return "ok"
 
 
-async def _check_inference(services: Services) -> State:
+async def _check_inference(services: Services) -> tuple[State, State]:
+    """The inference service, and its renderer."""
     try:
-        ready = await asyncio.wait_for(services.inference.ready(), CHECK_SECONDS)
+        said = await asyncio.wait_for(services.inference.readiness(), CHECK_SECONDS)
     except TimeoutError:
-        return "down"
-    return "ok" if ready else "down"
+        said = None
+    if said is None:
+        return "down", "down"
+    return "ok", "down" if "renderer" in said else "ok"

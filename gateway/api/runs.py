@@ -1,6 +1,6 @@
 """`/api/runs`: fine-tuning runs as JSON, and their events as a stream."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
 
@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Header, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict
+from starlette.concurrency import run_in_threadpool
 
 from gateway import run_stream, run_views, runs
 from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
@@ -95,9 +96,11 @@ def run_log(run_id: str, services: ServicesDep, owner: OwnerDep) -> ListPublic:
     return ListPublic(data=[LogLinePublic.model_validate(line) for line in lines], has_more=False)
 
 
-def stream_slot(run_id: str, services: ServicesDep, owner: OwnerDep) -> Iterator[None]:
+async def stream_slot(run_id: str, services: ServicesDep, owner: OwnerDep) -> AsyncIterator[None]:
     """Refuse what cannot be streamed while a status can still be sent, and count what is."""
-    run_views.get_run(database=services.database, owner=owner, run_id=run_id)
+    await run_in_threadpool(
+        run_views.get_run, database=services.database, owner=owner, run_id=run_id
+    )
     with services.feed.stream_slot(owner=owner, limit=services.settings.max_sse_streams):
         yield
 

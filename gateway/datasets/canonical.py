@@ -13,7 +13,7 @@ from gateway.datasets.formats import Format, choose_format, to_record
 from gateway.datasets.jsonl_rows import jsonl_rows
 from gateway.datasets.lines import read_lines
 from gateway.datasets.problems import Problems, shown
-from gateway.datasets.sniff import file_type, refuse_binary
+from gateway.datasets.sniff import file_type, refuse_array, refuse_binary
 from shared.datasets import Record
 from shared.errors import TooLarge
 
@@ -90,6 +90,8 @@ def check_file(
     refuse_binary(source)
     problems = Problems()
     kind = file_type(source, filename)
+    if kind == "jsonl":
+        refuse_array(source)
     with closing(read_lines(source, problems)) as lines:
         if kind == "csv":
             table = CsvRows(lines, problems)

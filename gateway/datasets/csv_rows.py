@@ -73,26 +73,25 @@ class CsvRows:
             raise self._too_long(error.line) from error
 
     def _too_long(self, line: int) -> InvalidData:
+        limit = f"longer than {csv.field_size_limit():,} characters"
+        said = f"a cell is {limit}. Shorten or split it."
         if line > self._line:
-            return self._unclosed()
-        return self.problems.fail(
-            "field_too_long",
-            f"a cell is longer than {csv.field_size_limit():,} characters. Shorten or split it.",
-            line=self._line,
-        )
-
-    def _unclosed(self) -> InvalidData:
-        return self.problems.fail(
-            "unclosed_quote",
-            "a quoted text starts here and its closing double quote is missing.",
-            line=self._line,
-        )
+            # Only quotes reach over lines; whether they are closed further on was not read.
+            said = (
+                f"a quoted text in this row is {limit}, or its closing double quote is missing. "
+                "Shorten or split it, or close it."
+            )
+        return self.problems.fail("field_too_long", said, line=self._line)
 
     def _explain(self, said: str) -> InvalidData:
         if "field limit" in said:
             return self._too_long(self._reader.line_num)
         if "unexpected end" in said:
-            return self._unclosed()
+            return self.problems.fail(
+                "unclosed_quote",
+                "a quoted text starts here and its closing double quote is missing.",
+                line=self._line,
+            )
         return self.problems.fail(
             "bad_quote",
             "text follows a closing double quote. A double quote inside a quoted text is written "

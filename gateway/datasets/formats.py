@@ -93,7 +93,9 @@ def to_record(
     before = len(problems.details)
     if form.source is None:
         messages = _messages(values.get(MESSAGES), line, problems)
-        _check_turns(messages, line, problems)
+        # Without the messages that are wrong, the rest may only look wrong.
+        if len(problems.details) == before:
+            _check_turns(messages, line, problems)
     else:
         source = _text(values, form.source, line, problems)
         target = _text(values, form.target, line, problems)
@@ -128,24 +130,9 @@ def _check_text(text: Any, column: str, line: int, problems: Problems) -> str:
         )
     elif "\0" in text:
         problems.add("nul_byte", f"{name} holds a NUL character.", line=line, column=name)
-    elif not _encodable(text):
-        problems.add(
-            "not_utf8",
-            f"{name} holds half of a surrogate pair (\\ud800 …).",
-            line=line,
-            column=name,
-        )
     else:
         return text
     return ""
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _messages(found: Any, line: int, problems: Problems) -> list[Message]:
@@ -204,8 +191,6 @@ def _joined(parts: list[Any]) -> str | None:
 
 
 def _check_turns(messages: list[Message], line: int, problems: Problems) -> None:
-    if not messages:
-        return
     if messages[-1].role != "assistant":
         problems.add(
             "bad_messages", "the last message must be the assistant's.", line=line, column=MESSAGES

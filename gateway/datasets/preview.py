@@ -36,10 +36,14 @@ def raw_rows(*, storage: Storage, dataset: Dataset, limit: int = 10) -> list[dic
     rows: Iterable[tuple[int, dict[str, Any]]]
     try:
         with closing(read_lines(path, problems)) as lines:
-            is_csv = dataset.file_type == "csv"
-            rows = CsvRows(lines, problems) if is_csv else jsonl_rows(lines, problems)
+            # What an older version took is shown, even where this one would refuse it.
+            rows = (
+                CsvRows(lines, problems)
+                if dataset.file_type == "csv"
+                else jsonl_rows(lines, problems, check_text=False)
+            )
             return [
-                {name: _cut(value) for name, value in values.items()}
+                {encodable(name): _cut(value) for name, value in values.items()}
                 for _, values in islice(rows, limit)
             ]
     except FileNotFoundError as error:
@@ -48,7 +52,12 @@ def raw_rows(*, storage: Storage, dataset: Dataset, limit: int = 10) -> list[dic
 
 def _cut(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…"
+    return encodable(text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}…")
+
+
+def encodable(text: str) -> str:
+    """The text as an answer can hold it: half of a surrogate pair stands as its escape."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _gone() -> NotFound:
@@ -69,7 +78,8 @@ def rendered_rows(
         return [_with_roles(record) for record in records]
     texts = render_apart(template, [_conversation(record) for record in records])
     return [
-        (_through(found, template.eos_token) if found else None) or _with_roles(record)
+        (_through([*map(encodable, found)], template.eos_token) if found else None)
+        or _with_roles(record)
         for record, found in zip(records, texts, strict=True)
     ]
 

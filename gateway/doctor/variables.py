@@ -5,14 +5,16 @@ them.
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from gateway.doctor.finding import Finding
 
+_SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential", re.IGNORECASE)
 PACKAGES = ("gateway", "trainer_service", "inference_service")
 _LIST = """
 import importlib, json, sys
@@ -83,10 +85,29 @@ def values(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def mask(value: str, *, secret: bool = False) -> str:
-    """``value`` without what must not be shown: all of a secret, a URL's password."""
+    """``value`` without what must not be shown: all of a secret, a URL's passwords. Of a URL that
+    cannot be read nothing is shown, for its password may stand anywhere."""
     if secret:
         return "***" if value else ""
-    parts = urlsplit(value) if "://" in value else None
-    if parts is None or "@" not in parts.netloc:
-        return value
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+    scheme, separator, rest = value.partition("://") if "://" in value else ("", "", value)
+    if separator and not _can_be_read(value):
+        return "***"
+    before, mark, query = rest.partition("?")
+    rest = before + mark + "&".join(map(_mask_parameter, query.split("&")))
+    if "@" in rest:
+        # The last one: a password that should have been quoted may hold others, or a slash.
+        rest = "***@" + rest.rpartition("@")[2]
+    return scheme + separator + rest
+
+
+def _can_be_read(url: str) -> bool:
+    try:
+        _ = urlsplit(url).port  # a piece of a password that was not quoted is no number
+    except ValueError:
+        return False
+    return True
+
+
+def _mask_parameter(parameter: str) -> str:
+    name, equals, _ = parameter.partition("=")
+    return f"{name}=***" if equals and _SECRET_NAME.search(unquote_plus(name)) else parameter

@@ -2,23 +2,24 @@
 
 import os
 import signal
-import sys
 import threading
-import webbrowser
 from collections.abc import Callable
 from typing import TextIO
 
+from gateway.connections import UnusableQueue, check_queue_address, open_database
+from gateway.launcher.announcement import announce
 from gateway.launcher.checks import (
     SERVICE_MODULES,
     VALKEY_MODULE,
     check_all,
     prepare_data_folder,
 )
+from gateway.launcher.health import answers_ping
 from gateway.launcher.lock import LOCK_FILE, StackLock
 from gateway.launcher.logs import MergedLog
 from gateway.launcher.problems import LaunchProblem
 from gateway.launcher.processes import reap_adopted
-from gateway.launcher.stack import STOP_GRACE_SECONDS, Stack, answers_ping, plan
+from gateway.launcher.stack import STOP_GRACE_SECONDS, Stack, plan
 from gateway.launcher.supervisor import Patience, Supervisor
 from gateway.settings import GatewaySettings
 
@@ -59,7 +60,18 @@ def _check(settings: GatewaySettings) -> None:
         port=settings.port,
         modules=(SERVICE_MODULES, VALKEY_MODULE if own_valkey else {}),
     )
-    if not own_valkey and not answers_ping(settings.redis_url):
+    if not own_valkey:
+        _check_redis(settings.redis_url)
+    # What is wrong with its address; whether it answers, the gateway says itself.
+    open_database(settings).close()
+
+
+def _check_redis(url: str) -> None:
+    try:
+        check_queue_address(url)
+    except UnusableQueue as error:
+        raise LaunchProblem(str(error)) from error
+    if not answers_ping(url):
         raise LaunchProblem(
             "The Redis that GENPLAT_REDIS_URL names does not answer. Start it, correct the "
             "address or its password, or unset the variable to use the embedded Valkey."
@@ -89,7 +101,7 @@ def _run(
         supervisor.start(program for program in stack.programs if not program.stop_last)
         if not supervisor.stopping.is_set():
             lock.note(pid=os.getpid(), url=stack.url, queue_admin_url=stack.queue_admin_url)
-            _announce(log, stack, browser=browser)
+            announce(log, stack, browser=browser)
             if work is not None:
                 _beside(lambda: work(stack), supervisor, failure)
         first_in_container = os.getpid() == 1
@@ -120,16 +132,3 @@ def _beside(work: Callable[[], None], supervisor: Supervisor, failure: list[Base
                 supervisor.request_stop()
 
     threading.Thread(target=run, daemon=True, name="work").start()
-
-
-def _announce(log: MergedLog, stack: Stack, *, browser: bool) -> None:
-    log.say(f"\nGenPlat is ready. Log in here:\n\n    {stack.login_url}\n\nCtrl-C stops it.\n")
-    if browser and _has_display():
-        threading.Thread(target=webbrowser.open, args=(stack.login_url,), daemon=True).start()
-
-
-def _has_display() -> bool:
-    """Without one, a text browser would take the terminal over."""
-    if sys.platform == "linux":
-        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    return True

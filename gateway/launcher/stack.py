@@ -6,12 +6,11 @@ import secrets
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import httpx
-from redis import Redis, RedisError
-
 from gateway.launcher.checks import free_ports
+from gateway.launcher.health import answers, answers_ping, diagram_problem, reachable
 from gateway.launcher.problems import LaunchProblem
 from gateway.launcher.supervisor import Program
 from gateway.settings import GatewaySettings
@@ -30,12 +29,13 @@ _SERVICE_RIGHTS = (
 
 @dataclass(frozen=True)
 class Stack:
-    """``queue_admin_url`` may do everything, for people who look into the queue by hand."""
+    """``queue_admin_url`` may do everything, for people who look into the queue by hand.
+    ``diagram_problem`` asks, once all is ready, why no diagrams can be drawn."""
 
     programs: tuple[Program, ...]
     url: str
     login_url: str
-    redis_url: str
+    diagram_problem: Callable[[], str | None]
     queue_admin_url: str | None = None
 
 
@@ -50,22 +50,24 @@ def plan(settings: GatewaySettings, environment: Mapping[str, str]) -> Stack:
     login = secrets.token_urlsafe(32)
     common = _common_environment(settings, environment, redis_url, token)
     own = {key: value for key, value in common.items() if key not in _GATEWAY_SECRETS}
+    inference_url, address = f"http://127.0.0.1:{ports[1]}", reachable(settings.host)
     gateway = common | {
         "GENPLAT_LOGIN_TOKEN": login,
-        "GENPLAT_INFERENCE_URL": f"http://127.0.0.1:{ports[1]}",
-        "GENPLAT_TRAINER_URL": f"http://127.0.0.1:{ports[2]}",
+        "GENPLAT_INFERENCE_URL": inference_url,
+        # The printed link and our own question for readiness carry it.
+        "GENPLAT_ALLOWED_HOSTS": ",".join(dict.fromkeys((*settings.hosts, address))),
     }
     services = (
         _service("inference", "inference_service.app", "127.0.0.1", ports[1], own),
         _service("trainer", "trainer_service.app", "127.0.0.1", ports[2], own),
         _service("gateway", "gateway.app", settings.host, port, gateway),
     )
-    url = f"http://{_reachable(settings.host)}:{port}"
+    url = f"http://{address}:{port}"
     return Stack(
         programs=(valkey, *services) if valkey else services,
         url=url,
         login_url=f"{url}/login?token={login}",
-        redis_url=redis_url,
+        diagram_problem=partial(diagram_problem, inference_url, token),
         queue_admin_url=admin_url,
     )
 
@@ -93,33 +95,8 @@ def _service(
         name=name,
         command=(sys.executable, "-m", module, "--host", host, "--port", str(port)),
         environment=environment,
-        is_ready=_answers(f"http://{_reachable(host)}:{port}/readyz"),
+        is_ready=answers(f"http://{reachable(host)}:{port}/readyz"),
     )
-
-
-def _reachable(host: str) -> str:
-    """The address under which this machine reaches what listens on ``host``."""
-    if host in ("0.0.0.0", "::", ""):  # noqa: S104
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
-
-
-def _answers(url: str) -> Callable[[], bool]:
-    def is_ready() -> bool:
-        try:
-            return httpx.get(url, timeout=2, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    return is_ready
-
-
-def answers_ping(redis_url: str) -> bool:
-    try:
-        with Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) as redis:
-            return bool(redis.ping())
-    except RedisError:
-        return False
 
 
 def _valkey(root: Path, port: int) -> tuple[Program, str, str]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -16,14 +16,16 @@ from gateway.deployments import DeploymentSpec
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.pages import run_panel
 from gateway.pages.html import UNPROCESSABLE, base_url, no_problems, page, problems, see_other
-from gateway.pages.model_choices import base_model_choices, dataset_choice
+from gateway.pages.model_choices import Choice, base_model_choices, dataset_choice
 from gateway.services import Services
-from shared.errors import Conflict, GenPlatError
+from shared.errors import Conflict, GenPlatError, NotFound
 from ui import run_form
 
 router = APIRouter(prefix="/runs", include_in_schema=False)
 
 SHOWN_DATASETS = 100
+GONE = "This dataset is gone. Choose another one."
+_DATASETS = ("dataset_id", "validation_dataset_id")
 _FORM_FIELDS = (*run_form.SIMPLE, *(field.name for field in run_form.FIELDS))
 
 
@@ -68,9 +70,13 @@ def show_run(run_id: str, request: Request, services: ServicesDep, owner: PageOw
     return page("runs/show.html", **context)
 
 
-def _panel_slot(run_id: str, services: ServicesDep, owner: PageOwnerDep) -> Iterator[None]:
+async def _panel_slot(
+    run_id: str, services: ServicesDep, owner: PageOwnerDep
+) -> AsyncIterator[None]:
     """Refuse a stream while a status can still be sent, and count those that are open."""
-    run_views.get_run(database=services.database, owner=owner, run_id=run_id)
+    await run_in_threadpool(
+        run_views.get_run, database=services.database, owner=owner, run_id=run_id
+    )
     with services.feed.stream_slot(owner=owner, limit=services.settings.max_sse_streams):
         yield
 
@@ -127,6 +133,17 @@ def deployment_name(suffix: str, run_id: str) -> str:
     return name or f"run-{run_id[-8:]}"
 
 
+def _dataset_choices(services: Services, owner: str, wanted: list[str]) -> list[Choice]:
+    """The newest datasets, and those that are wanted, however old."""
+    asked: dict[str, Any] = {"database": services.database, "owner": owner}
+    found = store.list_datasets(**asked, limit=SHOWN_DATASETS).data
+    for dataset_id in wanted:
+        if dataset_id not in {dataset.id for dataset in found}:
+            with contextlib.suppress(NotFound):
+                found.append(store.get_dataset(**asked, dataset_id=dataset_id))
+    return [dataset_choice(dataset) for dataset in found]
+
+
 def _form(
     services: Services,
     owner: str,
@@ -134,10 +151,13 @@ def _form(
     status: int = 200,
     **shown: Any,
 ) -> Response:
-    data = store.list_datasets(database=services.database, owner=owner, limit=SHOWN_DATASETS).data
+    wanted = [values[name] for name in _DATASETS if values[name]]
+    choices = _dataset_choices(services, owner, wanted)
+    known = {value for value, _ in choices}
+    gone = {name: GONE for name in _DATASETS if values[name] and values[name] not in known}
     shown = {**no_problems(), **shown}
+    shown["errors"] = gone | shown["errors"]
     advanced = {field.name for field in run_form.ADVANCED}
-    choices = [dataset_choice(dataset) for dataset in data]
     return page(
         "runs/new.html",
         status=status,

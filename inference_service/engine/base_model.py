@@ -53,7 +53,9 @@ class BaseModel:
 
     @property
     def chat_template(self) -> str:
-        return str(self.tokenizer.chat_template or "")
+        """The default one where the tokenizer has several by name; empty where there is none."""
+        found = self.tokenizer.chat_template
+        return str((found.get("default") if isinstance(found, dict) else found) or "")
 
     def decode(self, ids: Any) -> str:
         """Text of token ids, without special tokens; the tokenizer's own, minus its wrapping."""
@@ -91,6 +93,9 @@ def load_base_model(folder: Path, model_id: str, precision: Precision) -> BaseMo
     tokenizer = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
+    # A tokenizer file may ask for both; training sets them anew for each text, to none.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
@@ -137,10 +142,13 @@ def _check_config(folder: Path, model_id: str) -> None:
 
 def _context_length(model: PreTrainedModel, model_id: str) -> int:
     length = int(getattr(model.config, "max_position_embeddings", 2048))
-    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    window = getattr(model.config, "sliding_window", None)
+    # Without a list of layers, a window is every layer's. (Where a configuration can turn its
+    # window off, transformers has then set it to none.)
+    every = "sliding_attention" if window else "full_attention"
+    kinds = set(getattr(model.config, "layer_types", None) or [every])
     if not kinds <= {"full_attention", "sliding_attention"}:
         raise InvalidData(f"{model_id} has layers that this engine does not know: {sorted(kinds)}.")
-    window = getattr(model.config, "sliding_window", None)
     # Within its window a sliding layer sees everything, as a full one does.
     return min(length, int(window)) if window and "sliding_attention" in kinds else length
 

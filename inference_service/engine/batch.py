@@ -26,35 +26,57 @@ Emit = Callable[[Sequence, Event], None]
 class Batch:
     """All sequences of one base model. Used by the generation thread alone."""
 
-    def __init__(self, base: BaseModel, *, max_rows: int, kv_bytes: int, emit: Emit) -> None:
+    def __init__(
+        self, base: BaseModel, *, max_rows: int, kv_room: Callable[[], int], emit: Emit
+    ) -> None:
+        """``kv_room`` says how many bytes of keys and values this batch may hold now."""
         self.base = base
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.joining: Sequence | None = None
         self._cache = SlotCache(base.model.config, base.dtype, base.device)
         self._max_rows = max_rows
-        self._max_tokens = kv_bytes // self._cache.bytes_per_token
+        self._kv_room = kv_room
         self._emit = emit
 
     @property
     def busy(self) -> bool:
         return bool(self.waiting or self.running or self.joining)
 
+    @property
+    def kv_bytes_held(self) -> int:
+        return self._cache.bytes_held
+
     def step(self) -> None:
         """Drop who left, read some prompt tokens, then give every running sequence a token."""
-        self._drop_cancelled()
-        self._read_prompts()
-        if self.running:
-            self._decode()
+        try:
+            self._drop_cancelled()
+            self._read_prompts()
+            if self.running:
+                self._decode()
+        except Exception as error:
+            logger.exception("a step failed; the %d requests in its rows end", len(self._admitted))
+            self._fail_admitted(_failure(error))
         if not self.busy:
             self._cache.release()
 
     def fail_all(self, error: Exception) -> None:
         """End every sequence with ``error``."""
-        for sequence in (*self.running, *self.waiting, *filter(None, [self.joining])):
+        self._fail_admitted(error)
+        for sequence in self.waiting:
+            self._emit(sequence, error)
+        self.waiting.clear()
+
+    @property
+    def _admitted(self) -> list[Sequence]:
+        """Those that have rows, in the order of the rows."""
+        return [*self.running, *filter(None, [self.joining])]
+
+    def _fail_admitted(self, error: Exception) -> None:
+        """End all that have rows: no slot can be trusted any more. Those that wait lost nothing."""
+        for sequence in self._admitted:
             self._emit(sequence, error)
         self.running, self.joining = [], None
-        self.waiting.clear()
         self._cache.release()
 
     def _drop_cancelled(self) -> None:
@@ -72,27 +94,34 @@ class Batch:
             try:
                 budget -= self._read(sequence, budget)
             except Exception as error:
+                # It has written into its own row alone: the one behind the others, or their last
+                # one where its first token is what failed.
                 logger.exception("reading a prompt failed")
                 self.joining = None
+                if self.running[-1:] == [sequence]:
+                    self.running.pop()
                 self._emit(sequence, _failure(error))
 
     def _admit(self) -> bool:
-        """Move the next waiting sequence to the row behind the running ones, if there is room."""
+        """Move the next waiting sequence to the row behind the running ones, if there is room.
+
+        Where none runs there always is: the one that is too large for the limit would wait forever.
+        """
         if not self.waiting or len(self.running) >= self._max_rows:
             return False
         rows = len(self.running) + 1
         length = max(s.tokens_at_most for s in (*self.running, self.waiting[0]))
-        if self.running and rows * length > self._max_tokens:
+        max_tokens = self._kv_room() // self._cache.bytes_per_token
+        if self.running and self._cache.fewest_tokens(rows, length) > max_tokens:
             return False
         self.joining = self.waiting.popleft()
+        self._cache.reserve(rows, length, max_rows=self._max_rows, max_tokens=max_tokens)
         return True
 
     def _read(self, sequence: Sequence, budget: int) -> int:
         """Read up to ``budget`` tokens of a prompt; behind its last one comes the first answer."""
         prompt = sequence.request.prompt_ids
         start, end = sequence.length, min(sequence.length + budget, len(prompt))
-        rows = (*self.running, sequence)
-        self._cache.reserve(len(rows), max(s.tokens_at_most for s in rows))
         device = self.base.device
         self.base.lora.select([sequence.request.adapter], self.base.dtype)
         logits = self.base.forward(
@@ -109,23 +138,17 @@ class Batch:
         return end - start
 
     def _decode(self) -> None:
-        try:
-            device = self.base.device
-            self.base.lora.select([s.request.adapter for s in self.running], self.base.dtype)
-            logits = self.base.forward(
-                torch.tensor([[s.last_token] for s in self.running], device=device),
-                torch.tensor([[s.length] for s in self.running], device=device),
-                self._cache,
-                first_row=0,
-            )
-            for sequence in self.running:
-                sequence.length += 1
-            self._take(next_tokens(logits, [s.sampler for s in self.running]), first_row=0)
-        except Exception as error:
-            logger.exception("a step failed; its %d requests end", len(self.running))
-            failed, self.running = self.running, []
-            for sequence in failed:
-                self._emit(sequence, _failure(error))
+        device = self.base.device
+        self.base.lora.select([s.request.adapter for s in self.running], self.base.dtype)
+        logits = self.base.forward(
+            torch.tensor([[s.last_token] for s in self.running], device=device),
+            torch.tensor([[s.length] for s in self.running], device=device),
+            self._cache,
+            first_row=0,
+        )
+        for sequence in self.running:
+            sequence.length += 1
+        self._take(next_tokens(logits, [s.sampler for s in self.running]), first_row=0)
 
     def _take(self, tokens: list[int], *, first_row: int) -> None:
         finished = []

@@ -34,7 +34,11 @@ class Load:
 
 
 class Engine:
-    """Decodes every request that waits in common batches, one batch a base model."""
+    """Decodes every request that waits in common batches, one batch a base model.
+
+    ``kv_bytes`` are for the keys and values of all batches together. A batch's only request runs
+    whatever it needs, so that none waits forever for another model's requests to end.
+    """
 
     def __init__(
         self, *, max_rows: int = 32, max_waiting: int = 256, kv_bytes: int = 2**31
@@ -127,11 +131,16 @@ class Engine:
             self._condition.notify()
 
     def _batch_of(self, base: BaseModel) -> Batch:
+        def kv_room() -> int:
+            """What the other batches leave of the memory for keys and values."""
+            others = (batch for model, batch in self._batches.items() if model is not base)
+            return self._kv_bytes - sum(batch.kv_bytes_held for batch in others)
+
         if base not in self._batches:
             self._batches[base] = Batch(
                 base,
                 max_rows=self._max_rows,
-                kv_bytes=self._kv_bytes,
+                kv_room=kv_room,
                 emit=lambda sequence, event: self._outbox.append((sequence, event)),
             )
         return self._batches[base]

@@ -37,21 +37,35 @@ class SlotCache(Cache):
     def bytes_per_token(self) -> int:
         return 2 * self._layers * self._kv_heads * self._head_dim * self._dtype.itemsize
 
-    def reserve(self, rows: int, length: int) -> None:
-        """Make room for ``rows`` sequences of ``length`` tokens, keeping what is there."""
-        length = -(-length // LENGTH_STEP) * LENGTH_STEP
-        if rows <= self.rows and length <= self.length:
+    @property
+    def bytes_held(self) -> int:
+        return self.rows * self.length * self.bytes_per_token
+
+    @staticmethod
+    def fewest_tokens(rows: int, length: int) -> int:
+        """Tokens that there will be room for at least, once ``rows`` of ``length`` are reserved."""
+        return rows * _whole_steps(length)
+
+    def reserve(self, rows: int, length: int, *, max_rows: int = 1, max_tokens: int = 0) -> None:
+        """Make room for ``rows`` sequences of ``length`` tokens and keep those in the first rows.
+
+        More than that is held only within ``max_rows`` and ``max_tokens``, which is that of all
+        rows together. Where memory lacks, this raises what torch does and all is lost: `release`.
+        """
+        fewest, length = self.fewest_tokens(rows, length), _whole_steps(length)
+        fits = rows <= self.rows and length <= self.length
+        if fits and self.rows * self.length <= max(fewest, max_tokens):
             return
-        # Rows come one at a time and each growth copies everything: grow by half at least.
-        rows = self.rows if rows <= self.rows else max(rows, self.rows + self.rows // 2)
-        length = max(length, self.length)
+        kept_rows, kept_length = min(rows, self.rows), min(length, self.length)
+        # Rows come one at a time and each growth copies what is there: make spare ones.
+        rows = max(rows, min(rows + rows // 2, max_rows, max_tokens // length))
         shape = (rows, length, self._kv_heads, self._head_dim)
         stores = []
         for layer in range(self._layers):
             pair = tuple(torch.zeros(shape, dtype=self._dtype, device=self._device) for _ in "kv")
             if self._stores:
                 for new, old in zip(pair, self._stores[layer], strict=True):
-                    new[: self.rows, : self.length] = old
+                    new[:kept_rows, :kept_length] = old[:kept_rows, :kept_length]
                 self._stores[layer] = (pair[0][:0], pair[1][:0])
             stores.append((pair[0], pair[1]))
         self._stores, self.rows, self.length = stores, rows, length
@@ -87,6 +101,10 @@ class SlotCache(Cache):
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
         return self._window[2]
+
+
+def _whole_steps(length: int) -> int:
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
 
 
 def slot_attention(

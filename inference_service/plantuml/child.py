@@ -47,7 +47,10 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        """The process that will be asked next; None where one must be started first."""
+        if self._process is None or self._process.returncode is not None:
+            return None
+        return self._process.pid
 
     async def ask(self, text: bytes, timeout: float) -> bytes:
         """The answer to one source: a picture, or lines that begin with ``ERROR``."""
@@ -69,7 +72,7 @@ class Child:
             raise
 
     async def _exchange(self, text: bytes) -> bytes:
-        if self._process is None or self._process.returncode is not None:
+        if self.pid is None:
             await self.stop()
             await self._start()
         process = self._process
@@ -80,7 +83,9 @@ class Child:
         return answer.removesuffix(self._delimiter)
 
     async def _start(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="genplat-plantuml-")
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="genplat-plantuml-", ignore_cleanup_errors=True
+        )
         folder = Path(self._folder.name)
         work = folder / "empty"
         work.mkdir()

@@ -8,7 +8,7 @@ import logging
 import re
 import tempfile
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -69,7 +69,11 @@ class LocalPictures:
 
     async def start(self) -> None:
         """Start both, and refuse a PlantUML that lets a diagram read files."""
-        await asyncio.gather(self._check_safety(), self._warm_up("png"))
+        both = (self._check_safety(), self._warm_up("png"))
+        # Where one fails the other is waited for: nothing may start behind a `stop`.
+        for outcome in await asyncio.gather(*both, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def stop(self) -> None:
         for child in self._children.values():
@@ -113,13 +117,8 @@ class LocalPictures:
     async def _warm_up(self, picture: DiagramFormat) -> bytes:
         """Start a process; its first answer takes far longer than all others."""
         text = pipe_text("@startuml\ntitle %version()\nA -> B\n@enduml")
-        try:
+        with _failures_named():
             return await self._children[picture].ask(text, self._start_timeout)
-        except (ChildDied, ChildHung, PictureTooLarge) as error:
-            raise Unavailable(
-                f"PlantUML does not start ({type(error).__name__}); check GENPLAT_JAVA and "
-                "GENPLAT_PLANTUML_JAR."
-            ) from error
 
     async def _check_safety(self) -> None:
         greeting = (await self._warm_up("svg")).decode(errors="replace")
@@ -127,13 +126,28 @@ class LocalPictures:
         version = tuple(int(part) for part in found.groups()) if found else (0,)
         if version < OLDEST_SAFE:
             raise Unavailable(f"PlantUML {'.'.join(map(str, version))} is too old to be safe.")
-        with tempfile.TemporaryDirectory(prefix="genplat-canary-") as folder:
+        with _failures_named(), tempfile.TemporaryDirectory(prefix="genplat-canary-") as folder:
             canary = Path(folder) / "canary"
             canary.write_text("title canary-was-read\n", encoding="utf-8")
             text = pipe_text(f"@startuml\n!include {canary}\nA -> B\n@enduml")
             answer = await self._children["svg"].ask(text, self._start_timeout)
         if b"canary-was-read" in answer or not answer.startswith(b"ERROR"):
             raise Unavailable("PlantUML is refused: a diagram could read a local file.")
+
+
+@contextlib.contextmanager
+def _failures_named() -> Iterator[None]:
+    """Turns whatever keeps a process from starting into `Unavailable` with the cause."""
+    try:
+        yield
+    except (ChildDied, ChildHung, PictureTooLarge) as error:
+        raise Unavailable(
+            f"PlantUML does not start ({type(error).__name__}); check GENPLAT_JAVA and "
+            "GENPLAT_PLANTUML_JAR."
+        ) from error
+    except OSError as error:
+        # (Without the path: it is a new one each time, and says nothing.)
+        raise Unavailable(f"PlantUML does not start: {error.strerror or error}.") from error
 
 
 def _failed(message: str, *, line: int | None = None, lasting: bool = True) -> RenderFailed:
@@ -168,17 +182,32 @@ class Renderer:
         self._pictures = pictures
         self._cache: OrderedDict[str, _Entry] = OrderedDict()
         self._cache_entries = cache_entries
+        # Until the first start has ended, well or badly.
+        self.starting = True
         self.problem: str | None = "The renderer is starting."
 
     async def start(self) -> None:
-        """Get ready; afterwards `problem` says why not, if so."""
+        """Get ready; afterwards `problem` says why not, if so. May be tried again and again."""
         try:
             await self._pictures.start()
-            self.problem = None
         except Unavailable as error:
-            self.problem = error.message
-            logger.error("no diagrams: %s", error.message)
+            self._note(error.message)
             await self._pictures.stop()
+        except Exception as error:
+            # A bug: it must be told, and must not end the attempts.
+            self._note(f"The renderer fails at its start ({type(error).__name__}).", error)
+            await self._pictures.stop()
+        else:
+            if not self.starting:
+                logger.info("diagrams can be drawn again")
+            self.problem = None
+        self.starting = False
+
+    def _note(self, problem: str, bug: Exception | None = None) -> None:
+        """Keep a start's problem; the log hears of it once, however often it is tried again."""
+        if problem != self.problem:
+            logger.warning("no diagrams: %s", problem, exc_info=bug)
+        self.problem = problem
 
     async def stop(self) -> None:
         self.problem = "The renderer has stopped."

@@ -12,6 +12,7 @@ import pytest
 from gateway.demo.client import Client
 from tests.compose import engine
 from tests.compose.main_job import do_small_main_job
+from tests.valkey import free_port
 
 pytestmark = [
     pytest.mark.skipif("COMPOSE_TEST" not in os.environ, reason="`make compose-test` runs it"),
@@ -58,8 +59,8 @@ def test_everything_in_one_container(one_container: str) -> None:
     # The link comes last, when every service is ready.
     wait_until(lambda: "/login?token=" in engine.run("docker", "logs", one_container))
     assert engine.run("docker", "exec", one_container, "id", "-u") == "10001"
-    code = "from gateway.bundled_examples import held_out; print(len(held_out(24)))"
-    assert engine.run("docker", "exec", one_container, "python", "-c", code) == "24"
+    code = "from gateway.bundled_examples import held_out; print(len(held_out(32)))"
+    assert engine.run("docker", "exec", one_container, "python", "-c", code) == "32"
     client = Client(url, KEY)
     try:
         do_small_main_job(client)
@@ -82,20 +83,29 @@ def test_the_web_image_is_small_and_has_no_torch() -> None:
 @pytest.fixture
 def services() -> Iterator[str]:
     command = (*engine.compose(), "--project-name", "genplat-test")
+    address = f"127.0.0.1:{free_port()}"
     environment = {
         "GENPLAT_ADMIN_KEY": KEY,
-        "GENPLAT_PUBLISH": "127.0.0.1:18000",
+        "GENPLAT_PUBLISH": address,
         "GENPLAT_INTERNAL_TOKEN": secrets.token_hex(16),
         "REDIS_PASSWORD": secrets.token_hex(16),
         "POSTGRES_PASSWORD": secrets.token_hex(16),
     }
+
+    def take_down() -> None:
+        engine.run(*command, "down", "--volumes", "--timeout", "45", seconds=300, **environment)
+
+    # A run that was broken off leaves a database with another password.
+    take_down()
     try:
         engine.run(*command, "up", "--detach", "--build", seconds=2400, **environment)
-        yield "http://127.0.0.1:18000"
+        yield f"http://{address}"
     finally:
-        logs = engine.run(*command, "logs", "--tail", "60", **environment)
-        engine.run(*command, "down", "--volumes", "--timeout", "45", seconds=300, **environment)
-        print(logs)  # noqa: T201 - shown where the test failed
+        try:
+            # Shown where the test failed.
+            print(engine.run(*command, "logs", "--tail", "60", **environment))  # noqa: T201
+        finally:
+            take_down()
 
 
 def test_services_of_their_own(services: str) -> None:

@@ -43,7 +43,6 @@ def settings(tmp_path: Path, valkey: Valkey) -> GatewaySettings:
         data_dir=tmp_path / "data",
         redis_url=valkey.url,
         inference_url=NOBODY,
-        trainer_url=NOBODY,
         admin_key=SecretStr(ADMIN_KEY),
         login_token=SecretStr(LOGIN_TOKEN),
         internal_token=SecretStr("the-services-own-token"),

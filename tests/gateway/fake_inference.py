@@ -17,6 +17,9 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from tests.valkey import free_port
 
+# For waits that end much earlier where all is well: on a busy machine little happens in a second.
+LONG = 30.0
+
 SOURCE = "@startuml\nAlice -> Bob: hello\n@enduml"
 DRAWN = {
     "source": SOURCE,
@@ -49,17 +52,41 @@ class FakeInference:
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     words: list[str] = field(default_factory=lambda: ["Hello", " there", "!"])
     dead: set[str] = field(default_factory=set)
+    # What the dead ones answer: as the real service does where its queue is full.
+    dies_with: tuple[int, str] = (503, "queue_full")
+    # Streams that end, or break, before their first byte; and those that break after a word.
+    ends_at_once: set[str] = field(default_factory=set)
+    breaks_at_once: set[str] = field(default_factory=set)
     breaks_off: set[str] = field(default_factory=set)
     unprepared: set[str] = field(default_factory=set)
     refuses_to_load: set[str] = field(default_factory=set)
     drawing: dict[str, Any] = field(default_factory=lambda: DRAWN)
+    cannot_draw: str = ""
     seconds_a_word: float = 0.0
+    # Whole answers are held back until so many are being written at once.
+    holds_for: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
     loads: Counter[str] = field(default_factory=Counter)
     left_early: int = 0
     at_once: int = 0
     most_at_once: int = 0
-    url: str = ""
+    server: "ThreadedServer | None" = None
+
+    @property
+    def url(self) -> str:
+        assert self.server is not None
+        return self.server.url
+
+    def start(self) -> None:
+        """Serve; again on the same port where it was stopped."""
+        self.server = self.server or ThreadedServer(self.app())
+        self.server.start()
+
+    def stop(self) -> None:
+        """Go away, and forget what was loaded: so does the real service when it ends."""
+        assert self.server is not None
+        self.server.stop()
+        self.models.clear()
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -69,17 +96,20 @@ class FakeInference:
         app.post("/v1/chat/completions")(self.chat)
         app.post("/v1/completions")(self.chat)
         app.post("/diagrams")(self.draw)
-        app.get("/readyz")(lambda: {"status": "ready"})
+        app.get("/readyz")(self.readyz)
         return app
 
     def refusal(self, request: Request, name: str | None = None) -> Response | None:
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return error(401, "invalid_api_key")
         if name in self.dead:
-            return error(503, "overloaded", **{"retry-after": "7"})
-        if name is not None and name not in self.models:
+            return error(*self.dies_with, **{"retry-after": "7"})
+        if name is not None and self.models.get(name, {}).get("state") != "ready":
             return error(404, "model_not_loaded")
         return None
+
+    def readyz(self) -> dict[str, str]:
+        return {"status": "ok"} | ({"renderer": self.cannot_draw} if self.cannot_draw else {})
 
     async def load(self, name: str, request: Request) -> Response:
         ref = await request.json()
@@ -89,6 +119,9 @@ class FakeInference:
         if ref["base_model"] in self.unprepared:
             return error(404, "model_not_prepared")
         if name in self.refuses_to_load:
+            # The real service lists what it could not load.
+            failed = {"name": name, "ref": ref, "state": "failed", "error": "Said bad_adapter."}
+            self.models[name] = failed
             return error(422, "bad_adapter")
         self.models[name] = {"name": name, "ref": ref, "state": "ready", "precision": "fp32"}
         return JSONResponse(self.models[name])
@@ -120,6 +153,7 @@ class FakeInference:
             return StreamingResponse(chunks, media_type="text/event-stream")
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
+        await self.until_held()
         for _ in self.words:
             await asyncio.sleep(self.seconds_a_word)
             if await request.is_disconnected():
@@ -127,6 +161,11 @@ class FakeInference:
                 break
         self.at_once -= 1
         return JSONResponse(self.whole(body, served_as))
+
+    async def until_held(self) -> None:
+        deadline = time.monotonic() + LONG
+        while self.most_at_once < self.holds_for and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
 
     def whole(self, body: dict[str, Any], served_as: str) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self.words)}
@@ -154,6 +193,11 @@ class FakeInference:
 
         done = False
         try:
+            if body["model"] in self.ends_at_once:
+                done = True
+                return
+            if body["model"] in self.breaks_at_once:
+                raise ConnectionError("the test wants it so")
             if "diagram" in body:
                 yield chunk({"role": "assistant", "draft": {"attempt": 1, "text": "@start"}})
                 yield chunk({"content": self.drawing["source"]})
@@ -175,34 +219,62 @@ class FakeInference:
             self.left_early += not done
 
 
+class ThreadedServer:
+    """An app on a real server in a thread. Stopped, it can be started again on its port."""
+
+    def __init__(self, app: FastAPI, *, port: int | None = None) -> None:
+        self._app = app
+        self._port = port or free_port()
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        config = uvicorn.Config(
+            self._app,
+            host="127.0.0.1",
+            port=self._port,
+            log_config=None,
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + LONG
+        while not self._server.started:
+            alive = self._thread.is_alive()
+            assert alive and time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        if self._server is None or self._thread is None:
+            return
+        self._server.should_exit = True
+        self._thread.join(LONG)
+        assert not self._thread.is_alive(), "the server did not come to its end"
+        self._server = self._thread = None
+
+
 @contextmanager
 def serving(app: FastAPI, *, port: int | None = None) -> Iterator[str]:
     """The app on a real server in a thread; gives its address."""
-    config = uvicorn.Config(
-        app,
-        host="127.0.0.1",
-        port=port or free_port(),
-        log_config=None,
-        ws="none",
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started:
-        assert thread.is_alive() and time.monotonic() < deadline, "the server did not start"
-        time.sleep(0.01)
+    server = ThreadedServer(app, port=port)
+    server.start()
     try:
-        yield f"http://127.0.0.1:{config.port}"
+        yield server.url
     finally:
-        server.should_exit = True
-        thread.join(10)
+        server.stop()
 
 
 @contextmanager
 def fake_inference(fake: FakeInference | None = None) -> Iterator[FakeInference]:
     fake = fake or FakeInference()
-    with serving(fake.app()) as url:
-        fake.url = url
+    fake.start()
+    try:
         yield fake
+    finally:
+        fake.stop()

@@ -41,6 +41,31 @@ def test_no_login_token_is_not_an_empty_one(database: Database, settings: Gatewa
         log_in(database, without, "")
 
 
+def test_a_revoked_key_ends_the_sessions_it_opened(
+    database: Database, settings: GatewaySettings
+) -> None:
+    key, secret = keys.create_key(database=database, owner="admin", name="lost")
+    by_key = log_in(database, settings, secret)
+    by_token = log_in(database, settings, LOGIN_TOKEN)
+    keys.revoke_key(database=database, owner="admin", key_id=key.id)
+    assert auth.session_owner(database=database, cookie=by_key) is None
+    assert auth.session_owner(database=database, cookie=by_token) == "admin"
+
+
+def test_another_admin_key_takes_the_place_of_the_first(
+    database: Database, settings: GatewaySettings
+) -> None:
+    first, second = "the-first-admin-key", "the-second-admin-key"
+    keys.seed_admin_key(database=database, secret=first)
+    session = log_in(database, settings, first)
+    keys.seed_admin_key(database=database, secret=second)
+    assert keys.authenticate(database=database, secret=first) is None
+    assert keys.authenticate(database=database, secret=second) is not None
+    assert auth.session_owner(database=database, cookie=session) is None
+    keys.seed_admin_key(database=database, secret=first)
+    assert keys.authenticate(database=database, secret=first) is not None
+
+
 def test_sessions_end(database: Database, settings: GatewaySettings) -> None:
     cookie = log_in(database, settings, LOGIN_TOKEN)
     with database.write() as session:
@@ -143,7 +168,8 @@ def test_the_admin_key_is_seeded_once_and_stays_revoked(
     anonymous: TestClient, app: FastAPI
 ) -> None:
     database = app.state.services.database
-    assert keys.authenticate(database=database, secret=ADMIN_KEY) == keys.ADMIN_OWNER
+    key = keys.authenticate(database=database, secret=ADMIN_KEY)
+    assert key is not None and key.owner == keys.ADMIN_OWNER
     keys.seed_admin_key(database=database, secret=ADMIN_KEY)
     found = keys.list_keys(database=database, owner=keys.ADMIN_OWNER).data
     assert [key.name for key in found] == [keys.ADMIN_KEY_NAME]

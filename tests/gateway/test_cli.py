@@ -16,7 +16,8 @@ from gateway.settings import GatewaySettings
 def owner_of(secret: str, root: Path) -> str | None:
     database = Database(make_engine(GatewaySettings(data_dir=root).sqlalchemy_url))
     try:
-        return keys.authenticate(database=database, secret=secret)
+        key = keys.authenticate(database=database, secret=secret)
+        return key.owner if key else None
     finally:
         database.close()
 
@@ -52,6 +53,19 @@ def test_a_damaged_database_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "genplat.db" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("url", ["postgresql://me:secret@db:port/genplat", "localhost/genplat"])
+def test_a_database_address_that_is_none_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    url: str,
+) -> None:
+    monkeypatch.setenv("GENPLAT_DATABASE_URL", url)
+    assert cli.main(["keys", "create", "--name", "x", "--data-dir", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("genplat: GENPLAT_DATABASE_URL ") and "secret" not in line
+
+
 def test_the_data_folder_comes_from_the_environment_too(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "gateway.cli", "keys", "create", "--name", "x"],
@@ -63,6 +77,12 @@ def test_the_data_folder_comes_from_the_environment_too(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "data" / "genplat.db").is_file()
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")  # so that the folder stays open to others
+    assert cli.main(["keys", "create", "--name", "x", "--data-dir", str(tmp_path)]) == 0
+    assert (tmp_path / "genplat.db").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["keys", "create", "--help"]])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
+from gateway import idempotency
 from gateway.database import Database
 from gateway.idempotency import ABANDONED, KEPT, Answer, Claim, idempotent
 from gateway.tables import IdempotentRequest, Route, now
@@ -151,6 +152,55 @@ def test_a_gateway_that_died_before_creating_does_not_block_the_key(creator: Cre
         asyncio.run(creator.ask())
     age(creator.database, ABANDONED * 2)
     assert not asyncio.run(creator.ask()).replayed
+
+
+def test_whoever_works_long_keeps_the_key(
+    creator: Creator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "RENEW_SECONDS", 0.05)
+
+    async def overlap() -> None:
+        creator.hold = asyncio.Event()
+        first = asyncio.create_task(creator.ask())
+        while not creator.calls:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(age, creator.database, ABANDONED * 2)
+        while await asyncio.to_thread(is_abandoned, creator.database):
+            await asyncio.sleep(0.01)
+        with pytest.raises(Conflict):
+            await creator.ask()
+        creator.hold.set()
+        assert not (await first).replayed
+        assert (await creator.ask()).replayed
+
+    asyncio.run(overlap())
+
+
+def is_abandoned(database: Database) -> bool:
+    with database.read() as session:
+        return session.exec(select(IdempotentRequest)).one().created_at < now() - ABANDONED
+
+
+def test_a_claim_that_was_taken_over_creates_nothing(creator: Creator) -> None:
+    async def overtake() -> None:
+        creator.hold = asyncio.Event()
+        first = asyncio.create_task(creator.ask())
+        while not creator.calls:
+            await asyncio.sleep(0.01)
+        # It stood still for longer than anybody waits, and then goes on.
+        await asyncio.to_thread(age, creator.database, ABANDONED * 2)
+        hold, creator.hold = creator.hold, None
+        second = await creator.ask()
+        assert (second.body["name"], second.replayed) == ("route-2", False)
+        creator.calls = 3
+        hold.set()
+        with pytest.raises(Conflict):
+            await first
+        assert (await creator.ask()).body == second.body
+
+    asyncio.run(overtake())
+    with creator.database.read() as session:
+        assert [route.name for route in session.exec(select(Route)).all()] == ["route-2"]
 
 
 def test_answers_are_kept_for_a_day(creator: Creator) -> None:

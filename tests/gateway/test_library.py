@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ class FakeQueue:
         if self.away:
             raise RedisConnectionError("away")
         return job_id in self.jobs
+
+
+def test_of_two_requests_at_once_one_prepares(either_database: Database, tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        jobs = list(
+            pool.map(lambda _: library._begin(either_database, storage, "me", HUB_MODEL), range(8))
+        )
+    assert len([job for job in jobs if job is not None]) == 1
 
 
 @pytest.fixture

@@ -7,7 +7,12 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from gateway.projector import run_projector
-from gateway.reconciler import Reconciler, lose_worker, remove_stale, run_reconciler
+from gateway.reconciler import (
+    Reconciler,
+    lose_worker,
+    remove_stale,
+    run_reconciler,
+)
 from gateway.run_feed import RunFeed
 from gateway.run_states import state_of
 from gateway.run_story import run_story
@@ -242,6 +247,27 @@ def test_silence_means_nothing_while_nobody_listens() -> None:
     clock.now = 70
     feed.listening()
     assert feed.silence("run_a", 1) == 0
+
+
+@asynchronous
+async def test_another_database_takes_nothing_from_the_data_folder(
+    settings: GatewaySettings,
+) -> None:
+    """A setting that was forgotten, or a backup from yesterday, must not cost a model."""
+    async with gateway_services(settings) as services:
+        storage = services.storage
+        kept = [
+            storage.dataset_source("ds_unknown"),
+            storage.run_result("run_unknown") / "adapter_model.safetensors",
+            storage.diagram("dg_unknown", "svg"),
+        ]
+        for path in kept:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("x")
+            os.utime(path, (1, 1))
+            os.utime(path.parent, (1, 1))
+        await Reconciler(services).tidy()
+        assert all(path.exists() for path in kept)
 
 
 def test_left_overs_go_after_an_hour(tmp_path: Path) -> None:

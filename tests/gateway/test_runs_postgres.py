@@ -1,5 +1,7 @@
 """Projector and reconciler on a real PostgreSQL: locks, guarded updates and cascades there."""
 
+import asyncio
+
 from gateway.database import Database
 from gateway.projector import run_projector
 from gateway.reconciler import lose_worker
@@ -7,6 +9,7 @@ from gateway.run_story import run_story
 from gateway.run_views import get_run, list_runs, run_metrics
 from gateway.runs import cancel_run, create_run, delete_run
 from gateway.settings import GatewaySettings
+from gateway.tables import Run
 from shared.run_events import Finished, Logged, Measured, Started
 from tests.gateway.parts import (
     OWNER,
@@ -20,6 +23,24 @@ from tests.gateway.parts import (
     success,
     until,
 )
+
+
+@asynchronous
+async def test_a_cancel_waits_for_the_event_that_is_being_written(
+    settings: GatewaySettings, postgres: Database
+) -> None:
+    url = postgres.engine.url.render_as_string(hide_password=False)
+    settings = settings.model_copy(update={"database_url": url})
+    async with gateway_services(settings) as services:
+        run = await create_run(services=services, owner=OWNER, spec=spec())
+        with services.database.write() as session:
+            row = session.get_one(Run, run.id, with_for_update=True)
+            cancel = asyncio.create_task(cancel_run(services=services, owner=OWNER, run_id=run.id))
+            await asyncio.sleep(0.3)
+            assert not cancel.done()
+            row.last_seq = 7
+            session.add(row)
+        assert (await cancel).status == "cancelled"
 
 
 @asynchronous

@@ -105,6 +105,9 @@ def test_a_large_upload_takes_little_memory(server: Server) -> None:
     [
         ({"GENPLAT_ADMIN_KEY": "short"}, "GENPLAT_ADMIN_KEY is shorter"),
         ({"GENPLAT_DATABASE_URL": "postgresql://x:secret@127.0.0.1:9/x"}, "does not answer"),
+        ({"GENPLAT_DATABASE_URL": "x:secret@127.0.0.1:9/x"}, "GENPLAT_DATABASE_URL is no address"),
+        ({"GENPLAT_REDIS_URL": "redis://:secret/1@x:9/0"}, "GENPLAT_REDIS_URL is no address"),
+        ({"GENPLAT_PORT": "many"}, "GENPLAT_PORT: "),
     ],
 )
 def test_a_start_that_cannot_be_says_so_in_one_line(

@@ -10,8 +10,6 @@ import httpx
 import openai
 import pytest
 
-from inference_service.app import build_app, make_service
-from inference_service.settings import InferenceSettings
 from shared.storage import Storage
 from tests.inference_service.serving import HEADERS, TOKEN, running_server
 from tests.trainer_service.tiny import TINY_MODEL
@@ -286,22 +284,3 @@ def test_a_full_queue_says_when_to_come_back(storage: Storage) -> None:
                 refused = http.post("/v1/chat/completions", json=body)
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
     assert refused.json()["error"]["code"] == "queue_full"
-
-
-@pytest.mark.anyio
-async def test_without_a_renderer_the_service_lives_but_is_not_ready(storage: Storage) -> None:
-    service = make_service(
-        InferenceSettings.model_validate({"data_dir": storage.root, "java": "/nonexistent/java"})
-    )
-    app = build_app(service, internal_token=TOKEN)
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test", headers=HEADERS) as http,
-    ):
-        assert (await http.get("/livez")).status_code == 200
-        refused = await http.get("/readyz")
-        assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
-        drawn = await http.post("/diagrams", json={"source": GOOD})
-        assert drawn.status_code == 503
-        assert "GENPLAT_JAVA" in drawn.json()["error"]["message"]

@@ -2,15 +2,19 @@
 
 import asyncio
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
+from inference_service.engine.base_model import BaseModel
 from inference_service.engine.engine import Engine
+from inference_service.engine.lora import Adapter
 from inference_service.engine.requests import GenerationRequest
 from inference_service.model_manager import ModelManager
 from shared.chat import ModelRef
 from shared.errors import InvalidData, NotFound
+from shared.prompt_template import PromptTemplate
 from shared.storage import Storage, write_manifest
 from tests.inference_service.engine.generating import collect, prompt
 from tests.trainer_service.tiny import TINY_MODEL, prepare_tiny_model
@@ -20,10 +24,20 @@ pytestmark = pytest.mark.anyio
 BASE = ModelRef(base_model=TINY_MODEL)
 RUN_A = ModelRef(base_model=TINY_MODEL, run_id="run_a")
 RUN_B = ModelRef(base_model=TINY_MODEL, run_id="run_b")
+ONE, TWO, THREE = (ModelRef(base_model=f"tests/{name}") for name in ("one", "two", "three"))
 
 
 def manager_of(storage: Storage, engine: Engine, memory_bytes: int = 2**30) -> ModelManager:
     return ModelManager(storage, engine, memory_bytes=memory_bytes, unload_grace_seconds=2)
+
+
+@pytest.fixture
+def crowded(engine: Engine, tmp_path: Path) -> ModelManager:
+    """Three base models can be loaded; two of them fit into memory."""
+    own = Storage(tmp_path)
+    for seed, ref in enumerate((ONE, TWO, THREE)):
+        prepare_tiny_model(own, ref.base_model, seed=seed)
+    return manager_of(own, engine, memory_bytes=250_000)
 
 
 @pytest.fixture
@@ -118,21 +132,98 @@ async def test_unloading_waits_for_the_answers_that_run(
 
 
 async def test_the_least_used_base_leaves_when_memory_is_short(
-    storage: Storage, engine: Engine, tmp_path: Path
+    crowded: ModelManager, engine: Engine
 ) -> None:
-    own = Storage(tmp_path)
-    names = ["tests/one", "tests/two", "tests/three"]
-    for seed, name in enumerate(names):
-        prepare_tiny_model(own, name, seed=seed)
-    manager = manager_of(own, engine, memory_bytes=250_000)  # two of them, not three
-    await manager.put("one", ModelRef(base_model="tests/one"))
-    await manager.put("two", ModelRef(base_model="tests/two"))
+    manager = crowded
+    await manager.put("one", ONE)
+    await manager.put("two", TWO)
     with manager.lease("one"):
         pass
-    await manager.put("three", ModelRef(base_model="tests/three"))
+    await manager.put("three", THREE)
     assert [model.name for model in manager.models()] == ["one", "three"]
     with manager.lease("one") as used:
-        await manager.put("two", ModelRef(base_model="tests/two"))
+        await manager.put("two", TWO)
         assert [model.name for model in manager.models()] == ["one", "two"]
         request = GenerationRequest(used.base, prompt(used.base, "Hi"), 3)
         assert (await collect(engine, request))[1].completion_tokens == 3
+
+
+async def test_a_base_whose_load_goes_on_is_not_evicted(
+    crowded: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, read_on = threading.Event(), threading.Event()
+
+    def slow_result(base: BaseModel, ref: ModelRef) -> tuple[Adapter, PromptTemplate]:
+        reading.set()
+        assert read_on.wait(10)
+        return Adapter(1, {}), PromptTemplate(base_model=ref.base_model, stop_token_ids=(2,))
+
+    monkeypatch.setattr(crowded, "_read_result", slow_result)
+    tuned = asyncio.create_task(crowded.put("tuned", ONE.model_copy(update={"run_id": "run_x"})))
+    assert await asyncio.to_thread(reading.wait, 10)
+    await crowded.put("two", TWO)
+    await crowded.put("three", THREE)
+    read_on.set()
+    await tuned
+    assert {model.name for model in crowded.models()} == {"tuned", "three"}
+    await crowded.put("plain", ONE)
+    with crowded.lease("tuned") as tuned_weights, crowded.lease("plain") as plain:
+        assert tuned_weights.base is plain.base
+
+
+async def test_answers_of_a_replaced_model_outlive_an_eviction(
+    crowded: ModelManager, engine: Engine
+) -> None:
+    await crowded.put("name", ONE)
+    with crowded.lease("name") as old:
+        stream = engine.stream(GenerationRequest(old.base, prompt(old.base, "Hi"), 400))
+        await anext(stream)
+        await crowded.put("name", TWO)
+        await crowded.put("three", THREE)
+        chunks = [chunk async for chunk in stream]
+        assert chunks[-1].completion_tokens == 400
+    # Its last answer is over, so its base is the one that leaves now.
+    await crowded.put("two", TWO)
+    assert {model.name for model in crowded.models()} == {"three", "two"}
+    await crowded.put("one", ONE)
+    with crowded.lease("one") as new:
+        assert new.base is not old.base
+
+
+async def test_an_eviction_leaves_the_name_to_what_replaced_its_model(
+    crowded: ModelManager,
+) -> None:
+    await crowded.put("name", ONE)
+    with crowded.lease("name"):
+        await crowded.put("name", TWO)
+    with crowded.lease("name"):
+        await crowded.put("three", THREE)
+    assert [(model.name, model.ref) for model in crowded.models()] == [
+        ("name", TWO),
+        ("three", THREE),
+    ]
+
+
+async def test_a_replaced_adapter_is_let_go_with_its_last_answer(
+    manager: ModelManager, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[object] = []
+    monkeypatch.setattr(engine, "forget", forgotten.append)
+    await manager.put("name", RUN_A)
+    with manager.lease("name") as first, manager.lease("name"):
+        await manager.put("name", RUN_B)
+        assert forgotten == []
+    assert forgotten == [first.adapter]
+
+
+async def test_an_unload_waits_no_longer_than_its_grace(
+    storage: Storage, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[object] = []
+    monkeypatch.setattr(engine, "forget", forgotten.append)
+    manager = ModelManager(storage, engine, memory_bytes=2**30, unload_grace_seconds=0.1)
+    await manager.put("a", RUN_A)
+    with manager.lease("a") as weights:
+        await manager.delete("a")
+        assert forgotten == [weights.adapter]
+    assert forgotten == [weights.adapter]

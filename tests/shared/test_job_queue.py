@@ -7,7 +7,14 @@ import pytest
 from redis.exceptions import RedisError
 
 from shared import job_queue
-from shared.job_queue import QUEUE_NAME, ArqQueue
+from shared.job_queue import (
+    PREPARE_BASE_MODEL,
+    PREPARE_QUEUE_NAME,
+    QUEUE_NAME,
+    TRAIN_RUN,
+    ArqQueue,
+    keep_taken,
+)
 from tests.valkey import Valkey, free_port, running_valkey
 
 
@@ -30,9 +37,50 @@ def test_a_job_is_there_once_until_it_is_gone(valkey: Valkey) -> None:
         await queue.remove("run_a:1")
         assert not await queue.holds("run_a:1")
         assert await redis.zcard(QUEUE_NAME) == 0
-        # What a worker that is killed leaves behind: the job counts as held, and as taken.
+        # What a worker that is killed leaves behind for a while: held, and taken.
         await redis.set("arq:in-progress:run_a:1", b"1")
         assert await queue.holds("run_a:1") and await queue.taken("run_a:1")
+        await redis.aclose(close_connection_pool=True)
+
+    asyncio.run(scenario())
+
+
+def test_runs_and_preparations_wait_in_queues_of_their_own(valkey: Valkey) -> None:
+    async def scenario() -> None:
+        redis = await job_queue.connect(valkey.url)
+        queue = ArqQueue(redis)
+        waiting = (
+            (TRAIN_RUN, "run_b:1", QUEUE_NAME),
+            (PREPARE_BASE_MODEL, "p", PREPARE_QUEUE_NAME),
+        )
+        for function, job_id, _ in waiting:
+            assert await queue.enqueue(function, job_id, {})
+        for _, job_id, name in waiting:
+            assert await redis.zrange(name, 0, -1) == [job_id.encode()]
+            assert await queue.holds(job_id) and not await queue.taken(job_id)
+            # What an interrupted worker counted must not count against the job when it comes again.
+            await redis.set(f"arq:retry:{job_id}", 1)
+            await queue.remove(job_id)
+            assert not await queue.holds(job_id)
+            assert await redis.zcard(name) == 0
+            assert not await redis.exists(f"arq:retry:{job_id}")
+        await redis.aclose(close_connection_pool=True)
+
+    asyncio.run(scenario())
+
+
+def test_a_job_counts_as_taken_for_as_long_as_its_worker_says(valkey: Valkey) -> None:
+    async def scenario() -> None:
+        redis = await job_queue.connect(valkey.url)
+        queue = ArqQueue(redis)
+        await redis.setex("arq:retry:run_c:1", 88400, 1)
+        await keep_taken(redis, "run_c:1", seconds=0.3)
+        assert await queue.taken("run_c:1")
+        assert 0 < await redis.pttl("arq:in-progress:run_c:1") <= 300
+        # However long the job takes, that it was tried is not forgotten.
+        assert await redis.ttl("arq:retry:run_c:1") == -1
+        await asyncio.sleep(0.35)
+        assert not await queue.taken("run_c:1")
         await redis.aclose(close_connection_pool=True)
 
     asyncio.run(scenario())

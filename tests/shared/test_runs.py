@@ -1,5 +1,7 @@
 """Specs are refused where they are wrong, and every "auto" is decided."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +61,12 @@ def test_a_command_survives_the_queue() -> None:
         attempt=3,
         spec=spec(),
         dataset=DatasetRef(id="ds_a", records_sha256="ab"),
+        base_model_folder=Path("/models/mine"),
     )
     assert RunCommand.model_validate_json(command.model_dump_json()) == command
     assert command.job_id == "run_a:3"
+    sent = command.model_dump(mode="json")
+    assert sent["base_model_folder"] == "/models/mine"
+    # What a gateway queued before it knew of folders.
+    del sent["base_model_folder"]
+    assert RunCommand.model_validate(sent).base_model_folder is None

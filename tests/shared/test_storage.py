@@ -11,6 +11,8 @@ from shared.storage import (
     atomic_directory,
     atomic_file,
     manifest_problem,
+    remove,
+    set_aside,
 )
 
 
@@ -103,3 +105,15 @@ def test_a_manifest_notices_every_change(tmp_path: Path) -> None:
     assert problem_after("no manifest") == "no manifest"
     assert problem_after("broken manifest") == "unreadable manifest"
     assert problem_after("odd manifest") == "unreadable manifest"
+
+
+def test_what_is_set_aside_counts_as_left_over(tmp_path: Path) -> None:
+    folder = tmp_path / "run_a"
+    write_result(folder)
+    aside = set_aside(folder)
+    assert aside is not None and aside.match("run_a.*.tmp")
+    assert (aside / "weights").is_file() and not folder.exists()
+    remove(aside)
+    assert list(tmp_path.iterdir()) == []
+    assert set_aside(folder) is None
+    remove(None)

@@ -83,6 +83,7 @@ def quick_values(storage: Storage, valkey: Valkey) -> dict[str, Any]:
         "redis_url": valkey.url,
         "internal_token": "secret-token",
         "heartbeat_seconds": 0.2,
+        "run_lost_seconds": 3,
         "dead_man_seconds": 10,
         "stop_grace_seconds": 30,
         "cancel_poll_seconds": 0.05,
@@ -102,6 +103,13 @@ def stream_events(valkey: Valkey) -> list[RunEvent]:
     events = [parse(fields) for _, fields in entries]
     assert None not in events
     return [event for event in events if event is not None]
+
+
+def nothing_is_queued(valkey: Valkey) -> bool:
+    """Whether Redis holds nothing of any job."""
+    with closing(valkey.client()) as client:
+        found: Any = (client.keys("arq:*"), client.keys("genplat:queue*"))
+    return not any(found)
 
 
 def payloads(events: list[RunEvent], kind: str) -> list[Payload]:

@@ -19,6 +19,7 @@ from shared.storage import Storage
 from tests.trainer_service.runs import (
     environment_of,
     make_command,
+    nothing_is_queued,
     payloads,
     quick_values,
     stream_events,
@@ -126,6 +127,8 @@ def test_a_killed_worker_takes_its_child_along_and_the_next_attempt_resumes(
         command = make_command(storage, attempt=2, **numbers)
         enqueue(valkey, TRAIN_RUN, command.job_id, command.model_dump(mode="json"))
         wait_for(lambda: bool(ends(valkey)))
+        # Nothing of the first attempt stays behind: its job is taken once more, and ended.
+        wait_for(lambda: nothing_is_queued(valkey))
     second = [event for event in stream_events(valkey) if event.attempt == 2]
     resumed = [e.payload.resumed_from_step for e in second if isinstance(e.payload, Advanced)]
     assert max(filter(None, resumed)) >= 10
@@ -133,7 +136,10 @@ def test_a_killed_worker_takes_its_child_along_and_the_next_attempt_resumes(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks the child up in /proc")
-def test_sigterm_saves_a_checkpoint_and_leaves_with_zero(storage: Storage, valkey: Valkey) -> None:
+def test_sigterm_saves_a_checkpoint_and_leaves_with_zero(
+    storage: Storage, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "opens-gated-models")
     with running_service(storage, valkey) as service:
         command = make_command(storage, max_steps=100_000, save_steps=100_000)
         enqueue(valkey, TRAIN_RUN, command.job_id, command.model_dump(mode="json"))
@@ -141,6 +147,7 @@ def test_sigterm_saves_a_checkpoint_and_leaves_with_zero(storage: Storage, valke
         child = service.child()
         environment = Path(f"/proc/{child}/environ").read_bytes()
         assert b"secret-token" not in environment and valkey.password.encode() not in environment
+        assert b"HF_TOKEN=opens-gated-models" in environment
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(40) == 0
         assert is_gone(child)

@@ -11,7 +11,7 @@ from shared.errors import GenPlatError
 from shared.model_library import BUNDLED_MODEL, built_in_library, is_prepared
 from shared.storage import Storage, manifest_problem
 from tests.trainer_service.tiny import save_tiny_model
-from trainer_service.base_models import main, prepare_base_model
+from trainer_service.base_models import failure_file, main, prepare_base_model
 from trainer_service.modeling import load_tokenizer, make_template
 
 MINE = "me/mine"
@@ -60,6 +60,14 @@ def add_attention_code(source: Path) -> None:
     edit_json(source / "config.json", _attn_implementation_internal="evil/kernel")
 
 
+def add_experts_code(source: Path) -> None:
+    edit_json(source / "config.json", text={"_experts_implementation_internal": "evil/kernel"})
+
+
+def add_any_code(source: Path) -> None:
+    edit_json(source / "config.json", _implementation_of_something="evil/kernel")
+
+
 def point_outside(source: Path) -> None:
     (source / "model.safetensors").unlink()
     edit_json(source / "model.safetensors.index.json", weight_map={"a": "../../secret.safetensors"})
@@ -87,6 +95,8 @@ def quantised(source: Path) -> None:
         (add_code, "auto_map"),
         (add_nested_code, "auto_map"),
         (add_attention_code, "_attn_implementation_internal"),
+        (add_experts_code, "_experts_implementation_internal"),
+        (add_any_code, "_implementation_of_something"),
         (point_outside, "bare safetensors file name"),
         (only_pickles, "Pickled weights"),
         (unknown_type, "model_type 't5'"),
@@ -102,6 +112,40 @@ def test_a_folder_that_might_run_code_or_cannot_load_is_refused(
         prepare_base_model(storage, MINE, folder=source)
     assert not is_prepared(storage, MINE)
     assert not list(storage.base_model(MINE).parent.glob("*.tmp"))
+
+
+def test_how_attention_is_computed_is_not_the_models_choice(storage: Storage, source: Path) -> None:
+    """transformers 4 wrote the first of these into many configs; a name in the others may be that
+    of a kernel on the hub."""
+    choices = {
+        "_attn_implementation_autoset": True,
+        "_attn_implementation": "evil/kernel",
+        "attn_implementation": "evil/kernel",
+        "experts_implementation": "evil/kernel",
+    }
+    scaling = {"rope_type": "default", "rope_theta": 10000.0, "deep": [choices]}
+    edit_json(source / "config.json", **choices, rope_scaling=scaling | choices)
+    edit_json(source / "generation_config.json", _attn_implementation_autoset=True)
+    target = prepare_base_model(storage, MINE, folder=source)
+    config = json.loads((target / "config.json").read_text())
+    assert "_implementation" not in json.dumps(config)
+    assert config["rope_scaling"]["deep"] == [{}]
+
+
+def test_the_reason_of_an_earlier_failure_is_gone_when_a_preparation_starts(
+    storage: Storage, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [MINE, "--data-dir", str(storage.root), "--folder"]
+    assert main([*options, str(source / "gone")]) == 1
+    assert failure_file(storage, MINE).is_file()
+
+    def be_killed(*_arguments: object, **_options: object) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainer_service.base_models.prepare_base_model", be_killed)
+    with pytest.raises(KeyboardInterrupt):
+        main([*options, str(source)])
+    assert not failure_file(storage, MINE).exists()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 import random
 
+import pytest
 import torch
 
-from trainer_service.batching import collate, cut_to_passes, plan_epoch, step_rows
+from trainer_service import batching
+from trainer_service.batching import StepOrder, collate, cut_to_passes, plan_epoch
 from trainer_service.tokenizing import IGNORED, Row
 
 SOURCE = random.Random(5)
@@ -34,9 +36,42 @@ def test_the_order_is_random_but_the_same_again() -> None:
 
 def test_steps_count_over_epochs() -> None:
     lengths = LENGTHS[:10]
-    seen = [step_rows(lengths, step=step, rows_per_step=4, seed=3) for step in range(6)]
+    order = StepOrder(lengths, rows_per_step=4, seed=3)
+    seen = [order.rows(step) for step in range(6)]
     assert seen[:3] == plan_epoch(lengths, rows_per_step=4, seed=3, epoch=0)
     assert seen[3:] == plan_epoch(lengths, rows_per_step=4, seed=3, epoch=1)
+    # A resumed run starts in the middle.
+    assert StepOrder(lengths, rows_per_step=4, seed=3).rows(4) == seen[4]
+
+
+def test_the_order_of_a_seed_stays_what_it_was() -> None:
+    """A run that was stopped under an older version goes on where it was."""
+    order = StepOrder([30, 10, 20, 10, 50, 40, 30, 20, 60, 10], rows_per_step=3, seed=42)
+    assert [order.rows(step) for step in range(9)] == [
+        [8],
+        [6, 5, 4],
+        [7, 2, 0],
+        [9, 3, 1],
+        [3, 1, 9],
+        [8],
+        [0, 5, 4],
+        [7, 2, 6],
+        [2, 7, 6],
+    ]
+
+
+def test_an_epoch_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = []
+
+    def count(lengths: list[int], *, rows_per_step: int, seed: int, epoch: int) -> list[list[int]]:
+        planned.append(epoch)
+        return plan_epoch(lengths, rows_per_step=rows_per_step, seed=seed, epoch=epoch)
+
+    monkeypatch.setattr(batching, "plan_epoch", count)
+    order = StepOrder(LENGTHS[:10], rows_per_step=4, seed=3)
+    for step in range(6):
+        order.rows(step)
+    assert planned == [0, 1]
 
 
 def test_a_step_is_cut_by_rows_and_by_padded_tokens() -> None:

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from shared.datasets import Record
+from shared.model_library import is_prepared
 from shared.prompt_template import PromptTemplate
 from shared.run_events import Advanced, Checkpointed, Finished, Measured, Payload, Sampled
 from shared.storage import Storage, manifest_problem
 from tests.trainer_service.runs import make_job, small_records
-from tests.trainer_service.tiny import TINY_MODEL
+from tests.trainer_service.tiny import TINY_MODEL, save_tiny_model
 from trainer_service import exit_codes
 from trainer_service.finetune import fine_tune, main
 from trainer_service.hardware import Device
@@ -139,6 +140,67 @@ def test_a_spoiled_checkpoint_gives_way_to_an_older_one(
     events, finished = train(job)
     assert finished is not None
     assert [e.resumed_from_step for e in events if isinstance(e, Advanced)].count(4) == 1
+
+
+def test_a_stop_before_the_first_step_leaves_no_checkpoint(storage: Storage) -> None:
+    job = make_job(storage)
+    events, finished = train(job, check=stop_after(1))
+    assert finished is None and not losses(events)
+    assert not list(job.checkpoints.glob("step-*"))
+
+
+def test_a_stop_where_a_checkpoint_was_just_saved_saves_it_no_second_time(
+    storage: Storage,
+) -> None:
+    job = make_job(storage, max_steps=12, save_steps=4)
+    before, _ = train(job, check=stop_after(5))
+    after, _ = train(job, check=stop_after(1))
+    assert [e.step for e in (*before, *after) if isinstance(e, Checkpointed)] == [4]
+
+
+def test_what_a_later_step_left_behind_does_not_push_a_new_checkpoint_out(
+    storage: Storage,
+) -> None:
+    """Folders of another spec and damaged ones may have higher numbers than the run has yet."""
+    job = make_job(storage, max_steps=12, save_steps=4)
+    for stale in (8, 20, 999999):
+        (job.checkpoints / f"step-{stale}").mkdir(parents=True)
+    train(job, check=stop_after(5))
+    assert [path.name for path in job.checkpoints.iterdir()] == ["step-4"]
+    events, finished = train(job)
+    assert finished is not None
+    assert [e.resumed_from_step for e in events if isinstance(e, Advanced)].count(4) == 1
+    assert sorted(path.name for path in job.checkpoints.iterdir()) == ["step-12", "step-8"]
+
+
+def test_a_sample_is_never_longer_than_what_is_learned(storage: Storage) -> None:
+    fits, too_long = Record.from_pair("say 5", "it is 5!"), Record.from_pair("x" * 400, "no")
+    job = make_job(storage, max_steps=2, max_length=100)
+    job = Job(**{**vars(job), "validation": [too_long, fits]})
+    events, finished = train(job)
+    assert finished is not None and finished.eval_loss is not None
+    assert [event.prompt for event in events if isinstance(event, Sampled)] == ["say 5"]
+
+
+def test_a_run_whose_validation_does_not_fit_goes_on_without(storage: Storage) -> None:
+    job = make_job(storage, max_steps=2, max_length=100)
+    job = Job(**{**vars(job), "validation": [Record.from_pair("x" * 400, "no")]})
+    events, finished = train(job)
+    assert finished is not None and finished.eval_loss is None
+    assert 0 in [e.validation_examples for e in events if isinstance(e, Advanced)]
+    assert not [event for event in events if isinstance(event, Sampled)]
+
+
+def test_a_base_model_that_nobody_prepared_comes_from_its_folder(
+    storage: Storage, tmp_path: Path
+) -> None:
+    source = tmp_path / "mine"
+    source.mkdir()
+    save_tiny_model(source)
+    job = make_job(storage, base_model="me/mine", max_steps=2)
+    job = Job(**{**vars(job), "base_model_folder": source})
+    _, finished = train(job)
+    assert finished is not None and is_prepared(storage, "me/mine")
 
 
 def test_checkpoints_of_other_data_are_not_taken_up(

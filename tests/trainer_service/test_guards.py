@@ -79,6 +79,10 @@ def test_the_childs_environment_holds_no_secret() -> None:
     assert child_environment({"HF_TOKEN": "s"}, "HF_TOKEN")["HF_TOKEN"] == "s"
 
 
+def test_no_handler_of_errors_takes_a_stop_for_one() -> None:
+    assert not issubclass(Preempted, Exception)
+
+
 def test_a_stop_ends_preparation_at_once_and_training_at_the_next_step() -> None:
     previous = signal.getsignal(signal.SIGTERM)
     stop = StopRequest()

@@ -8,20 +8,29 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    PreTrainedConfig,
+)
 
-from shared.errors import InvalidRequest
+from shared.errors import InvalidData, InvalidRequest
 from shared.prompt_template import PromptTemplate
 from shared.runs import Hyperparameters, resolve_hyperparameters
 from shared.storage import Storage
 from tests.trainer_service.runs import small_spec
-from tests.trainer_service.tiny import TINY_MODEL
+from tests.trainer_service.tiny import CHATML, TINY_MODEL, save_tiny_model, tiny_tokenizer
 from trainer_service.fused_lora import fuse_lora
 from trainer_service.hardware import Device, Kind, Precision, choose_precision
 from trainer_service.modeling import (
     adapter_parameters,
     add_adapter,
+    context_length,
     load_base,
+    make_template,
     quantization_config,
     save_adapter,
 )
@@ -72,6 +81,57 @@ def test_unknown_target_modules_name_the_field(storage: Storage) -> None:
     with pytest.raises(InvalidRequest) as caught:
         add_adapter(base, small_numbers(target_modules=["nowhere"]), seed=1)
     assert caught.value.param == "target_modules"
+
+
+@pytest.mark.parametrize(
+    ("modules", "name"),
+    [(["q_proj", "lm_head"], "lm_head"), (["q_proj", "embed_tokens"], "model.embed_tokens")],
+)
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_adapter_that_cannot_be_served_is_refused(
+    tmp_path: Path, modules: list[str], name: str, tied: bool
+) -> None:
+    save_tiny_model(tmp_path, tie_word_embeddings=tied)
+    base = load_base(tmp_path, method="lora", device=CPU, precision="fp32")
+    with pytest.raises(InvalidData, match="'all-linear'") as caught:
+        add_adapter(base, small_numbers(target_modules=modules), seed=1)
+    assert caught.value.param == "target_modules" and name in caught.value.message
+
+
+@pytest.mark.parametrize("modules", ["all-linear", ["c_attn"]])
+def test_a_model_without_linear_layers_is_refused_whole(modules: object) -> None:
+    config = GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+    with pytest.raises(InvalidData, match="base_model") as caught:
+        add_adapter(GPT2LMHeadModel(config), small_numbers(target_modules=modules), seed=1)
+    assert caught.value.param == "target_modules" and "Conv1D" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        (GPT2Config(n_positions=96), 96),
+        (LlamaConfig(max_position_embeddings=512), 512),
+        # Its positions have no end.
+        (BloomConfig(), 2048),
+    ],
+)
+def test_the_context_length_has_many_names(
+    tmp_path: Path, config: PreTrainedConfig, length: int
+) -> None:
+    config.save_pretrained(tmp_path)
+    assert context_length(tmp_path) == length
+
+
+def test_of_several_chat_templates_the_default_is_learned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = {"tool_use": "tools", "default": CHATML}
+    assert make_template(TINY_MODEL, "", tokenizer, 2).chat_template == CHATML
+    assert not caplog.text
+    tokenizer.chat_template = {"tool_use": "t", "rag": "r"}
+    assert make_template(TINY_MODEL, "", tokenizer, 2).chat_template == ""
+    assert "rag, tool_use" in caplog.text and "none is the default" in caplog.text
 
 
 # PEFT's loader reads an attribute that transformers has renamed.

@@ -1,9 +1,11 @@
 """How a child's end becomes the end of an attempt."""
 
+import errno
+
 import pytest
 
 from shared.run_events import Finished
-from trainer_service.outcomes import Ended, outcome
+from trainer_service.outcomes import Ended, not_started, outcome
 
 SUCCESS = Finished(status="succeeded", trained_tokens=5)
 
@@ -38,3 +40,20 @@ def test_a_child_that_ends_without_a_result_has_not_succeeded() -> None:
     end = outcome(0, ended=None, finished=None, error=None)
     assert (end.status, end.retry) == ("failed", True)
     assert "exit code 0" in str(end.message)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "retry"),
+    [
+        (errno.ENOSPC, "disk_full", False),
+        (errno.EDQUOT, "disk_full", False),
+        (errno.EFBIG, "disk_full", False),
+        (errno.EACCES, "training_crashed", True),
+    ],
+)
+def test_a_child_that_could_not_be_started_ends_the_attempt(
+    number: int, code: str, retry: bool
+) -> None:
+    end = not_started(OSError(number, "why"))
+    assert (end.status, end.code, end.retry) == ("failed", code, retry)
+    assert end.message

@@ -1,7 +1,7 @@
 """What is learned of a record, what is left out, and how validation is split off."""
 
 import logging
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -9,6 +9,7 @@ from shared.datasets import Message, Record
 from shared.errors import InvalidData
 from shared.prompt_template import PromptTemplate
 from tests.trainer_service.tiny import CHATML, tiny_tokenizer
+from trainer_service.exit_codes import Preempted
 from trainer_service.tokenizing import (
     IGNORED,
     Row,
@@ -16,6 +17,7 @@ from trainer_service.tokenizing import (
     stop_token_ids,
     tokenize_record,
     tokenize_records,
+    tokenize_validation,
 )
 
 TOKENIZER = tiny_tokenizer()
@@ -125,6 +127,39 @@ def test_nothing_left_is_an_error_that_names_the_field() -> None:
             TOKENIZER, make_template(), [Record.from_pair("a", "b" * 100)], max_length=50
         )
     assert caught.value.param == "max_length"
+
+
+def test_only_validation_records_that_fit_are_there_to_be_sampled() -> None:
+    fits, too_long = Record.from_pair("a", "b"), Record.from_pair("a" * 100, "b")
+    rows, records = tokenize_validation(
+        TOKENIZER, make_template(), [too_long, fits, too_long], max_length=60
+    )
+    assert [learned_text(row) for row in rows] == ["b<|im_end|>"]
+    assert records == [fits]
+
+
+def test_no_validation_row_that_fits_is_said_and_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    long = [Record.from_pair("a", "b" * 100)]
+    with caplog.at_level(logging.WARNING):
+        assert tokenize_validation(TOKENIZER, make_template(), long, max_length=60) == ([], [])
+    assert "goes on without validation" in caplog.text and "max_length 60" in caplog.text
+    caplog.clear()
+    assert tokenize_validation(TOKENIZER, make_template(), [], max_length=60) == ([], [])
+    assert not caplog.text
+
+
+def test_a_stop_that_comes_while_texts_are_read_is_not_bad_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*_arguments: Any, **_options: Any) -> str:
+        raise Preempted
+
+    tokenizer = tiny_tokenizer()
+    monkeypatch.setattr(tokenizer, "apply_chat_template", stop)
+    with pytest.raises(Preempted):
+        tokenize_record(tokenizer, make_template(), Record.from_pair("a", "b"))
 
 
 def test_a_template_that_refuses_is_bad_data() -> None:

@@ -5,22 +5,36 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from arq.connections import ArqRedis
 
+from shared.errors import Unavailable
 from shared.event_stream import cancel_key
-from shared.job_queue import TRAIN_RUN, ArqQueue, connect
+from shared.job_queue import (
+    PREPARE_BASE_MODEL,
+    PREPARE_QUEUE_NAME,
+    QUEUE_NAME,
+    TRAIN_RUN,
+    ArqQueue,
+    connect,
+)
+from shared.model_library import is_prepared
 from shared.run_events import Advanced, Finished, RunEvent, RunState, apply_event
 from shared.runs import RunCommand
 from shared.storage import Storage, manifest_problem
 from tests.trainer_service.runs import (
     make_command,
+    nothing_is_queued,
     payloads,
     quick_settings,
     stream_events,
     wait_until,
 )
+from tests.trainer_service.tiny import save_tiny_model
 from tests.valkey import Valkey
+from trainer_service.app import check_ready
 from trainer_service.worker import TrainerWorker
 
 ENDLESS = {"max_steps": 100_000, "save_steps": 100_000}
@@ -38,10 +52,40 @@ async def running_worker(storage: Storage, valkey: Valkey) -> AsyncIterator[Trai
         await worker.close()
 
 
-async def enqueue(valkey: Valkey, command: RunCommand) -> None:
+@contextlib.asynccontextmanager
+async def connected(valkey: Valkey) -> AsyncIterator[ArqRedis]:
     pool = await connect(valkey.url)
-    assert await ArqQueue(pool).enqueue(TRAIN_RUN, command.job_id, command.model_dump(mode="json"))
-    await pool.aclose(close_connection_pool=True)
+    try:
+        yield pool
+    finally:
+        await pool.aclose(close_connection_pool=True)
+
+
+async def enqueue(valkey: Valkey, command: RunCommand) -> None:
+    async with connected(valkey) as pool:
+        queue = ArqQueue(pool)
+        assert await queue.enqueue(TRAIN_RUN, command.job_id, command.model_dump(mode="json"))
+
+
+async def enqueue_preparation(valkey: Valkey, folder: Path, job_id: str = "prepare:mine:1") -> None:
+    async with connected(valkey) as pool:
+        payload = {"model_id": "me/mine", "folder": str(folder)}
+        assert await ArqQueue(pool).enqueue(PREPARE_BASE_MODEL, job_id, payload)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A model folder that nobody has prepared."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    save_tiny_model(folder)
+    return folder
+
+
+def life_of(valkey: Valkey, key: str) -> int:
+    """Milliseconds until the key is gone; -1 where it stays, -2 where it is gone."""
+    with contextlib.closing(valkey.client()) as client:
+        return int(client.pttl(key))  # type: ignore[arg-type]
 
 
 def ask_cancel(valkey: Valkey) -> None:
@@ -152,6 +196,148 @@ def test_a_killed_child_is_reported_for_another_attempt(storage: Storage, valkey
     (end,) = ends(valkey)
     assert (end.status, end.code, end.retry) == ("failed", "oom_killed", True)
     assert fold(stream_events(valkey)).attempt == 2
+
+
+def test_a_job_counts_as_taken_only_while_its_worker_lives(
+    storage: Storage, valkey: Valkey
+) -> None:
+    key = "arq:in-progress:run_a:1"
+
+    async def scenario() -> None:
+        async with running_worker(storage, valkey):
+            await enqueue(valkey, make_command(storage, **ENDLESS))
+            await wait_until(lambda: bool(payloads(stream_events(valkey), "started")))
+            assert 0 < life_of(valkey, key) <= 3000
+            assert life_of(valkey, "arq:retry:run_a:1") == -1
+            for _ in range(2):
+                await wait_until(lambda: 0 < life_of(valkey, key) < 2500)
+                # Said again, long before it would be forgotten.
+                await wait_until(lambda: life_of(valkey, key) > 2700, seconds=3)
+            ask_cancel(valkey)
+            await wait_until(lambda: nothing_is_queued(valkey))
+
+    asyncio.run(scenario())
+
+
+def test_what_a_killed_worker_left_behind_is_ended_and_forgotten(
+    storage: Storage, valkey: Valkey, source: Path
+) -> None:
+    command = make_command(storage, max_steps=2)
+    jobs = (command.job_id, "prepare:mine:1")
+
+    async def leave_behind() -> None:
+        await enqueue(valkey, command)
+        await enqueue_preparation(valkey, source)
+        async with connected(valkey) as pool:
+            for job_id in jobs:
+                await pool.set(f"arq:in-progress:{job_id}", b"1", px=1500)
+                await pool.set(f"arq:retry:{job_id}", 1)
+
+    async def scenario() -> None:
+        await leave_behind()
+        async with running_worker(storage, valkey):
+            await wait_until(lambda: nothing_is_queued(valkey), seconds=20)
+            assert not stream_events(valkey) and not is_prepared(storage, "me/mine")
+            # The gateway queues again what is gone from the queue: under the same id.
+            await enqueue(valkey, command)
+            await enqueue_preparation(valkey, source)
+            await wait_until(lambda: bool(ends(valkey)) and is_prepared(storage, "me/mine"))
+
+    asyncio.run(scenario())
+    assert [end.status for end in ends(valkey)] == ["succeeded"]
+
+
+def test_a_model_is_prepared_while_a_run_trains(
+    storage: Storage, valkey: Valkey, source: Path
+) -> None:
+    async def scenario() -> None:
+        async with running_worker(storage, valkey) as worker:
+            await enqueue(valkey, make_command(storage, **ENDLESS))
+            await wait_until(lambda: steps(valkey) > 2)
+            await enqueue_preparation(valkey, source)
+            await wait_until(lambda: is_prepared(storage, "me/mine"))
+            assert is_alive(child_pid(worker)) and not ends(valkey)
+            ask_cancel(valkey)
+            await wait_until(lambda: nothing_is_queued(valkey))
+
+    asyncio.run(scenario())
+
+
+def test_a_preparation_that_waits_among_the_runs_is_done_too(
+    storage: Storage, valkey: Valkey, source: Path
+) -> None:
+    """Where an older gateway queued it."""
+
+    async def scenario() -> None:
+        async with connected(valkey) as pool:
+            await pool.enqueue_job(
+                PREPARE_BASE_MODEL,
+                {"model_id": "me/mine", "folder": str(source)},
+                _job_id="prepare:mine:1",
+                _queue_name=QUEUE_NAME,
+            )
+        async with running_worker(storage, valkey):
+            await wait_until(lambda: is_prepared(storage, "me/mine"))
+            await wait_until(lambda: nothing_is_queued(valkey))
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_is_ready_when_it_listens_to_both_queues(storage: Storage, valkey: Valkey) -> None:
+    async def scenario() -> None:
+        async with running_worker(storage, valkey) as worker:
+            task = asyncio.create_task(asyncio.sleep(60))
+            await wait_until(lambda: worker.listening)
+            await check_ready(worker, task)
+            assert {each.queue_name for each in worker.listeners} == {
+                QUEUE_NAME,
+                PREPARE_QUEUE_NAME,
+            }
+            for listener in worker.listeners:
+                listener.listening = False
+                with pytest.raises(Unavailable, match="does not listen"):
+                    await check_ready(worker, task)
+                listener.listening = True
+            task.cancel()
+        assert not worker.listening
+
+    asyncio.run(scenario())
+
+
+def test_a_run_on_a_model_that_nobody_prepared_takes_it_from_its_folder(
+    storage: Storage, valkey: Valkey, source: Path
+) -> None:
+    command = make_command(storage, base_model="me/mine", max_steps=2)
+    command = command.model_copy(update={"base_model_folder": source})
+
+    async def scenario() -> None:
+        async with running_worker(storage, valkey):
+            await enqueue(valkey, command)
+            await wait_until(lambda: bool(ends(valkey)))
+
+    asyncio.run(scenario())
+    assert [end.status for end in ends(valkey)] == ["succeeded"]
+
+
+def test_jobs_that_come_while_the_worker_stops_are_not_begun(
+    storage: Storage, valkey: Valkey, source: Path
+) -> None:
+    """ARQ may have picked one just before it was told to pick no more."""
+
+    async def scenario() -> None:
+        worker = TrainerWorker(quick_settings(storage, valkey))
+        await worker.stop()
+        handlers = worker.listeners[0].handlers
+        command = make_command(storage, **ENDLESS).model_dump(mode="json")
+        await asyncio.wait_for(handlers[TRAIN_RUN]({"job_id": "run_a:1"}, command), 20)
+        payload = {"model_id": "me/mine", "folder": str(source)}
+        await asyncio.wait_for(handlers[PREPARE_BASE_MODEL]({"job_id": "p"}, payload), 20)
+        await worker.close()
+
+    asyncio.run(scenario())
+    assert [end.status for end in ends(valkey)] == ["preempted"]
+    assert not storage.run_checkpoints("run_a").exists()
+    assert not is_prepared(storage, "me/mine")
 
 
 def test_events_come_again_after_redis_was_emptied(storage: Storage, valkey: Valkey) -> None:

@@ -2,13 +2,17 @@
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import yaml
 
+from gateway.datasets.canonical import check_file
 from shared.runs import FineTuneSpec
 from tests.ui.gallery import metrics
 from ui.charts import loss_points
+from ui.dataset_samples import SAMPLES
 from ui.snippets import chat_snippets, spec_yaml
 from ui.start_steps import next_step, start_steps
 
@@ -61,3 +65,13 @@ def test_a_new_user_is_led_one_step_at_a_time() -> None:
     assert following(datasets=1, runs=1, live=1) == "/runs"
     assert following(datasets=1, runs=1, succeeded=1) == "/deployments/new?model=run_9"
     assert following(datasets=1, runs=1, succeeded=1, deployments=1) is None
+
+
+@pytest.mark.parametrize(("title", "sample"), SAMPLES)
+def test_what_stands_beside_the_upload_form_can_be_uploaded(
+    tmp_path: Path, title: str, sample: str
+) -> None:
+    name = "sample.csv" if title.startswith("CSV") else "sample.jsonl"
+    source, records = tmp_path / name, tmp_path / "records.jsonl"
+    source.write_text(sample)
+    assert check_file(source, filename=name, records=records).rows == 2

@@ -11,6 +11,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from gateway.tables import Dataset
+
 CSV = b"text,target\na,b\nc,d\n"
 BOUNDARY = "----boundary"
 MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -207,12 +209,60 @@ def test_odd_previews_are_refused(client: TestClient, query: str) -> None:
     assert client.get(f"/api/datasets/{made['id']}/preview?{query}").status_code == 422
 
 
-def test_an_unknown_base_model_previews_plainly(client: TestClient) -> None:
-    made = upload(client).json()
-    for model in ("../../etc", "a/b", "x" * 200):
-        url = f"/api/datasets/{made['id']}/preview"
-        answer = client.get(url, params={"base_model": model})
-        assert answer.json()["rendered"][0][0]["text"] == "user: "
+@pytest.mark.parametrize("model", ["../../etc", "a/b", "x" * 200, "!!!", "-", "é"])
+def test_a_preview_with_an_unknown_base_model_is_404(client: TestClient, model: str) -> None:
+    url = f"/api/datasets/{upload(client).json()['id']}/preview"
+    answer = client.get(url, params={"base_model": model})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert "library" in answer.json()["error"]["message"]
+
+
+def test_a_preview_uses_ones_own_base_models_alone(
+    client: TestClient, app: FastAPI, other_owner: str
+) -> None:
+    url = f"/api/datasets/{upload(client).json()['id']}/preview"
+    theirs = {"Authorization": f"Bearer {other_owner}"}
+    added = client.post("/api/library", json={"id": "them/theirs"}, headers=theirs)
+    assert added.status_code == 201
+    folder = app.state.services.storage.base_model("them/theirs")
+    folder.mkdir(parents=True)
+    (folder / "chat_template.jinja").write_text("theirs: {{ messages[0].content }}")
+    assert client.get(url, params={"base_model": "them/theirs"}).status_code == 404
+    assert client.post("/api/library", json={"id": "me/mine"}).status_code == 201
+    answer = client.get(url, params={"base_model": "me/mine"}).json()
+    assert (answer["base_model"], answer["rendered"][0][0]["text"]) == ("me/mine", "user: ")
+
+
+@pytest.mark.parametrize("rest", ['"\\ud800":1', '"x":"\\ud800"', '"x":[{"\\uDFFF":0}]'])
+def test_half_a_character_is_refused_and_lists_go_on(
+    client: TestClient, app: FastAPI, rest: str
+) -> None:
+    line = f'{{"prompt":"a","completion":"b",{rest}}}'
+    answer = upload(client, line.encode(), filename="a.jsonl")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "not_utf8")
+    assert answer.json()["error"]["details"][0]["line"] == 1
+    assert stored(app) == []
+    assert client.get("/api/datasets").json()["data"] == []
+
+
+def test_half_a_character_that_an_older_version_took_breaks_no_page(
+    browser: TestClient, app: FastAPI
+) -> None:
+    made = upload(browser, b'{"prompt":"a","completion":"b"}', filename="a.jsonl").json()
+    services = app.state.services
+    with services.database.write() as session:
+        session.get_one(Dataset, made["id"]).columns = ["prompt", "completion", "\ud800"]
+    services.storage.dataset_source(made["id"]).write_text(
+        '{"prompt":"a","completion":"b","\\ud800":"\\udfff"}'
+    )
+    for path in ("", f"/{made['id']}"):
+        for kind in ("/api/datasets", "/datasets"):
+            assert browser.get(f"{kind}{path}").status_code == 200
+    shown = browser.get(f"/api/datasets/{made['id']}").json()
+    assert shown["columns"] == ["prompt", "completion", "\\ud800"]
+    preview = browser.get(f"/api/datasets/{made['id']}/preview").json()
+    assert preview["rows"] == [{"prompt": "a", "completion": "b", "\\ud800": "\\udfff"}]
+    assert browser.delete(f"/api/datasets/{made['id']}").status_code == 204
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "x" * 101])

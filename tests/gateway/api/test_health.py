@@ -1,17 +1,25 @@
 """Health and metrics."""
 
+from contextlib import suppress
+
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from gateway.settings import GatewaySettings
+from tests.gateway.api.live import live_gateway
 from tests.gateway.conftest import BASE_URL
 from tests.valkey import Valkey
+
+
+def checks(**others: str) -> dict[str, str]:
+    return dict.fromkeys(("database", "redis", "inference", "renderer"), "ok") | others
 
 
 def test_ready_needs_the_database_alone(anonymous: TestClient, valkey: Valkey) -> None:
     answer = anonymous.get("/readyz")
     assert (answer.status_code, answer.json()) == (
         200,
-        {"status": "ready", "checks": {"database": "ok", "redis": "ok", "inference": "down"}},
+        {"status": "ready", "checks": checks(inference="down", renderer="down")},
     )
     valkey.stop()
     try:
@@ -22,12 +30,23 @@ def test_ready_needs_the_database_alone(anonymous: TestClient, valkey: Valkey) -
     assert anonymous.get("/readyz").json()["checks"]["redis"] == "ok"
 
 
+def test_a_renderer_that_is_down_is_told_apart(settings: GatewaySettings) -> None:
+    with live_gateway(settings) as live:
+        assert live.http.get("/readyz").json()["checks"] == checks()
+        live.inference.cannot_draw = "Java is missing."
+        assert live.http.get("/readyz").json()["checks"] == checks(renderer="down")
+
+
 def test_not_ready_without_the_database(anonymous: TestClient, app: FastAPI) -> None:
     services = app.state.services
     services.database.close()
     path = services.settings.root / "genplat.db"
     hidden = path.rename(path.with_suffix(".away"))
-    path.mkdir()
+    # A background task may have opened, and so made, an empty one in between.
+    while not path.is_dir():
+        path.unlink(missing_ok=True)
+        with suppress(FileExistsError):
+            path.mkdir()
     try:
         answer = anonymous.get("/readyz")
         assert (answer.status_code, answer.json()["status"]) == (503, "not_ready")

@@ -3,15 +3,17 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from gateway.runs import queued_command
 from gateway.settings import GatewaySettings
-from gateway.tables import Deployment
+from gateway.tables import Deployment, LibraryModel
 from shared import event_stream
-from shared.model_library import BUNDLED_MODEL
+from shared.model_library import BUNDLED_MODEL, LibraryEntry
 from shared.run_events import (
     Advanced,
     Checkpointed,
@@ -118,6 +120,17 @@ def test_a_wrong_field_is_named(live: Live, field: str, value: object) -> None:
     answer = live.http.post("/api/runs", json=SPEC | {field: value})
     assert answer.status_code == 422
     assert answer.json()["error"]["param"].startswith(field)
+
+
+@pytest.mark.parametrize("folder", ["/models/mine", None])
+def test_the_trainer_is_told_where_an_added_model_lies(live: Live, folder: str | None) -> None:
+    entry = LibraryEntry(id="local/mine", name="mine", folder=folder)
+    with live.services.database.write() as session:
+        session.add(LibraryModel(id=entry.id, owner=OWNER, entry=entry.model_dump()))
+    run = live.http.post("/api/runs", json=SPEC | {"base_model": entry.id}).json()
+    command = queued_command(database=live.services.database, run_id=run["id"])
+    assert command is not None
+    assert command.base_model_folder == (Path(folder) if folder else None)
 
 
 def test_metrics_and_log(live: Live) -> None:

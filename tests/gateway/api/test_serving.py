@@ -137,6 +137,8 @@ def test_a_deployments_own_documentation(live: Live) -> None:
     assert page.headers["content-type"].startswith("text/html")
     assert "/api/deployments/a/openapi.json" in page.text
     document = live.http.get("/api/deployments/a/openapi.json").json()
+    names = {path["post"]["operationId"] for path in document["paths"].values()}
+    assert names == {"predict", "chat"}
     assert list(document["paths"]) == ["/api/deployments/a/predict", "/v1/chat/completions"]
     for path, operations in document["paths"].items():
         content = operations["post"]["requestBody"]["content"]["application/json"]

@@ -47,8 +47,14 @@ WRONG_CSV = {
     "C7 overlong": (HEADER + b"\xc0\xaf,b\n", "not_utf8", 2),
     "C7 cut off": (HEADER + b"a,b\xe2\x82", "not_utf8", 2),
     "C8 unclosed quote": (HEADER + b'a,b\n"c,d\n' + b"e,f\n" * 100, "unclosed_quote", 3),
-    "C8 unclosed quote, long": (HEADER + b'"c,d\n' + b"e,f\n" * 100_000, "unclosed_quote", 2),
+    "C8 unclosed quote, long": (HEADER + b'"c,d\n' + b"e,f\n" * 100_000, "field_too_long", 2),
+    "C8 unclosed quote, long line": (
+        HEADER + b'"c,d\n' + b"e" * 2_000_000 + b"\n", "field_too_long", 2,
+    ),
     "C9 long field": (HEADER + b"a," + b"x" * 200_000 + b"\n", "field_too_long", 2),
+    "C9 long field, many lines": (
+        HEADER + b'a,b\na,"' + b"every line is short\n" * 10_000 + b'"\n', "field_too_long", 3,
+    ),
     "C9 huge field": (HEADER + b"a," + b"x" * 20_000_000 + b"\n", "field_too_long", 2),
     "C10 too few cells": (HEADER + b"a,b\nc\n", "column_count", 3),
     "C10 too many cells": (HEADER + b"a,b,c\n", "column_count", 2),
@@ -62,7 +68,7 @@ WRONG_CSV = {
     "C16 blank target": (HEADER + b'a,"\t \n"\n', "blank_cell", 2),
     "C20 many columns": (b",".join(b"c%d" % i for i in range(10_000)), "too_many_columns", 1),
     "text after a quote": (HEADER + b'"a"b,c\n', "bad_quote", 2),
-}
+}  # fmt: skip
 WRONG_JSONL = {
     "empty": (b"\n\n", "empty_file", None),
     "bad line": (b'{"prompt":"a","completion":"b"}\n{"prompt":\n', "bad_json", 2),
@@ -72,7 +78,18 @@ WRONG_JSONL = {
     "too many digits": (b'{"prompt":"a","completion":"b","x":' + b"9" * 5000 + b"}", "bad_json", 1),
     "deep": (b'{"prompt":' + b"[" * 10_000 + b"]" * 10_000 + b"}", "bad_json", 1),
     "key twice": (b'{"prompt":"a","prompt":"b","completion":"c"}', "duplicate_key", 1),
-    "list": (b'[{"prompt":"a","completion":"b"}]', "not_an_object", 1),
+    "C26 array": (b'[{"prompt":"a","completion":"b"}]', "not_an_object", 1),
+    "C26 array over lines": (
+        b'[\n  {\n    "prompt": "a",\n    "completion": "b"\n  }\n]\n', "not_an_object", 1,
+    ),
+    "C26 array on one long line": (
+        b"[" + b'{"prompt":"a","completion":"b"},' * 50_000 + b"{}]", "not_an_object", 1,
+    ),
+    "C26 array after blank lines": (b"\xef\xbb\xbf\r\n\n \t[{", "not_an_object", 3),
+    "C26 array a line": (b'["a","b"]\n["c","d"]\n', "not_an_object", 1),
+    "array in a later line": (
+        b'{"prompt":"a","completion":"b"}\n["c","d"]\n', "not_an_object", 2,
+    ),
     "text alone": (b'"a"', "not_an_object", 1),
     "two objects a line": (b'{"prompt":"a","completion":"b"} {"prompt":"a"}', "bad_json", 1),
     "other keys": (b'{"a":"b"}', "missing_column", 1),
@@ -83,6 +100,27 @@ WRONG_JSONL = {
     "null": (b'{"prompt":null,"completion":"b"}', "not_text", 1),
     "blank": (b'{"prompt":" ","completion":"b"}', "blank_cell", 1),
     "half a surrogate": (b'{"prompt":"\\ud800","completion":"b"}', "not_utf8", 1),
+    "half a surrogate as key": (
+        b'{"prompt":"a","completion":"b","\\ud800":1}', "not_utf8", 1,
+    ),
+    "half a surrogate in a key below": (
+        b'{"prompt":"a","completion":"b","x":[{"y":{"\\uDFFFz":[]}}]}', "not_utf8", 1,
+    ),
+    "half a surrogate in a value not used, later": (
+        b'{"prompt":"a","completion":"b"}\n\n'
+        b'{"prompt":"a","completion":"b","x":{"y":[1,["\\uD83D\\u0041"]]}}',
+        "not_utf8", 3,
+    ),
+    "half a surrogate, deep": (
+        b'{"prompt":"a","completion":"b","x":' + b"[" * 800 + b'"\\udc00"' + b"]" * 800 + b"}",
+        "not_utf8", 1,
+    ),
+    "half a surrogate in messages": (
+        b'{"messages":[{"role":"user","content":"a"},'
+        b'{"role":"assistant","content":[{"type":"text","text":"\\ud83d"},'
+        b'{"type":"text","text":"\\ude00"}]}]}',
+        "not_utf8", 1,
+    ),
     "escaped NUL": (b'{"prompt":"a\\u0000","completion":"b"}', "nul_byte", 1),
     "long line": (b'{"prompt":"' + b"x" * 2_000_000 + b'"}', "line_too_long", 1),
     "long text": (
@@ -210,6 +248,62 @@ def test_odd_csv_that_is_right(
     assert check(content).rows == len(pairs)
     records = list(read_records(tmp_path / "records.jsonl"))
     assert [(record.prompt[0].content, record.completion) for record in records] == pairs
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("\\ud83d\\ude00", "😀"), ("\\uD83D\\uDE00", "😀"), ("\\ud7ff", "\ud7ff"),
+        ("\\\\ud800", "\\ud800"), ("😀\\\\udfff", "😀\\udfff"),
+    ],
+)  # fmt: skip
+def test_escapes_that_are_right(check: Check, tmp_path: Path, written: str, meant: str) -> None:
+    line = f'{{"prompt":"{written}","completion":"b","{written}":["{written}"]}}'
+    assert check(line.encode(), "x.jsonl").columns == ["prompt", "completion", meant]
+    assert next(read_records(tmp_path / "records.jsonl")).prompt[0].content == meant
+
+
+def test_half_a_surrogate_is_told_by_its_key(check: Check) -> None:
+    with pytest.raises(InvalidData) as refused:
+        check(b'{"prompt":"a","completion":"b","x":[{"\\ud800":1}],"y":"\\ud800"}', "x.jsonl")
+    (found,) = refused.value.details
+    assert found["column"] == "x"
+    assert "the key 'x' holds half of a surrogate pair" in found["message"]
+    assert refused.value.message.encode()
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x"])
+@pytest.mark.parametrize("lines", [b'[{"prompt":"a"}]', b'[\n{"prompt":"a"},\n' * 20 + b"]"])
+def test_an_array_is_told_once_with_the_way_out(check: Check, name: str, lines: bytes) -> None:
+    with pytest.raises(InvalidData, match="JSON array") as refused:
+        check(lines, name)
+    assert len(refused.value.details) == 1
+    assert "one object a line" in refused.value.message
+
+
+def test_a_quote_open_for_too_long_has_two_possible_causes(check: Check) -> None:
+    for rows in (b'"' + b"short lines\n" * 20_000 + b'",c\n', b'"c,d\n' + b"e,f\n" * 50_000):
+        with pytest.raises(InvalidData) as refused:
+            check(HEADER + rows)
+        assert "longer than 131,072 characters" in refused.value.message
+        assert "closing double quote is missing" in refused.value.message
+    # On a single line nothing is left open.
+    with pytest.raises(InvalidData) as refused:
+        check(HEADER + b'"' + b"x" * 200_000 + b'",c\n')
+    assert "closing" not in refused.value.message
+
+
+def test_a_wrong_message_is_told_once(check: Check) -> None:
+    for last, said in (
+        ('{"role":"assistant","content":" "}', "messages[1].content is blank."),
+        ('{"role":"tool","content":"b"}', "messages[1] must have the role"),
+        ('{"role":"assistant","content":"b","weight":2}', "messages[1] has a weight"),
+    ):
+        line = f'{{"messages":[{{"role":"user","content":"a"}},{last}]}}'
+        with pytest.raises(InvalidData) as refused:
+            check(line.encode(), "x.jsonl")
+        (found,) = refused.value.details
+        assert found["message"].startswith(said)
 
 
 def test_messages(check: Check, tmp_path: Path) -> None:

@@ -63,6 +63,27 @@ def test_long_cells_are_cut(make: Any, storage: Storage) -> None:
     assert len(raw_rows(storage=storage, dataset=made)[0]["text"]) == 2001
 
 
+def test_what_an_older_version_took_is_shown_without_half_characters(
+    make: Any, storage: Storage
+) -> None:
+    made = make('{"prompt":"a","completion":"b"}\n', "a.jsonl")
+    line = '{"prompt":"a","completion":"b","\\ud800":1,"x":"\\ud800","y":[{"\\udfff":2}]}\n'
+    storage.dataset_source(made.id).write_text(line * 30)
+    rows = raw_rows(storage=storage, dataset=made)
+    assert len(rows) == 10
+    assert rows[0] == {
+        "prompt": "a", "completion": "b", "\\ud800": "1", "x": "\\ud800",
+        "y": '[{"\\udfff": 2}]',
+    }  # fmt: skip
+
+
+def test_a_template_that_writes_half_characters(make: Any, storage: Storage) -> None:
+    prepare_model(storage, "{{ '\\ud800' }}{{ messages[0].content }}{{ eos_token }}")
+    made = make("text,target\na,b\n", "a.csv")
+    (row,) = rendered_rows(storage=storage, dataset=made, base_model=MODEL)
+    assert "".join(part.text for part in row) == "\\ud800a<|im_end|>"
+
+
 def test_without_a_template_the_roles_are_named(make: Any, storage: Storage) -> None:
     made = make("text,target\na,b\n", "a.csv")
     (row,) = rendered_rows(storage=storage, dataset=made, base_model=MODEL)
@@ -163,13 +184,14 @@ def test_it_renders_as_transformers_does(template: str, add_generation_prompt: b
         {"role": "user", "content": " <a> & 'b' é\n"},
         {"role": "assistant", "content": "c"},
     ]
-    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
-    (expected,), _ = render_jinja_template(
+    tokens: dict[str, Any] = {"bos_token": "<s>", "eos_token": "</s>"}
+    rendered: Any = render_jinja_template(
         conversations=[messages],
         chat_template=template,
         add_generation_prompt=add_generation_prompt,
         **tokens,
     )
+    (expected,), _ = rendered
     ours = ChatTemplate(template, tuple(tokens.items()))
     assert ours.render(messages, add_generation_prompt=add_generation_prompt) == expected
 

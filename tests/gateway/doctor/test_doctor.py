@@ -49,17 +49,47 @@ def test_a_redis_that_does_not_answer_fails() -> None:
     assert finding.state == "fail" and "GENPLAT_REDIS_URL" in finding.way_out
 
 
+@pytest.mark.parametrize("url", ["localhost:6379", "", "redis://[::1/0"])
+def test_a_redis_address_that_is_none_fails(url: str) -> None:
+    finding = programs.queue(GatewaySettings(redis_url=url))
+    assert finding.state == "fail" and "GENPLAT_REDIS_URL is no address" in finding.way_out
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://me:secret@127.0.0.1:9/x", "does not answer"),
+        ("postgresql://me:secret@db:port/x", "GENPLAT_DATABASE_URL is no address"),
+    ],
+)
+def test_a_database_that_cannot_be_used_fails(tmp_path: Path, url: str, said: str) -> None:
+    finding = programs.database(GatewaySettings(data_dir=tmp_path / "data", database_url=url))
+    assert finding.state == "fail" and said in finding.found + finding.way_out
+    assert not (tmp_path / "data").exists()
+    assert "secret" not in finding.found + finding.way_out
+
+
+def test_the_database_of_the_data_folder_is_not_made(tmp_path: Path) -> None:
+    finding = programs.database(GatewaySettings(data_dir=tmp_path / "data"))
+    assert (finding.state, finding.found) == ("ok", "SQLite in the data folder")
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize(
     ("environment", "name"),
     [
         ({"GENPLAT_JAVA": "/no/such/java"}, "Java"),
+        ({"GENPLAT_JAVA": "java"}, "Java"),  # the service takes a path, and no name
         ({"GENPLAT_PLANTUML_JAR": "/no/such.jar"}, "PlantUML"),
         ({"GENPLAT_PLANTUML_URL": "http://127.0.0.1:9"}, "Renderer"),
+        ({"GENPLAT_PLANTUML_URL": "http://me:secret@127.0.0.1:9"}, "Renderer"),
+        ({"GENPLAT_PLANTUML_URL": "http://me:secret@[::1"}, "Renderer"),
     ],
 )
 def test_a_renderer_that_is_not_there_fails(environment: dict[str, str], name: str) -> None:
     (failed,) = [f for f in programs.renderer(environment) if f.state == "fail"]
     assert failed.name == name and failed.way_out
+    assert "secret" not in failed.found
 
 
 def test_a_stack_that_starts_or_is_down_is_told(tmp_path: Path) -> None:
@@ -84,7 +114,21 @@ def test_the_disk_is_measured_before_the_folder_exists(tmp_path: Path) -> None:
         ("redis://:pass@host:6379/0", "redis://***@host:6379/0"),
         ("postgresql://me:pass@db/genplat", "postgresql://***@db/genplat"),
         ("http://127.0.0.1:8001", "http://127.0.0.1:8001"),
+        ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
         ("plain", "plain"),
+        ("localhost,127.0.0.1,[::1]", "localhost,127.0.0.1,[::1]"),
+        (
+            "postgresql://db/genplat?user=u&password=pass&sslmode=require",
+            "postgresql://db/genplat?user=u&password=***&sslmode=require",
+        ),
+        ("redis://host/0?db=1&Pass%77ord=p@ss", "redis://host/0?db=1&Pass%77ord=***"),
+        # Characters that should have been written as %XX, a scheme that was left out.
+        ("redis://:1/pass@host:6379/0", "redis://***@host:6379/0"),
+        ("redis://:1?pass@host:6379/0", "redis://***@host:6379/0"),
+        ("redis://:1#pass@host:6379/0", "redis://***@host:6379/0"),
+        ("me:pass@db/genplat", "***@db/genplat"),
+        ("redis://:pass/word@host:6379/0", "***"),
+        ("redis://:pass@[::1/0", "***"),
     ],
 )
 def test_passwords_in_urls_are_masked(value: str, shown: str) -> None:

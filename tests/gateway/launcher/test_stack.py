@@ -1,21 +1,35 @@
-"""What is started with which secrets, and a real Valkey among it."""
+"""What is started with which secrets and names, and real programs among it."""
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from redis import Redis, RedisError
 
 from gateway.launcher.logs import MergedLog
 from gateway.launcher.stack import Stack, plan
-from gateway.launcher.supervisor import Supervisor
+from gateway.launcher.supervisor import Patience, Supervisor
 from gateway.settings import GatewaySettings
+
+NO_REDIS = "redis://:pw@127.0.0.1:9/0"
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> GatewaySettings:
     return GatewaySettings(data_dir=tmp_path, port=0)
+
+
+def environment_of(stack: Stack, name: str) -> Mapping[str, str]:
+    (program,) = [program for program in stack.programs if program.name == name]
+    return program.environment
+
+
+def redis_url(stack: Stack) -> str:
+    return environment_of(stack, "trainer")["GENPLAT_REDIS_URL"]
 
 
 def test_only_the_gateway_learns_its_secrets(settings: GatewaySettings) -> None:
@@ -40,48 +54,100 @@ def test_no_secret_is_in_a_command_line(settings: GatewaySettings) -> None:
     secrets = [
         stack.programs[-1].environment["GENPLAT_LOGIN_TOKEN"],
         stack.programs[-1].environment["GENPLAT_INTERNAL_TOKEN"],
-        Redis.from_url(stack.redis_url).connection_pool.connection_kwargs["password"],
+        Redis.from_url(redis_url(stack)).connection_pool.connection_kwargs["password"],
     ]
     words = " ".join(" ".join(program.command) for program in stack.programs)
     assert not any(secret in words for secret in secrets)
 
 
 def test_a_redis_of_ones_own_replaces_valkey(tmp_path: Path) -> None:
-    settings = GatewaySettings(data_dir=tmp_path, redis_url="redis://:pw@127.0.0.1:6399/0")
+    settings = GatewaySettings(data_dir=tmp_path, redis_url=NO_REDIS)
     stack = plan(settings, {})
     assert [program.name for program in stack.programs] == ["inference", "trainer", "gateway"]
-    assert stack.redis_url == "redis://:pw@127.0.0.1:6399/0"
+    assert redis_url(stack) == NO_REDIS
 
 
 @pytest.mark.parametrize(
-    ("host", "reachable"), [("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("box", "box")]
+    ("host", "reachable"),
+    [
+        ("0.0.0.0", "127.0.0.1"),
+        ("", "127.0.0.1"),
+        ("::", "[::1]"),
+        ("0:0::0", "[::1]"),
+        ("::1", "[::1]"),
+        ("FD00:0::2", "[fd00::2]"),
+        ("192.168.1.5", "192.168.1.5"),
+        ("box", "box"),
+    ],
 )
-def test_the_link_names_an_address_that_can_be_opened(
+def test_the_link_names_an_address_that_can_be_opened_and_is_served(
     tmp_path: Path, host: str, reachable: str
 ) -> None:
-    stack = plan(GatewaySettings(data_dir=tmp_path, host=host, port=8123), {})
+    settings = GatewaySettings(
+        data_dir=tmp_path, host=host, port=8123, allowed_hosts="genplat.example, localhost"
+    )
+    stack = plan(settings, {"GENPLAT_ALLOWED_HOSTS": "genplat.example, localhost"})
     assert stack.url == f"http://{reachable}:8123"
+    assert stack.login_url.startswith(f"{stack.url}/login?token=")
+    hosts = environment_of(stack, "gateway")["GENPLAT_ALLOWED_HOSTS"].split(",")
+    assert hosts == ["genplat.example", "localhost", reachable]
+
+
+def listens_on(host: str) -> bool:
+    """Whether this machine has the address, and IPv6 at all."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+            listener.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def started(stack: Stack, name: str, folder: Path) -> Iterator[None]:
+    """One program of the stack, from when it is ready."""
+    log = MergedLog(folder, None)
+    supervisor = Supervisor(log, Patience(start=100))
+    try:
+        supervisor.start(program for program in stack.programs if program.name == name)
+        yield
+    finally:
+        supervisor.stop()
+        log.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::"])
+def test_the_gateway_is_found_ready_on_other_addresses(tmp_path: Path, host: str) -> None:
+    if not listens_on(host):
+        pytest.skip(f"{host} is no address of this machine")
+    settings = GatewaySettings(data_dir=tmp_path, host=host, port=0, redis_url=NO_REDIS)
+    stack = plan(settings, {**os.environ, "GENPLAT_PREPARE_BUNDLED_MODEL": "false"})
+    with started(stack, "gateway", tmp_path / "logs"):
+        assert httpx.get(stack.login_url, trust_env=False).status_code == 303
+
+
+def test_text_is_served_where_java_is_mistyped(tmp_path: Path) -> None:
+    settings = GatewaySettings(data_dir=tmp_path, port=0, redis_url=NO_REDIS)
+    stack = plan(settings, {**os.environ, "GENPLAT_JAVA": "/no/such/java"})
+    with started(stack, "inference", tmp_path / "logs"):
+        assert "GENPLAT_JAVA" in (stack.diagram_problem() or "")
 
 
 @pytest.fixture
 def queue(settings: GatewaySettings, tmp_path: Path) -> Iterator[Stack]:
     stack = plan(settings, os.environ)
-    log = MergedLog(tmp_path / "logs", None)
-    supervisor = Supervisor(log)
-    supervisor.start(stack.programs[:1])
-    yield stack
-    supervisor.stop()
-    log.close()
+    with started(stack, "valkey", tmp_path / "logs"):
+        yield stack
 
 
 def test_the_services_may_use_their_keys_and_nothing_else(queue: Stack, tmp_path: Path) -> None:
-    with Redis.from_url(queue.redis_url) as redis:
+    with Redis.from_url(redis_url(queue)) as redis:
         redis.set("genplat:cancel:run_1", 1)
         redis.zadd("genplat:queue", {"job": 1})
         for forbidden in ("FLUSHALL", "CONFIG GET *", "EVAL return 0", "SET other 1", "KEYS *"):
             with pytest.raises(RedisError):
                 redis.execute_command(*forbidden.split())
-    wrong = queue.redis_url.replace("genplat:", "genplat:x", 1)
+    wrong = redis_url(queue).replace("genplat:", "genplat:x", 1)
     with Redis.from_url(wrong) as stranger, pytest.raises(RedisError):
         stranger.ping()
     assert queue.queue_admin_url is not None

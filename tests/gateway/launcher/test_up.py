@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gateway.launcher.lock import StackLock
 
 
@@ -60,6 +62,23 @@ def test_a_redis_that_does_not_answer(tmp_path: Path) -> None:
             )
         )  # fmt: skip
     assert "GENPLAT_REDIS_URL" in line
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:6379", "", "redis://:secret/word@127.0.0.1:6379/0"])
+def test_a_redis_address_that_is_none(tmp_path: Path, url: str) -> None:
+    line = refused(genplat("up", "--port", "0", "--data-dir", str(tmp_path), GENPLAT_REDIS_URL=url))
+    assert "GENPLAT_REDIS_URL is no address" in line and "redis://:password@host" in line
+    assert "secret" not in line
+
+
+def test_a_database_address_that_is_none(tmp_path: Path) -> None:
+    line = refused(
+        genplat(
+            "up", "--port", "0", "--no-browser", "--data-dir", str(tmp_path),
+            GENPLAT_DATABASE_URL="postgresql://me:secret@db:port/genplat",
+        )
+    )  # fmt: skip
+    assert "GENPLAT_DATABASE_URL" in line and "secret" not in line
 
 
 def test_a_data_folder_that_is_a_file(tmp_path: Path) -> None:

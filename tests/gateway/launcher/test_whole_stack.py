@@ -105,6 +105,7 @@ def test_the_log_names_the_services_and_keeps_the_token_to_itself(
     for name in ("valkey", "gateway", "trainer", "inference"):
         assert f"\n{name:<9} | " in "\n" + text
     assert link.partition("token=")[2] not in text
+    assert "diagrams" not in text  # no warning: they are drawn
 
 
 def test_a_second_stack_on_the_folder_is_refused(stack: RunningStack, link: str) -> None:

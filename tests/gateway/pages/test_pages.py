@@ -6,6 +6,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from gateway.pages import runs
 from gateway.settings import GatewaySettings
 from shared.model_library import BUNDLED_MODEL, built_in_library
 from shared.storage import Storage
@@ -235,6 +236,46 @@ def test_run_again_keeps_the_numbers(browser: TestClient) -> None:
     page = browser.get("/runs/new", params={"like": path.rpartition("/")[2]}).text
     assert 'name="lora_r" type="text" value="8"' in page
     assert 'value="fix: "' in page
+
+
+def delete(browser: TestClient, path: str) -> None:
+    assert browser.post(f"{path}/delete").status_code == 303
+
+
+def test_run_again_does_not_choose_other_data(browser: TestClient) -> None:
+    other = upload(browser, name="held out")
+    path = start_run(browser, validation_dataset_id=other.rpartition("/")[2])
+    trained = re.search(r'href="(/datasets/[^"]+)"', browser.get(path).text)
+    assert trained
+    browser.post(f"{path}/cancel")
+    delete(browser, trained[1])
+    delete(browser, other)
+    upload(browser, name="something else")
+    again = browser.get("/runs/new", params={"like": path.rpartition("/")[2]}).text
+    assert '<option value="" selected>Choose one</option>' in again
+    assert again.count("This dataset is gone. Choose another one.") == 2
+    assert not re.search(r'<option value="ds_\w+" selected>', again)
+
+
+def test_run_again_offers_an_old_dataset(
+    browser: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "SHOWN_DATASETS", 1)
+    path = start_run(browser)
+    upload(browser, name="newer")
+    again = browser.get("/runs/new", params={"like": path.rpartition("/")[2]}).text
+    assert re.search(r'<option value="ds_\w+" selected>rows v1', again)
+    assert "newer v1" in again
+
+
+def test_a_dataset_in_use_stays_and_its_page_says_why(browser: TestClient) -> None:
+    path = start_run(browser)
+    trained = re.search(r'href="(/datasets/[^"]+)"', browser.get(path).text)
+    assert trained
+    answer = browser.post(f"{trained[1]}/delete")
+    assert answer.status_code == 409
+    assert "uses this dataset" in answer.text
+    assert browser.get(trained[1]).status_code == 200
 
 
 def test_a_deployment_is_made_shown_and_deleted(browser: TestClient) -> None:

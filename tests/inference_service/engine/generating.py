@@ -11,8 +11,15 @@ from transformers import AutoModelForCausalLM
 
 from inference_service.engine.base_model import BaseModel
 from inference_service.engine.engine import Engine
+from inference_service.engine.kv_cache import LENGTH_STEP, SlotCache
 from inference_service.engine.requests import Chunk, GenerationRequest
 from tests.inference_service.adapters import quiet_peft
+
+
+def row_bytes(base: BaseModel) -> int:
+    """Bytes of the keys and values of one row of the shortest length."""
+    cache = SlotCache(base.model.config, base.dtype, base.device)
+    return LENGTH_STEP * cache.bytes_per_token
 
 
 def prompt(base: BaseModel, text: str) -> tuple[int, ...]:

@@ -1,14 +1,22 @@
-"""Base models that are no plain weights are refused before a library reads them."""
+"""Loading base models: what is refused before a library reads it, and what is read from them."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedConfig, Qwen2Config
 
 from inference_service.engine.base_model import load_base_model
+from inference_service.engine.engine import Engine
+from inference_service.engine.prompts import encode_chat, encode_text
+from inference_service.engine.requests import GenerationRequest
+from shared.datasets import Message
 from shared.errors import InvalidData
-from tests.trainer_service.tiny import save_tiny_model
+from tests.inference_service.engine.generating import collect, generate, prompt
+from tests.trainer_service.tiny import CHATML, save_tiny_model, tiny_config, tiny_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -42,3 +50,75 @@ def test_bf16_is_given_where_it_is_asked_for(tmp_path: Path) -> None:
     save_tiny_model(tmp_path)
     assert load_base_model(tmp_path, "tiny", "bf16").precision == "bf16"
     assert load_base_model(tmp_path, "tiny", "auto").precision == "fp32"
+
+
+def save_random_model(folder: Path, kind: type[PreTrainedConfig], **changes: Any) -> None:
+    """A tiny random model of another architecture, with the usual tokenizer."""
+    settings = tiny_config().to_dict()
+    names = ("model_type", "architectures", "rope_parameters", "head_dim")
+    config = kind(**{k: v for k, v in settings.items() if k not in names} | changes)
+    torch.manual_seed(0)
+    auto: Any = AutoModelForCausalLM
+    auto.from_config(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "length"),
+    [
+        (MistralConfig, {"sliding_window": 64}, 64),
+        (MistralConfig, {"sliding_window": None}, 512),
+        (MistralConfig, {"sliding_window": 4096}, 512),
+        (Qwen2Config, {"sliding_window": 64, "use_sliding_window": False}, 512),
+        (Qwen2Config, {"sliding_window": 64, "use_sliding_window": True}, 512),
+        (
+            Qwen2Config,
+            {"sliding_window": 64, "use_sliding_window": True, "max_window_layers": 1},
+            64,
+        ),
+    ],
+)
+def test_the_context_ends_with_the_window_that_the_layers_have(
+    tmp_path: Path, kind: type[PreTrainedConfig], changes: dict[str, Any], length: int
+) -> None:
+    save_random_model(tmp_path, kind, **changes)
+    assert load_base_model(tmp_path, "tiny", "fp32").context_length == length
+
+
+@pytest.mark.anyio
+async def test_a_windowed_model_answers_as_generate_does(engine: Engine, tmp_path: Path) -> None:
+    save_random_model(tmp_path, MistralConfig, sliding_window=64)
+    base = load_base_model(tmp_path, "tiny", "fp32")
+    ids = prompt(base, "A window of 64 tokens")
+    request = GenerationRequest(base, ids, base.context_length - len(ids))
+    assert (await collect(engine, request))[0] == generate(tmp_path, base, request, None)
+
+
+def test_truncation_and_padding_of_the_tokenizer_file_are_not_applied(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path)
+    file = str(tmp_path / "tokenizer.json")
+    core = Tokenizer.from_file(file)
+    core.enable_truncation(16)
+    core.enable_padding(length=32)
+    core.save(file)
+    base = load_base_model(tmp_path, "tiny", "fp32")
+    assert len(encode_text(base, "x" * 100)) == 100
+    assert len(encode_text(base, "x")) == 1
+
+
+@pytest.mark.parametrize(("name", "template"), [("default", CHATML), ("rag", "")])
+def test_of_named_chat_templates_the_default_one_is_taken(
+    tmp_path: Path, name: str, template: str
+) -> None:
+    save_tiny_model(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    templates = {name: CHATML, "tool_use": "{{ tools }}"}
+    config["chat_template"] = [{"name": n, "template": t} for n, t in templates.items()]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    base = load_base_model(tmp_path, "tiny", "fp32")
+    assert isinstance(base.tokenizer.chat_template, dict)
+    assert base.chat_template == template
+    text = base.tokenizer.decode(encode_chat(base, None, (Message(role="user", content="Hi"),)))
+    expected = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n" if template else "Hi\n"
+    assert text == expected

@@ -3,15 +3,18 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from inference_service.engine.base_model import BaseModel
+from inference_service.engine.base_model import BaseModel, load_base_model
+from inference_service.engine.batch import Batch
 from inference_service.engine.engine import Engine
 from inference_service.engine.lora import Adapter
 from inference_service.engine.requests import GenerationRequest, Sampling
 from shared.errors import GenPlatError, Unavailable
-from tests.inference_service.engine.generating import collect, collect_all, prompt
+from tests.inference_service.engine.generating import collect, collect_all, prompt, row_bytes
+from tests.trainer_service.tiny import TINY_MODEL
 
 pytestmark = pytest.mark.anyio
 
@@ -110,6 +113,33 @@ async def test_the_cache_budget_admits_one_large_request_at_a_time(base: BaseMod
     try:
         requests = [GenerationRequest(base, prompt(base, f"Number {i}"), 10) for i in range(3)]
         assert all(await collect_all(engine, requests))
+    finally:
+        engine.close()
+
+
+async def test_the_cache_budget_is_that_of_all_base_models_together(
+    base: BaseModel, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bases = [base, load_base_model(model_folder, TINY_MODEL, "fp32")]
+    engine = Engine(max_rows=8, kv_bytes=5 * row_bytes(base))
+    held: dict[BaseModel, int] = {}
+    step = Batch.step
+
+    def watched(batch: Batch) -> None:
+        step(batch)
+        held[batch.base] = batch.kv_bytes_held
+        # The second model's only request may pass the limit: the first may never leave room.
+        assert sum(held.values()) <= 6 * row_bytes(base)
+
+    monkeypatch.setattr(Batch, "step", watched)
+    engine.start()
+    try:
+        requests = [
+            GenerationRequest(bases[i % 2], prompt(base, f"Number {i}"), 20 + i) for i in range(12)
+        ]
+        together = await collect_all(engine, requests)
+        assert len(held) == 2
+        assert together == [(await collect(engine, request))[0] for request in requests]
     finally:
         engine.close()
 

@@ -4,9 +4,6 @@ import asyncio
 import base64
 import os
 import signal
-import stat
-import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,7 +12,6 @@ import pytest
 from inference_service.plantuml.programs import Programs, find_programs
 from inference_service.plantuml.renderer import LocalPictures, Renderer
 from shared.diagrams import RenderedDiagram
-from shared.errors import Unavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -206,80 +202,3 @@ async def test_answers_do_not_mix_when_many_ask_and_some_leave(renderer: Rendere
     results = await asyncio.gather(*tasks, return_exceptions=True)
     others = [result for index, result in enumerate(results) if index not in (3, 4)]
     assert others == [None] * 10
-
-
-async def test_a_hanging_render_is_killed_and_the_next_one_is_fine() -> None:
-    pictures = local_pictures(timeout=1.5)
-    renderer = Renderer(pictures)
-    await renderer.start()
-    try:
-        slow = "!function $f($n)\n!if $n < 1\n!return 1\n!endif\n"
-        slow += "!return $f($n - 1) + $f($n - 1)\n!endfunction\nA -> B : $f(40)"
-        started = time.perf_counter()
-        diagram = await render(renderer, slow)
-        assert diagram.error is not None
-        assert "1.5 seconds" in diagram.error.message
-        assert time.perf_counter() - started < 5
-        assert (await render(renderer, "A -> B")).rendered
-    finally:
-        await renderer.stop()
-
-
-async def test_no_process_is_left_after_a_stop() -> None:
-    pictures = local_pictures()
-    await pictures.start()
-    pids = [child.pid for child in pictures._children.values()]
-    await pictures.stop()
-    for pid in pids:
-        assert pid is not None
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-
-
-def fake_java(folder: Path, script: str) -> Path:
-    path = folder / "java"
-    path.write_text(f"#!{sys.executable}\nimport sys\n{script}\n", encoding="utf-8")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
-
-
-READS_FILES = """
-delimiter = sys.argv[-1]
-for line in sys.stdin:
-    if line.startswith("!include"):
-        print(open(line.split()[1]).read())
-    if line.startswith("@enduml"):
-        print("<svg>>1.2026.2<</svg>" + delimiter, flush=True)
-"""
-TOO_OLD = """
-for line in sys.stdin:
-    if line.startswith("@enduml"):
-        print("<svg>>1.2020.02<</svg>" + sys.argv[-1], flush=True)
-"""
-
-
-@pytest.mark.parametrize(
-    ("script", "problem"),
-    [
-        (READS_FILES, "could read a local file"),
-        (TOO_OLD, "too old"),
-        ("sys.exit(3)", "does not start"),
-    ],
-)
-async def test_an_unsafe_or_broken_renderer_is_refused(
-    tmp_path: Path, script: str, problem: str
-) -> None:
-    jar = find_programs(None, None).jar
-    programs = Programs(java=fake_java(tmp_path, script), jar=jar)
-    renderer = Renderer(local_pictures(programs=programs))
-    await renderer.start()
-    assert problem in (renderer.problem or "")
-    with pytest.raises(Unavailable):
-        await render(renderer, "A -> B")
-
-
-def test_missing_programs_are_named(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="GENPLAT_JAVA"):
-        find_programs(tmp_path / "java", None)
-    with pytest.raises(Unavailable, match="GENPLAT_PLANTUML_JAR"):
-        find_programs(None, tmp_path / "plantuml.jar")

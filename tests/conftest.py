@@ -1,0 +1,12 @@
+"""Tests see neither the settings of the person who runs them nor that person's GPU."""
+
+import os
+
+KEPT = "GENPLAT_CHROMIUM"
+
+# Before anything is imported: an exported GENPLAT_DATABASE_URL would be migrated and filled by the
+# tests, with keys that everybody can read here.
+for _name in [name for name in os.environ if name.startswith("GENPLAT_") and name != KEPT]:
+    del os.environ[_name]
+# Answers and losses are compared with those of a CPU.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
