@@ -25,11 +25,12 @@ from gateway.routers import include_routers
 from gateway.run_feed import RunFeed
 from gateway.server import serve
 from gateway.services import Services
-from gateway.settings import GatewaySettings, wrong_settings
+from gateway.settings import GatewaySettings
 from gateway.telemetry import Measured, Telemetry
 from shared import job_queue
 from shared.errors import GenPlatError
 from shared.logs import configure_logging
+from shared.settings import wrong_settings
 from shared.storage import Storage
 
 DESCRIPTION = (

@@ -21,8 +21,9 @@ from pydantic import ValidationError
 
 from gateway.launcher.problems import LaunchProblem
 from gateway.migrations import UnusableDatabase
-from gateway.settings import GatewaySettings, wrong_settings
+from gateway.settings import GatewaySettings
 from shared.errors import GenPlatError
+from shared.settings import wrong_settings
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -145,7 +145,8 @@ class DeploymentLoader:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._loads: dict[str, asyncio.Task[None]] = {}
-        self._retry_at: dict[str, float] = {}
+        # By name and time of making: another deployment may take a name that failed.
+        self._retry_at: dict[tuple[str, datetime], float] = {}
 
     async def settle(self) -> None:
         """Start the loads that are missing, end those that are too many, note how each stands."""
@@ -176,7 +177,7 @@ class DeploymentLoader:
             await self._note(row, held.state, None)
         elif row.name in self._loads and not self._loads[row.name].done():
             return
-        elif time.monotonic() >= self._retry_at.get(row.name, 0):
+        elif time.monotonic() >= self._retry_at.get((row.name, row.created_at), 0):
             await self._note(row, "loading", None)
             self._loads[row.name] = asyncio.create_task(self._load(row))
 
@@ -186,7 +187,7 @@ class DeploymentLoader:
             loaded = await self._services.inference.load(row.name, deployment_ref(row))
             await self._note(row, loaded.state, loaded.error)
             if loaded.state != "failed":
-                self._retry_at.pop(row.name, None)
+                self._retry_at.pop((row.name, row.created_at), None)
                 return
         except (Unavailable, TimedOut) as error:
             log.info("The deployment %s waits: %s", row.name, error.message)
@@ -196,7 +197,7 @@ class DeploymentLoader:
                 await self._prepare(row)
                 return
             await self._note(row, "failed", error.message)
-        self._retry_at[row.name] = time.monotonic() + RETRY_SECONDS
+        self._retry_at[row.name, row.created_at] = time.monotonic() + RETRY_SECONDS
 
     async def _prepare(self, row: Deployment) -> None:
         """Have the base model prepared; a later sweep loads it."""
@@ -206,7 +207,7 @@ class DeploymentLoader:
             )
         except GenPlatError as error:
             await self._note(row, "failed", error.message)
-            self._retry_at[row.name] = time.monotonic() + RETRY_SECONDS
+            self._retry_at[row.name, row.created_at] = time.monotonic() + RETRY_SECONDS
 
     def _rows(self) -> list[Deployment]:
         with self._services.database.read() as session:

@@ -4,7 +4,6 @@ Knows where each stands on its way to the data folder; the trainer does the work
 """
 
 import asyncio
-import json
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +26,7 @@ from shared.model_library import (
     built_in_library,
     has_local_weights,
     is_prepared,
+    preparation_failure,
 )
 from shared.storage import Storage
 
@@ -34,8 +34,8 @@ State = Literal["missing", "available", "preparing", "ready", "failed"]
 
 # A job that was enqueued this recently may not show in the queue yet.
 SETTLING = timedelta(seconds=15)
-# The trainer's word on why a preparation failed lies beside the model's folder.
-FAILURE_SUFFIX = ".error.json"
+# As long as a request waits for a queue that accepts and never answers.
+QUEUE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ async def prepare(
     if job is not None:
         try:
             payload = {"model_id": model_id, "folder": item.entry.folder}
-            await queue.enqueue(PREPARE_BASE_MODEL, job, payload)
+            async with asyncio.timeout(QUEUE_SECONDS):
+                await queue.enqueue(PREPARE_BASE_MODEL, job, payload)
         except (RedisError, OSError) as error:
             await asyncio.to_thread(_end, database, model_id, job, None)
             raise Unavailable(
@@ -202,11 +203,10 @@ def _preparing(database: Database) -> list[LibraryModel]:
 
 
 def _reason(storage: Storage, model_id: str) -> str:
-    path = storage.base_model(model_id).with_suffix(FAILURE_SUFFIX)
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["message"])[:2000]
-    except (OSError, ValueError, KeyError, TypeError):
-        return "The preparation ended without a model. The trainer's log tells more; try again."
+    failure = preparation_failure(storage, model_id)
+    if failure is not None:
+        return failure.message
+    return "The preparation ended without a model. The trainer's log tells more; try again."
 
 
 def _end(database: Database, model_id: str, job: str, error: str | None) -> None:

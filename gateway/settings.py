@@ -2,19 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr
 
 from shared.settings import Settings
 
 SQLITE_FILE = "genplat.db"
-
-
-def wrong_settings(error: ValidationError) -> list[str]:
-    """A line for each setting that cannot be read, by its variable's name."""
-    return [
-        f"GENPLAT_{'_'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}"
-        for wrong in error.errors()
-    ]
 
 
 class GatewaySettings(Settings):

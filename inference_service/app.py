@@ -26,6 +26,7 @@ from inference_service.service import InferenceService
 from inference_service.settings import InferenceSettings
 from shared.errors import GenPlatError, InvalidRequest, NotFound, Unavailable
 from shared.logs import configure_logging
+from shared.settings import read_settings
 from shared.storage import Storage
 
 RENDERER_RETRY_SECONDS = 30
@@ -159,7 +160,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8002)
     arguments = parser.parse_args()
-    settings = InferenceSettings()
+    settings = read_settings(InferenceSettings)
     configure_logging(settings.log_level, as_json=settings.log_json)
     disable_progress_bar()  # type: ignore[no-untyped-call]
     app = build_app(

@@ -1,11 +1,12 @@
-"""Settings of the inference service: GENPLAT_* variables."""
+"""Settings of the inference service: GENPLAT_* variables. Run as a program it only says which
+cannot be read."""
 
 import os
 from pathlib import Path
 
 from pydantic import Field
 
-from shared.settings import Settings
+from shared.settings import Settings, read_settings
 
 
 def usable_cores() -> int:
@@ -37,3 +38,7 @@ class InferenceSettings(Settings):
     render_timeout_seconds: float = Field(10, gt=0, description="A longer render is killed.")
     render_start_seconds: float = Field(60, gt=0, description="A longer start of Java is killed.")
     render_cache_entries: int = Field(256, ge=0, description="Rendered diagrams kept in memory.")
+
+
+if __name__ == "__main__":
+    read_settings(InferenceSettings)

@@ -7,7 +7,7 @@ import sys
 import time
 
 # A name or a header may carry line breaks and terminal escapes that forge log lines.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _escape(text: str) -> str:
@@ -15,7 +15,8 @@ def _escape(text: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """`time level logger message`, one record a line but for a traceback's own lines."""
+    """`time level logger message`, one record a line but for a traceback's lines, which are
+    indented: what an error quotes may hold a line that looks like a record."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
@@ -26,7 +27,8 @@ class TextFormatter(logging.Formatter):
         record.asctime = self.formatTime(record, self.datefmt)
         line = _escape(self.formatMessage(record))
         if record.exc_info:
-            line += "\n" + _escape(self.formatException(record.exc_info).replace("\r", ""))
+            traceback = _escape(self.formatException(record.exc_info).replace("\r", ""))
+            line += "\n  " + traceback.replace("\n", "\n  ")
         return line
 
 

@@ -57,6 +57,22 @@ def built_in_library() -> dict[str, LibraryEntry]:
     return {entry.id: entry for entry in entries}
 
 
+class PreparationFailure(BaseModel):
+    """Why a base model could not be made ready: the trainer writes it, the gateway shows it."""
+
+    code: str
+    message: str = Field(max_length=2000)
+
+
+def preparation_failure(storage: Storage, model_id: str) -> PreparationFailure | None:
+    """Why the last preparation failed; None where it did not, or had no time to say."""
+    try:
+        said = storage.base_model_failure(model_id).read_bytes()
+        return PreparationFailure.model_validate_json(said)
+    except (OSError, ValueError):
+        return None
+
+
 def is_prepared(storage: Storage, model_id: str) -> bool:
     """Whether the model's safetensors lie in the data folder, ready to load."""
     return (storage.base_model(model_id) / MANIFEST).is_file()

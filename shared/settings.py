@@ -1,9 +1,17 @@
 """Settings that every service shares, read from GENPLAT_* variables."""
 
+import sys
 from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)
+]
+# The exit code of a process whose settings cannot be read.
+WRONG_SETTINGS = 2
 
 
 class Settings(BaseSettings):
@@ -16,7 +24,7 @@ class Settings(BaseSettings):
     internal_token: SecretStr = Field(
         SecretStr(""), description="Shared secret of the services; `genplat up` makes one."
     )
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
     log_json: bool = Field(False, description="One JSON object a log line.")
 
     # The times that faults are tested against (all in seconds).
@@ -34,3 +42,23 @@ class Settings(BaseSettings):
     def root(self) -> Path:
         """The data folder as an absolute path."""
         return self.data_dir.expanduser().resolve()
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def read_settings(kind: type[AnySettings]) -> AnySettings:
+    """The settings of this process. Where one cannot be read, the process ends and says which."""
+    try:
+        return kind()
+    except ValidationError as error:
+        sys.stderr.writelines(f"genplat: {line}\n" for line in wrong_settings(error))
+        sys.exit(WRONG_SETTINGS)
+
+
+def wrong_settings(error: ValidationError) -> list[str]:
+    """A line for each setting that cannot be read, by its variable's name."""
+    return [
+        f"GENPLAT_{'_'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}"
+        for wrong in error.errors()
+    ]

@@ -57,6 +57,10 @@ class Storage:
         slug = re.sub(r"[^A-Za-z0-9]+", "-", model_id).strip("-").lower()[:60]
         return self._under("models", f"{slug}-{digest}")
 
+    def base_model_failure(self, model_id: str) -> Path:
+        """File with the reason why the last preparation of a base model failed; else absent."""
+        return self.base_model(model_id).with_suffix(".error.json")
+
     def diagram(self, diagram_id: str, suffix: str) -> Path:
         """File of a diagram; ``suffix`` is ``puml``, ``svg`` or ``png``."""
         if suffix not in ("puml", "svg", "png"):

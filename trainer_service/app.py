@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from shared.errors import GenPlatError, Unauthorized, Unavailable
 from shared.logs import configure_logging
+from shared.settings import read_settings
 from shared.tasks import cancel_until_done
 from trainer_service.child_process import child_environment
 from trainer_service.settings import TrainerSettings
@@ -154,7 +155,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8002)
     options = parser.parse_args(arguments)
-    settings = TrainerSettings()
+    settings = read_settings(TrainerSettings)
     configure_logging(settings.log_level, as_json=settings.log_json)
     # uvicorn repeats a signal after it has shut down; without a handler that would be exit -15.
     signal.signal(signal.SIGTERM, lambda *_: None)

@@ -7,17 +7,18 @@ queue and no training. Nothing here runs code that a model brings along.
 import argparse
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.errors import GenPlatError, InvalidData, NotFound
+from shared.errors import GenPlatError, InvalidData, NotFound, StorageFull
 from shared.logs import configure_logging
-from shared.model_library import REPO_ID, built_in_library, is_prepared
+from shared.model_library import REPO_ID, PreparationFailure, built_in_library, is_prepared
 from shared.storage import Storage, atomic_directory, atomic_file, sha256_of
+from trainer_service.exit_codes import is_disk_full
+from trainer_service.guards import die_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +139,8 @@ def _download(model_id: str) -> Path:
             f"The hub has no model {model_id}, or HF_TOKEN may not see it.", param="base_model"
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
+        if is_disk_full(error):
+            raise
         offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
         reason = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
         raise NotFound(
@@ -151,9 +154,28 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def failure_file(storage: Storage, model_id: str) -> Path:
-    """Where the reason lies why the last preparation failed; gone once another one starts."""
-    return storage.base_model(model_id).with_suffix(".error.json")
+def _explain(model_id: str, error: Exception) -> GenPlatError:
+    """Whatever ended a preparation, as a sentence for people."""
+    if isinstance(error, GenPlatError):
+        return error
+    if is_disk_full(error):
+        return StorageFull(
+            f"The disk is full: {model_id} could not be stored. Free space and prepare it again."
+        )
+    log.exception("Preparing %s failed", model_id, exc_info=error)
+    # (Without the path of an `OSError`: it says nothing to a user, who may not see this machine.)
+    why = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
+    return GenPlatError(f"{model_id} could not be prepared ({type(error).__name__}): {why}.")
+
+
+def _note(failure: Path, error: GenPlatError) -> None:
+    log.error("%s", error.message)
+    try:
+        with atomic_file(failure) as handle:
+            said = PreparationFailure(code=error.code, message=error.message[:2000])
+            handle.write(said.model_dump_json().encode())
+    except OSError as why:
+        log.error("%s cannot be written: %s", failure, why)
 
 
 def main(arguments: list[str]) -> int:
@@ -161,19 +183,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("model_id")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--parent-pid", type=int, default=0)
     options = parser.parse_args(arguments)
+    if options.parent_pid:
+        die_with_parent(options.parent_pid)
     configure_logging()
     os.environ["TQDM_DISABLE"] = "1"
     storage = Storage(options.data_dir)
-    failure = failure_file(storage, options.model_id)
+    failure = storage.base_model_failure(options.model_id)
     # Were this one killed, the reason of an earlier failure would be taken for its own.
     failure.unlink(missing_ok=True)
     try:
         place = prepare_base_model(storage, options.model_id, folder=options.folder)
-    except GenPlatError as error:
-        with atomic_file(failure) as handle:
-            handle.write(json.dumps({"code": error.code, "message": error.message}).encode())
-        log.error("%s", error.message)
+    except Exception as error:
+        _note(failure, _explain(options.model_id, error))
         return 1
     log.info("%s is ready in %s.", options.model_id, place)
     return 0

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 from shared.errors import GenPlatError
 from shared.logs import configure_logging
 from shared.run_events import Advanced, Checkpointed, Finished, Measured
-from shared.settings import Settings
+from shared.settings import Settings, read_settings
 from shared.storage import Storage, atomic_directory, manifest_problem, sha256_of
 from trainer_service import exit_codes
 from trainer_service.batching import steps_per_epoch
@@ -204,7 +204,9 @@ def main(arguments: list[str]) -> int:
             sys.stdout.flush()
 
     try:
-        job = shell_job(read_json(path), base=path.parent, storage=Storage(Settings().root))
+        job = shell_job(
+            read_json(path), base=path.parent, storage=Storage(read_settings(Settings).root)
+        )
         if manifest_problem(job.result) is None:
             sys.stdout.write(f"{job.result} is finished already: choose another output_dir.\n")
             return exit_codes.OK

@@ -26,6 +26,25 @@ class PrepareCommand(BaseModel):
     folder: Path | None = None
 
 
+async def start_preparing(
+    command: PrepareCommand, root: Path, *, piped: bool
+) -> asyncio.subprocess.Process:
+    """A child that prepares the model. Of all children it alone may hold the hub's token."""
+    folder = ["--folder", str(command.folder)] if command.folder is not None else []
+    return await start_module(
+        CHILD_MODULE,
+        "--data-dir",
+        str(root),
+        "--parent-pid",
+        str(os.getpid()),
+        *folder,
+        "--",
+        command.model_id,
+        environment=child_environment(os.environ, "HF_TOKEN"),
+        piped=piped,
+    )
+
+
 class Preparation:
     """One preparation. Its child says in the data folder whether it went well."""
 
@@ -39,17 +58,7 @@ class Preparation:
         """Prepare to the end, unless a stop came before the start."""
         if self.stopping:
             return
-        arguments = ["--data-dir", str(self.settings.root)]
-        if self.command.folder is not None:
-            arguments += ["--folder", str(self.command.folder)]
-        process = await start_module(
-            CHILD_MODULE,
-            *arguments,
-            "--",
-            self.command.model_id,
-            environment=child_environment(os.environ, "HF_TOKEN"),
-            piped=False,
-        )
+        process = await start_preparing(self.command, self.settings.root, piped=False)
         self.process = process
         if self.stopping:
             # `stop` came while the child was starting, and found none.

@@ -16,7 +16,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.event_stream import cancel_key
-from shared.run_events import Beat, Finished, Logged, Payload, Started
+from shared.model_library import is_prepared, preparation_failure
+from shared.run_events import Advanced, Beat, Finished, Logged, Payload, Started
 from shared.runs import RunCommand
 from shared.storage import MANIFEST, Storage, atomic_file, manifest_problem, sha256_of
 from shared.tasks import cancel_until_done
@@ -29,6 +30,7 @@ from trainer_service.child_process import (
 )
 from trainer_service.event_log import EventLog
 from trainer_service.outcomes import Ended, not_started, outcome
+from trainer_service.preparing import PrepareCommand, start_preparing
 from trainer_service.settings import TrainerSettings
 
 log = logging.getLogger(__name__)
@@ -99,15 +101,42 @@ class Supervisor:
 
     async def _train(self) -> Finished:
         try:
-            process = await self._start()
+            if (failed := await self._prepare()) is not None:
+                return failed
+            code = await self._see_through(await self._start())
         except OSError as error:
             return self._cannot_start(error)
+        return outcome(code, ended=self.ended, finished=self.finished, error=self.error)
+
+    async def _prepare(self) -> Finished | None:
+        """Have the base model fetched and converted where nobody has: by a child of its own, since
+        the one that trains holds no token of the hub. What ended the run, if it did not work."""
+        model_id = self.command.spec.base_model
+        if is_prepared(self.storage, model_id):
+            return None
+        self._say(Advanced(phase="preparing"))
+        command = PrepareCommand(model_id=model_id, folder=self.command.base_model_folder)
+        code = await self._see_through(
+            await start_preparing(command, self.storage.root, piped=True)
+        )
+        if code == exit_codes.OK and self.ended is None:
+            return None
+        why = preparation_failure(self.storage, model_id)
+        if self.ended is None and why is not None:
+            return Finished(status="failed", code=why.code, message=why.message)
+        return outcome(code, ended=self.ended, finished=None, error=None)
+
+    async def _see_through(self, process: asyncio.subprocess.Process) -> int:
+        """Answer for a child until it and all that it started is gone; its exit code."""
+        self.process = process
         try:
-            code = await self._watch(process)
+            if self.stopping.is_set():
+                # `stop` came while the child was starting, and found none.
+                await self.stop()
+            return await self._watch(process)
         finally:
             kill_group(process)
             await process.wait()
-        return outcome(code, ended=self.ended, finished=self.finished, error=self.error)
 
     def _cannot_start(self, error: OSError) -> Finished:
         log.error("Run %s cannot be started: %s", self.command.run_id, error)
@@ -144,18 +173,9 @@ class Supervisor:
         }
         with atomic_file(file) as handle:
             handle.write(json.dumps(spec).encode())
-        process = await start_module(
-            CHILD_MODULE,
-            str(file),
-            # It downloads a base model that nobody has prepared.
-            environment=child_environment(os.environ, "HF_TOKEN"),
-            piped=True,
+        return await start_module(
+            CHILD_MODULE, str(file), environment=child_environment(os.environ), piped=True
         )
-        self.process = process
-        if self.stopping.is_set():
-            # `stop` came while the child was starting, and found none.
-            await self.stop()
-        return process
 
     def _say(self, payload: Payload) -> None:
         """Write an event down; a full disk ends the run, but its events still go out."""

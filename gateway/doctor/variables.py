@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote_plus, urlsplit
 
 from gateway.doctor.finding import Finding
+from gateway.launcher.checks import check_service_settings
+from gateway.launcher.problems import LaunchProblem
 
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential", re.IGNORECASE)
 PACKAGES = ("gateway", "trainer_service", "inference_service")
@@ -67,6 +69,10 @@ def all_variables() -> list[Variable]:
 
 def values(environment: Mapping[str, str]) -> Iterator[Finding]:
     """A line for each setting; one that nobody reads is most likely misspelt."""
+    try:
+        check_service_settings(environment)
+    except LaunchProblem as problem:
+        yield Finding("Settings", "fail", "some cannot be read", str(problem))
     try:
         variables = all_variables()
     except (OSError, subprocess.SubprocessError, ValueError):

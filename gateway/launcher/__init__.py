@@ -12,6 +12,7 @@ from gateway.launcher.checks import (
     SERVICE_MODULES,
     VALKEY_MODULE,
     check_all,
+    check_service_settings,
     prepare_data_folder,
 )
 from gateway.launcher.health import answers_ping
@@ -60,6 +61,7 @@ def _check(settings: GatewaySettings) -> None:
         port=settings.port,
         modules=(SERVICE_MODULES, VALKEY_MODULE if own_valkey else {}),
     )
+    check_service_settings(os.environ)
     if not own_valkey:
         _check_redis(settings.redis_url)
     # What is wrong with its address; whether it answers, the gateway says itself.

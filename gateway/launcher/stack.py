@@ -54,6 +54,9 @@ def plan(settings: GatewaySettings, environment: Mapping[str, str]) -> Stack:
     gateway = common | {
         "GENPLAT_LOGIN_TOKEN": login,
         "GENPLAT_INFERENCE_URL": inference_url,
+        # Where a flag goes before a variable, what that holds must not matter.
+        "GENPLAT_HOST": settings.host,
+        "GENPLAT_PORT": str(port),
         # The printed link and our own question for readiness carry it.
         "GENPLAT_ALLOWED_HOSTS": ",".join(dict.fromkeys((*settings.hosts, address))),
     }

@@ -76,10 +76,12 @@ class BaseModel:
 
 
 def choose_precision(wanted: Precision) -> tuple[torch.device, torch.dtype]:
-    """Device and number format. On CPUs "auto" is fp32: the format adapters were trained in, and
-    many times faster than bf16 where the CPU has no instructions for that."""
+    """Device and number format. "auto" is what adapters were trained over: on CPUs fp32, which is
+    also many times faster than bf16 where the CPU has no instructions for that; on GPUs bf16 where
+    the hardware computes it, else fp16. (torch also offers a bf16 that it emulates, slowly.)"""
     if torch.cuda.is_available():
-        half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        half = torch.bfloat16 if native else torch.float16
         dtype = {"auto": half, "fp32": torch.float32, "bf16": torch.bfloat16}[wanted]
         return torch.device("cuda"), dtype
     return torch.device("cpu"), torch.bfloat16 if wanted == "bf16" else torch.float32
@@ -96,14 +98,18 @@ def load_base_model(folder: Path, model_id: str, precision: Precision) -> BaseMo
     # A tokenizer file may ask for both; training sets them anew for each text, to none.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except ValueError as error:
+        # What transformers says of an architecture whose attention is its own.
+        raise InvalidData(f"{model_id} cannot be served by this engine: {error}") from error
     nn.Module.to(nn.Module.eval(model), device)
     base = BaseModel(
         id=model_id,
@@ -186,13 +192,22 @@ def _compare(base: BaseModel, probe: Tensor, expected: Tensor) -> None:
     cache = SlotCache(base.model.config, base.dtype, base.device)
     cache.reserve(1, PROBE_TOKENS)
     positions = torch.arange(PROBE_TOKENS, device=base.device)[None]
-    first = base.forward(probe[:, :-1], positions[:, :-1], cache, 0)
-    second = base.forward(probe[:, -1:], positions[:, -1:], cache, 0)
+    try:
+        first = base.forward(probe[:, :-1], positions[:, :-1], cache, 0)
+        second = base.forward(probe[:, -1:], positions[:, -1:], cache, 0)
+    except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise _unservable(base, "does not work with its cache") from error
     difference = float((torch.cat([first, second]) - expected).abs().max())
     scale = float(expected.abs().max())
     if not difference <= (1e-3 if base.dtype == torch.float32 else 5e-2) * max(scale, 1.0):
-        raise InvalidData(
-            f"{base.id} cannot be served by this engine: its architecture "
-            f"({base.model.config.model_type}) gives other results here than in transformers."
-        )
+        raise _unservable(base, "gives other results here than in transformers")
     logger.info("loaded %s in %s; largest difference %.1e", base.id, base.precision, difference)
+
+
+def _unservable(base: BaseModel, why: str) -> InvalidData:
+    kind = base.model.config.model_type
+    return InvalidData(
+        f"{base.id} cannot be served by this engine: its architecture ({kind}) {why}."
+    )

@@ -38,6 +38,13 @@ def valkey(valkey_server: Valkey) -> Valkey:
 
 
 @pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A server that a test may stop: the other one is the whole session's."""
+    with running_valkey(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
 def settings(tmp_path: Path, valkey: Valkey) -> GatewaySettings:
     return GatewaySettings(
         data_dir=tmp_path / "data",

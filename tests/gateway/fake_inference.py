@@ -15,10 +15,8 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from tests.gateway.parts import LONG
 from tests.valkey import free_port
-
-# For waits that end much earlier where all is well: on a busy machine little happens in a second.
-LONG = 30.0
 
 SOURCE = "@startuml\nAlice -> Bob: hello\n@enduml"
 DRAWN = {
@@ -103,7 +101,8 @@ class FakeInference:
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return error(401, "invalid_api_key")
         if name in self.dead:
-            return error(*self.dies_with, **{"retry-after": "7"})
+            status, code = self.dies_with
+            return error(status, code, **{"retry-after": "7"})
         if name is not None and self.models.get(name, {}).get("state") != "ready":
             return error(404, "model_not_loaded")
         return None

@@ -24,6 +24,8 @@ from shared.storage import MANIFEST, Storage, atomic_directory, sha256_of
 
 OWNER = "admin"
 DATASET = "ds_test"
+# For waits that end much earlier where all is well: on a busy machine little happens in a second.
+LONG = 30.0
 
 
 def asynchronous(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -106,7 +108,7 @@ async def publish(services: Services, *events: RunEvent) -> list[str]:
     return [await event_stream.publish(services.redis, one) for one in events]
 
 
-async def until(condition: Callable[[], Any], *, seconds: float = 10) -> None:
+async def until(condition: Callable[[], Any], *, seconds: float = LONG) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not await asyncio.to_thread(condition):
@@ -134,7 +136,7 @@ def fake_prepared(storage: Storage, model_id: str) -> Path:
     return folder
 
 
-def until_true(condition: Callable[[], Any], *, seconds: float = 10) -> None:
+def until_true(condition: Callable[[], Any], *, seconds: float = LONG) -> None:
     """The same outside of an event loop."""
     deadline = time.monotonic() + seconds
     while not condition():

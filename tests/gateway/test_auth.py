@@ -7,11 +7,12 @@ from sqlmodel import select
 from starlette.testclient import TestClient
 
 from gateway import auth, keys
+from gateway.app import create_app
 from gateway.database import Database
 from gateway.settings import GatewaySettings
 from gateway.tables import ApiKey, LoginSession, now
 from shared.errors import TooManyRequests, Unauthorized
-from tests.gateway.conftest import ADMIN_KEY, LOGIN_TOKEN
+from tests.gateway.conftest import ADMIN_KEY, BASE_URL, LOGIN_TOKEN
 
 
 def log_in(database: Database, settings: GatewaySettings, secret: str) -> str:
@@ -132,6 +133,43 @@ def test_the_login_link(anonymous: TestClient) -> None:
     assert "HttpOnly" in cookie
     assert "samesite=lax" in cookie.lower()
     assert anonymous.get("/api/keys").status_code == 200
+
+
+def cookie_of(client: TestClient) -> set[str]:
+    """The words of the session cookie's line, without its value."""
+    answer = client.get("/login", params={"token": LOGIN_TOKEN})
+    return {word.strip().lower() for word in answer.headers["set-cookie"].split(";")[1:]}
+
+
+def test_the_cookie_is_kept_to_tls_where_it_is_told_so(settings: GatewaySettings) -> None:
+    assert not settings.secure_cookies
+    with TestClient(create_app(settings), base_url=BASE_URL, follow_redirects=False) as client:
+        assert "secure" not in cookie_of(client)
+        assert client.get("/api/keys").status_code == 200
+    settings = settings.model_copy(update={"secure_cookies": True})
+    with TestClient(create_app(settings), base_url=BASE_URL, follow_redirects=False) as client:
+        assert {"secure", "httponly", "samesite=lax"} <= cookie_of(client)
+        # The client stores it, and keeps it to itself where a reader of the line could see it.
+        assert client.get("/api/keys").status_code == 401
+        assert client.get(f"{BASE_URL.replace('http', 'https')}/api/keys").status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_page_whose_session_has_ended_goes_to_the_login(
+    browser: TestClient, app: FastAPI, method: str
+) -> None:
+    htmx = {"HX-Request": "true"}
+    assert "hx-redirect" not in browser.get("/runs", headers=htmx).headers
+    with app.state.services.database.write() as session:
+        session.exec(select(LoginSession)).one().expires_at = now()
+    # htmx follows a plain redirect by itself, and would swap the login page into the panel.
+    answer = browser.request(method, "/deployments", headers=htmx)
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "/login")
+    assert (answer.content, "location" in answer.headers) == (b"", False)
+    plain = browser.request(method, "/deployments")
+    wanted = "/login?next=%2Fdeployments" if method == "GET" else "/login"
+    assert (plain.status_code, plain.headers["location"]) == (303, wanted)
+    assert "hx-redirect" not in plain.headers
 
 
 def test_the_admin_key_logs_in(anonymous: TestClient) -> None:

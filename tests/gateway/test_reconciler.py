@@ -3,10 +3,14 @@
 import asyncio
 import os
 import time
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from gateway.projector import run_projector
+import pytest
+
+from gateway.projector import Projection, _project, run_projector
 from gateway.reconciler import (
     Reconciler,
     lose_worker,
@@ -17,13 +21,15 @@ from gateway.run_feed import RunFeed
 from gateway.run_states import state_of
 from gateway.run_story import run_story
 from gateway.run_views import get_run
-from gateway.runs import cancel_run, create_run
+from gateway.runs import REDIS_ERRORS, cancel_run, create_run
 from gateway.services import Services
 from gateway.settings import GatewaySettings
+from gateway.tables import Run
 from shared.event_stream import cancel_key
-from shared.run_events import Beat, Measured, Started
+from shared.run_events import Beat, Measured, RunEvent, Started
 from shared.storage import Storage
 from tests.gateway.parts import (
+    LONG,
     OWNER,
     asynchronous,
     background,
@@ -51,13 +57,62 @@ async def running(services: Services) -> str:
     return run.id
 
 
-async def queue_holds(services: Services, job_id: str, *, seconds: float = 5) -> bool:
-    deadline = time.monotonic() + seconds
+async def queue_holds(services: Services, job_id: str) -> bool:
+    deadline = time.monotonic() + LONG
     while time.monotonic() < deadline:
         if await services.queue.holds(job_id):
             return True
         await asyncio.sleep(0.05)
     return False
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class ByHand:
+    """A gateway whose clock, projector and sweeps go on when the test says so: a machine that is
+    busy elsewhere makes nobody silent."""
+
+    def __init__(self, services: Services) -> None:
+        self.clock = Clock()
+        self.services = replace(services, feed=RunFeed(self.clock))
+        self.projection = Projection(services.database, services.storage)
+        self.reconciler = Reconciler(self.services)
+
+    async def project(self) -> None:
+        await _project(self.services, self.projection)
+
+    async def tell(self, *events: RunEvent) -> None:
+        await publish(self.services, *events)
+        await self.project()
+
+    async def sweep(self, *, after: float = 0) -> None:
+        """A sweep after seconds in which the projector listens and hears nothing."""
+        end = self.clock.now + after
+        while self.clock.now < end:
+            self.clock.now = min(self.clock.now + 1, end)
+            self.services.feed.listening()
+        await self.reconciler.settle_runs()
+
+    async def running(self) -> str:
+        run = await create_run(services=self.services, owner=OWNER, spec=spec())
+        await self.tell(event(run.id, Started(worker="w"), seq=1))
+        assert self.row(run.id).status == "running"
+        return run.id
+
+    def row(self, run_id: str) -> Run:
+        return read_run(self.services.database, run_id)
+
+
+@asynccontextmanager
+async def by_hand(settings: GatewaySettings) -> AsyncIterator[ByHand]:
+    settings = settings.model_copy(update={"run_lost_seconds": 30})
+    async with gateway_services(settings) as services:
+        yield ByHand(services)
 
 
 def both(services: Services) -> AbstractAsyncContextManager[None]:
@@ -96,52 +151,64 @@ async def test_a_run_made_while_redis_is_away_is_queued_when_it_is_back(
 async def test_a_training_run_is_left_alone_when_redis_is_emptied(
     settings: GatewaySettings, valkey: Valkey
 ) -> None:
-    async with gateway_services(fast(settings)) as services, both(services):
-        run_id = await running(services)
+    async with by_hand(settings) as gateway:
+        run_id = await gateway.running()
         valkey.flush()
-        for seq in range(2, 14):
-            await publish(services, event(run_id, Beat(), seq=seq))
-            await asyncio.sleep(0.1)
-        row = read_run(services.database, run_id)
-        assert (row.status, row.attempt) == ("running", 1)
-        assert not await services.queue.holds(f"{run_id}:1")
-        done = success(services.storage, run_id)
-        await publish(services, event(run_id, done, seq=14))
-        await until(lambda: read_run(services.database, run_id).status == "succeeded")
+        # Two minutes of a worker that is slow to report.
+        for seq in range(2, 8):
+            await gateway.sweep(after=20)
+            await gateway.tell(event(run_id, Beat(), seq=seq))
+        assert (gateway.row(run_id).status, gateway.row(run_id).attempt) == ("running", 1)
+        assert not await gateway.services.queue.holds(f"{run_id}:1")
+        done = success(gateway.services.storage, run_id)
+        await gateway.tell(event(run_id, done, seq=8))
+        assert gateway.row(run_id).status == "succeeded"
 
 
 @asynchronous
 async def test_a_lost_worker_costs_an_attempt_and_its_late_words_nothing(
     settings: GatewaySettings,
 ) -> None:
-    async with gateway_services(fast(settings)) as services, both(services):
-        run_id = await running(services)
-        await until(lambda: read_run(services.database, run_id).attempt == 2)
-        row = read_run(services.database, run_id)
-        assert (row.status, row.failures, row.last_seq) == ("queued", 1, 0)
-        assert await queue_holds(services, f"{run_id}:2")
+    async with by_hand(settings) as gateway:
+        run_id = await gateway.running()
+        await gateway.sweep(after=30)
+        assert (gateway.row(run_id).status, gateway.row(run_id).attempt) == ("running", 1)
+        await gateway.sweep(after=1)
+        row = gateway.row(run_id)
+        assert (row.status, row.attempt, row.failures, row.last_seq) == ("queued", 2, 1, 0)
+        assert await gateway.services.queue.holds(f"{run_id}:2")
         # The worker was only frozen. Its attempt is over all the same.
-        late = Measured(step=3, total_steps=4, epoch=1, loss=0.1)
-        await publish(services, event(run_id, late, seq=2))
-        await publish(services, event(run_id, success(services.storage, run_id), seq=3))
-        await publish(services, event(run_id, Started(worker="v"), seq=1, attempt=2))
-        await until(lambda: read_run(services.database, run_id).status == "running")
-        assert read_run(services.database, run_id).loss is None
-        log = run_story(database=services.database, owner=OWNER, run_id=run_id)
+        await gateway.tell(
+            event(run_id, Measured(step=3, total_steps=4, epoch=1, loss=0.1), seq=2),
+            event(run_id, success(gateway.services.storage, run_id), seq=3),
+            event(run_id, Started(worker="v"), seq=1, attempt=2),
+        )
+        assert (gateway.row(run_id).status, gateway.row(run_id).loss) == ("running", None)
+        log = run_story(database=gateway.services.database, owner=OWNER, run_id=run_id)
         assert [line.attempt for line in log] == [2]
 
 
 @asynchronous
 async def test_three_lost_workers_are_enough(settings: GatewaySettings) -> None:
-    async with gateway_services(fast(settings)) as services, both(services):
-        run_id = await running(services)
+    async with by_hand(settings) as gateway:
+        run_id = await gateway.running()
         for attempt in (2, 3):
-            await until(lambda n=attempt: read_run(services.database, run_id).attempt == n)
-            await publish(services, event(run_id, Started(worker="w"), seq=1, attempt=attempt))
-        await until(lambda: read_run(services.database, run_id).status == "failed")
-        view = get_run(database=services.database, owner=OWNER, run_id=run_id)
+            await gateway.sweep(after=31)
+            assert (gateway.row(run_id).status, gateway.row(run_id).attempt) == ("queued", attempt)
+            await gateway.tell(event(run_id, Started(worker="w"), seq=1, attempt=attempt))
+        await gateway.sweep(after=31)
+        view = get_run(database=gateway.services.database, owner=OWNER, run_id=run_id)
+        assert (view.status, view.attempt) == ("failed", 3)
         assert view.error is not None and view.error.code == "worker_lost"
-        assert view.attempt == 3
+
+
+@asynchronous
+async def test_a_run_that_waits_is_not_lost(settings: GatewaySettings) -> None:
+    async with by_hand(settings) as gateway:
+        run = await create_run(services=gateway.services, owner=OWNER, spec=spec())
+        for _ in range(3):
+            await gateway.sweep(after=3600)
+        assert (gateway.row(run.id).status, gateway.row(run.id).attempt) == ("queued", 1)
 
 
 @asynchronous
@@ -158,35 +225,40 @@ async def test_a_worker_killed_before_its_first_word_is_lost_too(
 
 @asynchronous
 async def test_nobody_is_lost_while_redis_is_away(
-    settings: GatewaySettings, tmp_path: Path
+    settings: GatewaySettings, own_valkey: Valkey
 ) -> None:
-    server = Valkey(tmp_path)
-    server.start()
-    settings = fast(settings).model_copy(update={"redis_url": server.url})
-    try:
-        async with gateway_services(settings) as services, both(services):
-            run_id = await running(services)
-            server.stop()
-            await asyncio.sleep(1.5)
-            assert read_run(services.database, run_id).status == "running"
-            server.start()
-            await until(lambda: read_run(services.database, run_id).attempt == 2)
-    finally:
-        server.stop()
+    settings = settings.model_copy(update={"redis_url": own_valkey.url})
+    async with by_hand(settings) as gateway:
+        run_id = await gateway.running()
+        own_valkey.stop()
+        for _ in range(3):
+            gateway.clock.now += 3600
+            with pytest.raises(REDIS_ERRORS):
+                await gateway.project()
+            with pytest.raises(REDIS_ERRORS):
+                await gateway.sweep()
+        assert gateway.row(run_id).status == "running"
+        own_valkey.start()
+        # From here on there is somebody who listens, and silence counts.
+        await gateway.project()
+        await gateway.sweep(after=30)
+        assert (gateway.row(run_id).status, gateway.row(run_id).attempt) == ("running", 1)
+        await gateway.sweep(after=1)
+        assert gateway.row(run_id).attempt == 2
 
 
 @asynchronous
 async def test_a_cancel_that_no_worker_hears(settings: GatewaySettings, valkey: Valkey) -> None:
-    async with gateway_services(fast(settings)) as services, both(services):
-        run_id = await running(services)
-        await cancel_run(services=services, owner=OWNER, run_id=run_id)
+    async with by_hand(settings) as gateway:
+        redis = gateway.services.redis
+        run_id = await gateway.running()
+        await cancel_run(services=gateway.services, owner=OWNER, run_id=run_id)
         valkey.flush()
-        deadline = time.monotonic() + 5
-        while await services.redis.get(cancel_key(run_id)) is None:
-            assert time.monotonic() < deadline, "the cancel was not repeated"
-            await asyncio.sleep(0.02)
-        await until(lambda: read_run(services.database, run_id).status == "cancelled")
-        assert read_run(services.database, run_id).attempt == 1
+        await gateway.sweep()
+        assert await redis.get(cancel_key(run_id)) == b"1"
+        assert gateway.row(run_id).status == "running"
+        await gateway.sweep(after=31)
+        assert (gateway.row(run_id).status, gateway.row(run_id).attempt) == ("cancelled", 1)
 
 
 @asynchronous
@@ -215,13 +287,6 @@ async def test_a_run_that_moved_meanwhile_is_not_lost(settings: GatewaySettings)
         now = read_run(services.database, run_id)
         assert state_of(now).status == "running"
         assert lose_worker(database=services.database, seen=now)
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_silence_means_nothing_while_nobody_listens() -> None:

@@ -266,12 +266,13 @@ def test_nul_in_addresses(client: TestClient, path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/static/../app.py", "/static/%2e%2e/rendering.py", "/static/..%2frendering.py",
+        "/static/%2e%2e/rendering.py", "/static/..%2frendering.py",
         "/static//etc/passwd", "/static/%2fetc/passwd", "/static/..%5crendering.py",
         "/api/datasets/..%2f..%2fgenplat.db/content", "/api/datasets/%2e%2e/content",
     ],
 )  # fmt: skip
 def test_paths_lead_nowhere_else(client: TestClient, path: str) -> None:
+    # Plain dots would not be sent: test_server.py sends them.
     assert client.get(path).status_code in (404, 405)
 
 

@@ -28,6 +28,9 @@ from tests.gateway.gateway_process import (
 from tests.gateway.parts import fake_prepared
 from tests.valkey import Valkey, free_port
 
+# A minute of words; whatever else is open would stay so for longer than a test may take.
+WORDS = ["word "] * 600
+QUICK = 15.0
 CHAT = {"model": BUNDLED_MODEL, "messages": [{"role": "user", "content": "Say much."}]}
 
 
@@ -42,7 +45,7 @@ class Gateway:
         self.texts: dict[str, str] = {}
         self.readers: list[threading.Thread] = []
         headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        self.http = httpx.Client(base_url=server.url, headers=headers, timeout=30)
+        self.http = httpx.Client(base_url=server.url, headers=headers, timeout=60)
 
     def read(self, name: str, path: str, client: httpx.Client | None = None, **body: Any) -> None:
         """Read a stream to its end, and return when it has begun."""
@@ -62,16 +65,16 @@ class Gateway:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         begin = time.monotonic()
         self.server.process.send_signal(number)
-        assert self.server.process.wait(15) in (0, -signal.SIGTERM)
+        assert self.server.process.wait(50) in (0, -signal.SIGTERM)
         seconds = time.monotonic() - begin
         for reader in self.readers:
-            reader.join(5)
+            reader.join(30)
         return seconds
 
 
 @contextmanager
 def running_gateway(folder: Path, valkey: Valkey) -> Iterator[Gateway]:
-    port, fake = free_port(), FakeInference(words=["word "] * 300, seconds_a_word=0.1)
+    port, fake = free_port(), FakeInference(words=WORDS, seconds_a_word=0.1)
     root = folder / "data"
     fake_prepared(Storage(root), BUNDLED_MODEL)
     with fake_inference(fake), (folder / "log").open("w") as log:
@@ -118,7 +121,7 @@ def test_open_streams_end_by_themselves(gateway: Gateway) -> None:
         gateway.read("events", f"/api/runs/{run_id}/events")
         gateway.read("chat", "/v1/chat/completions", json=CHAT | {"stream": True})
         seconds = gateway.stop()
-    assert seconds < 3
+    assert seconds < QUICK
     assert "event: panel" in gateway.texts["page"]
     assert "event: state" in gateway.texts["events"]
     assert '"code":"stopping"' in gateway.texts["chat"]
@@ -136,10 +139,11 @@ def test_what_waits_for_a_whole_answer_is_told(gateway: Gateway) -> None:
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     wait_for(lambda: bool(gateway.inference.asked))
-    assert gateway.stop(signal.SIGINT) < 3
-    asking.join(5)
+    assert gateway.stop(signal.SIGINT) < QUICK
+    asking.join(30)
     assert (answers[0].status_code, answers[0].json()["error"]["code"]) == (503, "stopping")
-    assert "Traceback" not in gateway.log.read_text()
+    said = gateway.log.read_text()
+    assert "Traceback" not in said and "Cancel" not in said
 
 
 @pytest.mark.parametrize("rest", ["", "Content-Length: 1000\r\n\r\n{"])
@@ -147,5 +151,5 @@ def test_a_request_that_never_comes_holds_nothing_up(gateway: Gateway, rest: str
     with socket.create_connection(("127.0.0.1", gateway.server.port)) as idle:
         idle.sendall(f"POST /api/keys HTTP/1.1\r\n{AUTHORIZED}{rest}".encode())
         time.sleep(0.3)
-        assert gateway.stop() < 4.5
+        assert gateway.stop() < QUICK
     assert "Traceback" not in gateway.log.read_text()

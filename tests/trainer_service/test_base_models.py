@@ -11,7 +11,7 @@ from shared.errors import GenPlatError
 from shared.model_library import BUNDLED_MODEL, built_in_library, is_prepared
 from shared.storage import Storage, manifest_problem
 from tests.trainer_service.tiny import save_tiny_model
-from trainer_service.base_models import failure_file, main, prepare_base_model
+from trainer_service.base_models import main, prepare_base_model
 from trainer_service.modeling import load_tokenizer, make_template
 
 MINE = "me/mine"
@@ -137,7 +137,7 @@ def test_the_reason_of_an_earlier_failure_is_gone_when_a_preparation_starts(
 ) -> None:
     options = [MINE, "--data-dir", str(storage.root), "--folder"]
     assert main([*options, str(source / "gone")]) == 1
-    assert failure_file(storage, MINE).is_file()
+    assert storage.base_model_failure(MINE).is_file()
 
     def be_killed(*_arguments: object, **_options: object) -> Path:
         raise KeyboardInterrupt
@@ -145,7 +145,7 @@ def test_the_reason_of_an_earlier_failure_is_gone_when_a_preparation_starts(
     monkeypatch.setattr("trainer_service.base_models.prepare_base_model", be_killed)
     with pytest.raises(KeyboardInterrupt):
         main([*options, str(source)])
-    assert not failure_file(storage, MINE).exists()
+    assert not storage.base_model_failure(MINE).exists()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 from shared.run_events import Finished, RunState, apply_event
 from shared.storage import Storage
 from tests.trainer_service.runs import make_command, quick_settings, stream_events
+from tests.trainer_service.tiny import save_tiny_model
 from tests.valkey import Valkey
 from trainer_service.child_process import start_module
 from trainer_service.supervisor import Supervisor
@@ -110,3 +112,54 @@ def test_a_stop_that_meets_a_child_just_being_started_ends_it(
 
     assert asyncio.run(scenario()).status == "preempted"
     assert started[0].returncode is not None
+
+
+def save_model_to_add(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    save_tiny_model(folder)
+    return folder
+
+
+def train_on(storage: Storage, valkey: Valkey, folder: Path) -> Finished:
+    """A run on a model that was added as a folder, and that nobody has prepared."""
+    settings = quick_settings(storage, valkey)
+    command = make_command(storage, base_model="me/mine", max_steps=2)
+    command = command.model_copy(update={"base_model_folder": folder})
+
+    async def scenario() -> Finished:
+        redis: Redis = Redis.from_url(settings.redis_url, socket_timeout=5)
+        try:
+            return await Supervisor(command, settings=settings, redis=redis).run()
+        finally:
+            await redis.aclose()
+
+    return asyncio.run(scenario())
+
+
+def test_a_base_model_that_is_not_ready_is_prepared_by_the_only_child_with_a_token(
+    storage: Storage, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, str | None] = {}
+
+    async def note(module: str, *arguments: str, environment: Any, **options: Any) -> Any:
+        seen[module] = environment.get("HF_TOKEN")
+        return await start_module(module, *arguments, environment=environment, **options)
+
+    monkeypatch.setenv("HF_TOKEN", "opens-gated-models")
+    monkeypatch.setattr("trainer_service.supervisor.start_module", note)
+    monkeypatch.setattr("trainer_service.preparing.start_module", note)
+    assert train_on(storage, valkey, save_model_to_add(tmp_path)).status == "succeeded"
+    assert seen == {
+        "trainer_service.base_models": "opens-gated-models",
+        "trainer_service.child": None,
+    }
+
+
+def test_a_base_model_that_cannot_be_prepared_ends_its_run_with_the_reason(
+    storage: Storage, valkey: Valkey, tmp_path: Path
+) -> None:
+    end = train_on(storage, valkey, tmp_path / "nowhere")
+    assert (end.status, end.code, end.retry) == ("failed", "not_found", False)
+    assert end.message is not None and "does not exist" in end.message
+    assert not storage.run_checkpoints("run_a").exists()

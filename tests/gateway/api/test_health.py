@@ -5,6 +5,7 @@ from contextlib import suppress
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from tests.gateway.api.live import live_gateway
 from tests.gateway.conftest import BASE_URL
@@ -15,19 +16,19 @@ def checks(**others: str) -> dict[str, str]:
     return dict.fromkeys(("database", "redis", "inference", "renderer"), "ok") | others
 
 
-def test_ready_needs_the_database_alone(anonymous: TestClient, valkey: Valkey) -> None:
-    answer = anonymous.get("/readyz")
-    assert (answer.status_code, answer.json()) == (
-        200,
-        {"status": "ready", "checks": checks(inference="down", renderer="down")},
-    )
-    valkey.stop()
-    try:
-        answer = anonymous.get("/readyz")
+def test_ready_needs_the_database_alone(settings: GatewaySettings, own_valkey: Valkey) -> None:
+    settings = settings.model_copy(update={"redis_url": own_valkey.url})
+    with TestClient(create_app(settings), base_url=BASE_URL) as client:
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json()) == (
+            200,
+            {"status": "ready", "checks": checks(inference="down", renderer="down")},
+        )
+        own_valkey.stop()
+        answer = client.get("/readyz")
         assert (answer.status_code, answer.json()["checks"]["redis"]) == (200, "down")
-    finally:
-        valkey.start()
-    assert anonymous.get("/readyz").json()["checks"]["redis"] == "ok"
+        own_valkey.start()
+        assert client.get("/readyz").json()["checks"]["redis"] == "ok"
 
 
 def test_a_renderer_that_is_down_is_told_apart(settings: GatewaySettings) -> None:

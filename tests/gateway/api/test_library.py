@@ -3,7 +3,10 @@
 import pytest
 from starlette.testclient import TestClient
 
+from gateway.app import create_app
+from gateway.settings import GatewaySettings
 from shared.model_library import BUNDLED_MODEL
+from tests.gateway.conftest import ADMIN_KEY, BASE_URL
 from tests.valkey import Valkey
 
 
@@ -29,14 +32,17 @@ def test_adding_and_preparing(client: TestClient, valkey: Valkey) -> None:
     assert len(valkey.client().keys("arq:job:prepare:*")) == 1
 
 
-def test_preparing_while_redis_is_away(client: TestClient, valkey: Valkey) -> None:
-    valkey.stop()
-    try:
+def test_preparing_while_redis_is_away(settings: GatewaySettings, own_valkey: Valkey) -> None:
+    settings = settings.model_copy(update={"redis_url": own_valkey.url})
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    with TestClient(create_app(settings), base_url=BASE_URL, headers=headers) as client:
+        own_valkey.stop()
         answer = client.post(f"/api/library/{BUNDLED_MODEL}/prepare")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "queue_unavailable")
         assert int(answer.headers["retry-after"]) > 0
-    finally:
-        valkey.start()
+        own_valkey.start()
+        answer = client.post(f"/api/library/{BUNDLED_MODEL}/prepare")
+        assert (answer.status_code, answer.json()["state"]) == (202, "preparing")
 
 
 @pytest.mark.parametrize(

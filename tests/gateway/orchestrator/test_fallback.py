@@ -1,13 +1,18 @@
 """Which errors let the next target answer, and which are the request's own."""
 
+import asyncio
+
 import pytest
 
 from gateway.orchestrator.fallback import first_that_answers
 from shared.errors import (
     GenPlatError,
+    InvalidData,
     InvalidRequest,
     NotFound,
     TimedOut,
+    TooLarge,
+    TooManyRequests,
     Unavailable,
     UpstreamFailed,
 )
@@ -21,6 +26,7 @@ async def test_the_first_that_lives_answers() -> None:
         "b": TimedOut("slow"),
         "c": UpstreamFailed("broken"),
         "d": NotFound("gone", code="model_not_loaded"),
+        "e": TooManyRequests("busy"),
     }
     lasts = []
 
@@ -30,23 +36,33 @@ async def test_the_first_that_lives_answers() -> None:
             raise errors[target]
         return f"hello from {target}"
 
-    answered = await first_that_answers(["a", "b", "c", "d", "e", "f"], ask)
-    assert (answered.target, answered.result, answered.fallbacks) == ("e", "hello from e", 4)
-    assert answered.reason == "model_unavailable, timeout, upstream_failed, model_not_loaded"
-    assert lasts == [False] * 5
+    answered = await first_that_answers(["a", "b", "c", "d", "e", "f", "g"], ask)
+    assert (answered.target, answered.result, answered.fallbacks) == ("f", "hello from f", 5)
+    assert answered.reason == (
+        "model_unavailable, timeout, upstream_failed, model_not_loaded, rate_limit_exceeded"
+    )
+    assert lasts == [False] * 6
     with pytest.raises(UpstreamFailed):
         await first_that_answers(["a", "c"], ask)
     assert lasts[-2:] == [False, True]
 
 
-@asynchronous
-async def test_what_the_client_did_wrong_goes_to_nobody_else() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidRequest("too long", code="context_length_exceeded"),
+        InvalidData("odd"),
+        TooLarge("much"),
+        NotFound("no such diagram"),
+    ],
+)
+def test_what_the_client_did_wrong_goes_to_nobody_else(error: GenPlatError) -> None:
     asked = []
 
     async def ask(target: str, is_last: bool) -> str:
         asked.append(target)
-        raise InvalidRequest("too long", code="context_length_exceeded")
+        raise error
 
-    with pytest.raises(InvalidRequest):
-        await first_that_answers(["a", "b"], ask)
+    with pytest.raises(type(error)):
+        asyncio.run(first_that_answers(["a", "b"], ask))
     assert asked == ["a"]

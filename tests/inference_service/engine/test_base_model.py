@@ -7,16 +7,26 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedConfig, Qwen2Config
+from transformers import (
+    AutoModelForCausalLM,
+    FalconConfig,
+    Gemma2Config,
+    MistralConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+)
 
-from inference_service.engine.base_model import load_base_model
+from inference_service.engine.base_model import choose_precision, load_base_model
 from inference_service.engine.engine import Engine
 from inference_service.engine.prompts import encode_chat, encode_text
 from inference_service.engine.requests import GenerationRequest
+from shared.chat import Precision
 from shared.datasets import Message
 from shared.errors import InvalidData
 from tests.inference_service.engine.generating import collect, generate, prompt
 from tests.trainer_service.tiny import CHATML, save_tiny_model, tiny_config, tiny_tokenizer
+from trainer_service import hardware
+from trainer_service.modeling import DTYPES
 
 
 @pytest.mark.parametrize(
@@ -50,6 +60,53 @@ def test_bf16_is_given_where_it_is_asked_for(tmp_path: Path) -> None:
     save_tiny_model(tmp_path)
     assert load_base_model(tmp_path, "tiny", "bf16").precision == "bf16"
     assert load_base_model(tmp_path, "tiny", "auto").precision == "fp32"
+
+
+class Gpu:
+    """What torch says of a GPU that computes bf16, or of one on which torch emulates it."""
+
+    name, total_memory = "a GPU", 2**34
+
+    def __init__(self, *, native: bool) -> None:
+        self.native = native
+
+    def is_bf16_supported(self, including_emulation: bool = True) -> bool:
+        return self.native or including_emulation
+
+    def put_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", self.is_bf16_supported)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: self)
+
+
+@pytest.mark.parametrize(
+    ("native", "wanted", "dtype"),
+    [
+        (True, "auto", torch.bfloat16),
+        (False, "auto", torch.float16),
+        (True, "fp32", torch.float32),
+        (False, "fp32", torch.float32),
+        (True, "bf16", torch.bfloat16),
+        # Slow, but asked for by name.
+        (False, "bf16", torch.bfloat16),
+    ],
+)
+def test_a_gpu_serves_in_the_half_precision_that_it_computes(
+    monkeypatch: pytest.MonkeyPatch, native: bool, wanted: Precision, dtype: torch.dtype
+) -> None:
+    Gpu(native=native).put_in(monkeypatch)
+    assert choose_precision(wanted) == (torch.device("cuda"), dtype)
+
+
+@pytest.mark.parametrize("gpu", [Gpu(native=True), Gpu(native=False), None])
+def test_unless_told_otherwise_serving_computes_in_the_format_of_training(
+    monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None
+) -> None:
+    if gpu is not None:
+        gpu.put_in(monkeypatch)
+    device = hardware.find_device()
+    assert device.kind == ("cpu" if gpu is None else "cuda")
+    assert DTYPES[hardware.choose_precision(device)] == choose_precision("auto")[1]
 
 
 def save_random_model(folder: Path, kind: type[PreTrainedConfig], **changes: Any) -> None:
@@ -92,6 +149,25 @@ async def test_a_windowed_model_answers_as_generate_does(engine: Engine, tmp_pat
     ids = prompt(base, "A window of 64 tokens")
     request = GenerationRequest(base, ids, base.context_length - len(ids))
     assert (await collect(engine, request))[0] == generate(tmp_path, base, request, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "reason"),
+    [
+        # Sees eight tokens back, where the slots' attention sees all of them.
+        (MistralConfig, {"sliding_window": 8}, r"\(mistral\) gives other results here"),
+        # Adds to its scores what depends on a mask of another shape.
+        (FalconConfig, {"alibi": True}, r"\(falcon\) does not work with its cache"),
+        # Caps its scores, which only its own attention does.
+        (Gemma2Config, {"head_dim": 8}, "Gemma2ForCausalLM does not support"),
+    ],
+)
+def test_an_architecture_that_the_engine_would_compute_otherwise_is_refused(
+    tmp_path: Path, kind: type[PreTrainedConfig], changes: dict[str, Any], reason: str
+) -> None:
+    save_random_model(tmp_path, kind, **changes)
+    with pytest.raises(InvalidData, match=f"some/model cannot be served by this engine.*{reason}"):
+        load_base_model(tmp_path, "some/model", "fp32")
 
 
 def test_truncation_and_padding_of_the_tokenizer_file_are_not_applied(tmp_path: Path) -> None:

@@ -107,12 +107,28 @@ async def test_more_requests_than_rows_wait_their_turn(engine: Engine, base: Bas
     assert texts[17] == (await collect(engine, requests[17]))[0]
 
 
-async def test_the_cache_budget_admits_one_large_request_at_a_time(base: BaseModel) -> None:
-    engine = Engine(max_rows=8, kv_bytes=1)
-    engine.start()
+@pytest.mark.parametrize(("kv_bytes", "most"), [(1, 1), (2**31, 3)])
+async def test_a_small_cache_budget_admits_one_request_at_a_time(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, kv_bytes: int, most: int
+) -> None:
+    engine = Engine(max_rows=8, kv_bytes=kv_bytes)
+    running: list[int] = []
+    step = Batch.step
+
+    def watched(batch: Batch) -> None:
+        step(batch)
+        running.append(len(batch.running) + (batch.joining is not None))
+
+    monkeypatch.setattr(Batch, "step", watched)
+    requests = [GenerationRequest(base, prompt(base, f"Number {i}"), 10) for i in range(3)]
+    answers = asyncio.create_task(collect_all(engine, requests))
     try:
-        requests = [GenerationRequest(base, prompt(base, f"Number {i}"), 10) for i in range(3)]
-        assert all(await collect_all(engine, requests))
+        # All of them wait before the first one may run.
+        while engine.load.waiting < len(requests):
+            await asyncio.sleep(0)
+        engine.start()
+        assert all(await answers)
+        assert max(running) == most
     finally:
         engine.close()
 

@@ -1,0 +1,100 @@
+"""One record, one line: whatever a message holds, nobody forges a line of the log."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from shared.logs import JsonFormatter, TextFormatter
+
+FORGED = "2026-01-01T00:00:00Z ERROR   gateway.auth The key of admin was stolen."
+# All that some reader of a log takes for a line's end, and what moves a terminal's cursor.
+BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+CONTROLS = ["\x00", "\x07", "\x08", "\x1b[2K\x1b[1G", "\x7f", "\x9b2K", "\x9d0;title\x9c"]
+
+
+def record(
+    message: str, *arguments: object, error: BaseException | None = None
+) -> logging.LogRecord:
+    exception = (type(error), error, error.__traceback__) if error else None
+    made = logging.LogRecord("gateway.test", logging.INFO, "a.py", 1, message, arguments, exception)
+    made.created = 1_700_000_000.25
+    return made
+
+
+def raised(message: str) -> ValueError:
+    try:
+        raise ValueError(message)
+    except ValueError as error:
+        return error
+
+
+def test_a_line_has_time_level_logger_and_message() -> None:
+    line = TextFormatter().format(record("Run %s: %d steps.", "run_ü", 7))
+    assert line == "2023-11-14T22:13:20Z INFO    gateway.test Run run_ü: 7 steps."
+
+
+@pytest.mark.parametrize("control", [*BREAKS, *CONTROLS])
+@pytest.mark.parametrize("as_argument", [False, True])
+def test_a_message_stays_on_its_line(control: str, as_argument: bool) -> None:
+    text = f"name{control}{FORGED}"
+    line = TextFormatter().format(record("%s", text) if as_argument else record(text))
+    assert line.isprintable()
+    assert line.splitlines() == [line]
+    assert line.startswith("2023-11-14T22:13:20Z INFO    gateway.test name\\")
+    assert line.endswith(FORGED)
+
+
+@pytest.mark.parametrize("control", [*BREAKS, *CONTROLS])
+def test_a_traceback_looks_like_no_other_line(control: str) -> None:
+    error = raised(f"name{control}{FORGED}")
+    first, *rest = TextFormatter().format(record("It failed.", error=error)).splitlines()
+    assert first == "2023-11-14T22:13:20Z INFO    gateway.test It failed."
+    assert "Traceback (most recent call last):" in rest[0]
+    assert any("ValueError: name" in line for line in rest) and FORGED in rest[-1]
+    for line in rest:
+        # Its lines are indented: a record begins where its time does.
+        assert line.startswith("  ") and line.isprintable()
+
+
+@pytest.mark.parametrize("control", [*BREAKS, *CONTROLS, "\ud800", '"}\n{"level": "ERROR'])
+def test_the_json_form_is_one_object_a_line(control: str) -> None:
+    text = f"name{control}{FORGED}"
+    line = JsonFormatter().format(record("%s", text, error=raised(text)))
+    assert line.isascii() and line.isprintable()
+    entry = json.loads(line)
+    assert {name: entry[name] for name in ("time", "level", "logger", "message")} == {
+        "time": 1_700_000_000.25,
+        "level": "INFO",
+        "logger": "gateway.test",
+        "message": text,
+    }
+    assert entry["exception"].startswith("Traceback") and entry["exception"].endswith(text)
+    assert "exception" not in json.loads(JsonFormatter().format(record("All is well.")))
+
+
+LOGGING = """
+import logging, warnings
+from shared.logs import configure_logging
+configure_logging("warning", as_json=%s)
+logging.getLogger("a").info("not told")
+logging.getLogger("a").warning("one\\ntwo")
+logging.getLogger("b").error("half a character: %%s", "\\ud800")
+warnings.warn("old")
+"""
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_every_record_goes_to_stderr_in_the_chosen_form(as_json: bool) -> None:
+    code = LOGGING % as_json
+    said = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True
+    )
+    lines = said.stderr.splitlines()
+    assert (said.stdout, len(lines)) == ("", 3)
+    expected = [("WARNING", "two"), ("ERROR", "d800"), ("WARNING", "old")]
+    for line, (level, end) in zip(lines, expected, strict=True):
+        assert level in line and end in line
+        assert not as_json or json.loads(line)["level"] == level
