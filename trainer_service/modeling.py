@@ -136,9 +136,22 @@ def add_adapter(model: Any, numbers: Hyperparameters, *, seed: int) -> PeftModel
     _refuse_unservable(adapted, head)
     fuse_lora(adapted)
     if numbers.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        _checkpoint_activations(model)
     adapted.train()
     return adapted
+
+
+def _checkpoint_activations(model: Any) -> None:
+    # The older name, the only one in transformers 5.3, warns in 5.23 and goes with version 6.
+    old, new = "gradient_checkpointing_enable", "activation_checkpointing_enable"
+    enable = getattr(model, new if hasattr(model, new) else old)
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise InvalidRequest(
+            "This base model knows no gradient_checkpointing: leave it out.",
+            param="gradient_checkpointing",
+        ) from error
 
 
 def _refuse_unservable(adapted: PeftModel, head: Any) -> None:

@@ -108,8 +108,9 @@ def load_base_model(folder: Path, model_id: str, precision: Precision) -> BaseMo
             trust_remote_code=False,
         )
     except ValueError as error:
-        # What transformers says of an architecture whose attention is its own.
-        raise InvalidData(f"{model_id} cannot be served by this engine: {error}") from error
+        # What transformers says of an architecture whose attention is its own, without its advice.
+        why = str(error).partition(". ")[0].removesuffix(".")
+        raise InvalidData(f"{model_id} cannot be served by this engine: {why}.") from error
     nn.Module.to(nn.Module.eval(model), device)
     base = BaseModel(
         id=model_id,

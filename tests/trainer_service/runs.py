@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,14 @@ def small_records(count: int = 24) -> list[Record]:
     ]
 
 
-def write_dataset(storage: Storage, dataset_id: str = "ds_small", count: int = 24) -> DatasetRef:
+def write_dataset(
+    storage: Storage, dataset_id: str = "ds_small", records: Sequence[Record] | None = None
+) -> DatasetRef:
+    """Store a dataset: the small one where no ``records`` are given."""
     path = storage.dataset_records(dataset_id)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(record.model_dump_json() + "\n" for record in small_records(count)))
+    chosen = small_records() if records is None else records
+    path.write_text("".join(record.model_dump_json() + "\n" for record in chosen))
     return DatasetRef(id=dataset_id, records_sha256=sha256_of(path))
 
 
@@ -114,6 +118,15 @@ def nothing_is_queued(valkey: Valkey) -> bool:
 
 def payloads(events: list[RunEvent], kind: str) -> list[Payload]:
     return [event.payload for event in events if event.payload.type == kind]
+
+
+def is_gone(pid: int) -> bool:
+    """Dead, or a zombie that its new parent has yet to collect."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+    return status.rpartition(")")[2].split()[0] == "Z"
 
 
 async def wait_until(met: Callable[[], bool], seconds: float = 60) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,9 +16,11 @@ import pytest
 from shared.job_queue import PREPARE_BASE_MODEL, TRAIN_RUN, ArqQueue, connect
 from shared.model_library import is_prepared
 from shared.run_events import Advanced, Finished
+from shared.settings import WRONG_SETTINGS
 from shared.storage import Storage
 from tests.trainer_service.runs import (
     environment_of,
+    is_gone,
     make_command,
     nothing_is_queued,
     payloads,
@@ -79,15 +82,6 @@ def ends(valkey: Valkey) -> list[Finished]:
     return [e.payload for e in stream_events(valkey) if isinstance(e.payload, Finished)]
 
 
-def is_gone(pid: int) -> bool:
-    """Dead, or a zombie that its new parent has yet to collect."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return True
-    return status.rpartition(")")[2].split()[0] == "Z"
-
-
 def test_health_is_open_and_the_rest_needs_the_token(storage: Storage, valkey: Valkey) -> None:
     with running_service(storage, valkey) as service, httpx.Client(base_url=service.url) as http:
         assert http.get("/livez").status_code == 200
@@ -113,7 +107,7 @@ def test_health_is_open_and_the_rest_needs_the_token(storage: Storage, valkey: V
 def test_a_killed_worker_takes_its_child_along_and_the_next_attempt_resumes(
     storage: Storage, valkey: Valkey
 ) -> None:
-    numbers = {"max_steps": 300, "save_steps": 10}
+    numbers: dict[str, Any] = {"max_steps": 300, "save_steps": 10}
     with running_service(storage, valkey) as service:
         command = make_command(storage, **numbers)
         enqueue(valkey, TRAIN_RUN, command.job_id, command.model_dump(mode="json"))
@@ -153,6 +147,20 @@ def test_sigterm_saves_a_checkpoint_and_leaves_with_zero(
         assert is_gone(child)
     assert [end.status for end in ends(valkey)] == ["preempted"]
     assert len(os.listdir(storage.run_checkpoints("run_a"))) == 1
+
+
+@pytest.mark.parametrize("module", ["trainer_service.app", "trainer_service.settings"])
+def test_a_setting_that_cannot_be_read_is_one_line_and_no_traceback(module: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", module],
+        env=environment_of({"run_lost_seconds": "soon"}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == WRONG_SETTINGS
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("genplat: GENPLAT_RUN_LOST_SECONDS: Input should be a valid number")
 
 
 def test_a_base_model_is_prepared_from_a_folder(

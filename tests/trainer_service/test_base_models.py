@@ -1,17 +1,29 @@
 """What a model folder must look like to be taken, and what is refused with which sentence."""
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
+import huggingface_hub
 import pytest
 from transformers import AutoModelForCausalLM
 
 from shared.errors import GenPlatError
-from shared.model_library import BUNDLED_MODEL, built_in_library, is_prepared
+from shared.model_library import (
+    BUNDLED_MODEL,
+    PreparationFailure,
+    built_in_library,
+    is_prepared,
+    preparation_failure,
+)
 from shared.storage import Storage, manifest_problem
 from tests.trainer_service.tiny import save_tiny_model
 from trainer_service.base_models import main, prepare_base_model
+from trainer_service.exit_codes import DISK_FULL, exit_code_of
 from trainer_service.modeling import load_tokenizer, make_template
 
 MINE = "me/mine"
@@ -159,6 +171,85 @@ def test_a_model_that_cannot_be_had_says_why(
     assert main([model_id, "--data-dir", str(storage.root)]) == 1
     failure = storage.base_model(model_id).with_suffix(".error.json")
     assert word in json.loads(failure.read_text())["message"]
+
+
+def failing(number: int) -> Callable[..., NoReturn]:
+    """Stands in for a function that meets a fault of the disk on its way."""
+
+    def fail(*_arguments: object, **_options: object) -> NoReturn:
+        raise OSError(number, os.strerror(number), "/some/where/secret")
+
+    return fail
+
+
+def told(storage: Storage) -> PreparationFailure:
+    """What a preparation that failed leaves behind: its reason for the gateway, and no more."""
+    reason = preparation_failure(storage, MINE)
+    assert reason is not None
+    assert not is_prepared(storage, MINE)
+    assert not list(storage.base_model(MINE).parent.glob("*.tmp"))
+    return reason
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("downloaded", [False, True])
+def test_a_full_disk_is_named_and_no_fault_of_the_hub(
+    storage: Storage,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    downloaded: bool,
+) -> None:
+    monkeypatch.setattr(shutil, "copyfile", failing(number))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", failing(number))
+    folder = None if downloaded else source
+    options = ["--folder", str(folder)] if folder else []
+    assert main([MINE, "--data-dir", str(storage.root), *options]) == 1
+    reason = told(storage)
+    assert reason.code == "disk_full"
+    assert reason.message.startswith("The disk is full") and MINE in reason.message
+    # A training from the shell prepares its base model itself, and ends for the same reason.
+    with pytest.raises(OSError) as caught:
+        prepare_base_model(storage, MINE, folder=folder)
+    assert exit_code_of(caught.value) == DISK_FULL
+
+
+def test_whatever_else_ends_a_preparation_is_told_without_the_place_on_this_machine(
+    storage: Storage, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "copyfile", failing(errno.EACCES))
+    assert main([MINE, "--data-dir", str(storage.root), "--folder", str(source)]) == 1
+    reason = told(storage)
+    assert reason.code == "internal_error"
+    assert f"(PermissionError): {os.strerror(errno.EACCES)}." in reason.message
+    assert "secret" not in reason.message
+
+
+def test_a_connection_that_breaks_in_a_download_is_told(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ReadTimeout(Exception):
+        """As HTTP clients have it: no `OSError`."""
+
+    def break_off(*_arguments: object, **_options: object) -> NoReturn:
+        raise ReadTimeout("The read operation timed out")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", break_off)
+    assert main([MINE, "--data-dir", str(storage.root)]) == 1
+    assert "(ReadTimeout): The read operation timed out" in told(storage).message
+
+
+def test_a_disk_that_takes_not_even_the_reason_ends_a_preparation_all_the_same(
+    storage: Storage,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(shutil, "copyfile", failing(errno.ENOSPC))
+    monkeypatch.setattr("trainer_service.base_models.atomic_file", failing(errno.ENOSPC))
+    assert main([MINE, "--data-dir", str(storage.root), "--folder", str(source)]) == 1
+    assert preparation_failure(storage, MINE) is None
+    assert "The disk is full" in capsys.readouterr().err
 
 
 @pytest.mark.slow

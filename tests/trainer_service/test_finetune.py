@@ -4,22 +4,25 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from shared.datasets import Record
+from shared.errors import InvalidRequest
 from shared.model_library import is_prepared
 from shared.prompt_template import PromptTemplate
 from shared.run_events import Advanced, Checkpointed, Finished, Measured, Payload, Sampled
-from shared.storage import Storage, manifest_problem
-from tests.trainer_service.runs import make_job, small_records
-from tests.trainer_service.tiny import TINY_MODEL, save_tiny_model
+from shared.storage import Storage, manifest_problem, write_manifest
+from tests.trainer_service.runs import make_command, make_job, small_records, write_dataset
+from tests.trainer_service.tiny import TINY_MODEL, prepare_tiny_model, save_tiny_model
 from trainer_service import exit_codes
 from trainer_service.finetune import fine_tune, main
 from trainer_service.hardware import Device
-from trainer_service.job_files import Job
+from trainer_service.job_files import Job, SupervisedSpec, supervised_job
 
 CPU = Device(kind="cpu", name="a cpu", memory_bytes=1)
 
@@ -229,6 +232,72 @@ def test_accumulated_small_batches_learn_like_one_large_batch(storage: Storage) 
         events, _ = train(job)
         results.append(losses(events))
     assert results[0] == pytest.approx(results[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_gradient_checkpointing_computes_twice_and_changes_nothing(
+    storage: Storage, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward: Any = LlamaMLP.forward
+    passes = [0]
+
+    def counted(layer: LlamaMLP, x: torch.Tensor) -> Any:
+        passes[0] += torch.is_grad_enabled()
+        return forward(layer, x)
+
+    monkeypatch.setattr(LlamaMLP, "forward", counted)
+    runs: list[tuple[Any, ...]] = []
+    for name, checkpointing in (("run_plain", False), ("run_checkpointing", True)):
+        passes[0] = 0
+        # With dropout: the second pass must drop what the first one dropped.
+        job = make_job(
+            storage,
+            name,
+            method=method,
+            max_steps=6,
+            eval_steps=3,
+            lora_dropout=0.1,
+            gradient_checkpointing=checkpointing,
+        )
+        events, finished = train(job)
+        assert finished is not None and finished.eval_loss is not None
+        adapter = load_file(job.result / "adapter_model.safetensors")
+        runs.append((passes[0], losses(events), finished.eval_loss, adapter))
+    (once, *plain), (twice, *checkpointed) = runs
+    assert twice == 2 * once > 0
+    assert checkpointed[0] == pytest.approx(plain[0], abs=1e-5)
+    assert checkpointed[1] == pytest.approx(plain[1], abs=1e-5)
+    assert checkpointed[2].keys() == plain[2].keys()
+    for key, value in plain[2].items():
+        assert torch.allclose(value, checkpointed[2][key], atol=1e-5), key
+
+
+def test_a_run_that_diverges_is_refused_and_leaves_nothing(storage: Storage) -> None:
+    folder = prepare_tiny_model(storage, "tests/spoiled")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] = torch.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    write_manifest(folder)
+    job = make_job(storage, base_model="tests/spoiled", save_steps=1)
+    with pytest.raises(InvalidRequest, match="loss became nan at step 1: training diverged") as no:
+        train(job)
+    assert exit_codes.exit_code_of(no.value) == exit_codes.BAD_SPEC
+    assert not job.result.exists() and not job.checkpoints.exists()
+
+
+def test_a_run_is_validated_on_the_dataset_that_it_names(storage: Storage) -> None:
+    others = [Record.from_pair(f"count to {n}", f"{n} and done") for n in range(3)]
+    command = make_command(storage, max_steps=4, eval_steps=2, validation_split=0.5)
+    command = command.model_copy(update={"validation": write_dataset(storage, "ds_val", others)})
+    events, finished = train(supervised_job(SupervisedSpec(command=command, data_dir=storage.root)))
+    (counted,) = [e for e in events if isinstance(e, Advanced) and e.train_examples is not None]
+    # Nothing is split off beside it.
+    assert (counted.train_examples, counted.validation_examples) == (24, 3)
+    evaluations = [e for e in events if isinstance(e, Measured) and e.eval_loss is not None]
+    assert [e.step for e in evaluations] == [2, 4]
+    assert finished is not None and finished.eval_loss == evaluations[-1].eval_loss
+    samples = [(e.prompt, e.target) for e in events if isinstance(e, Sampled)]
+    assert samples == 2 * [("count to 0", "0 and done"), ("count to 1", "1 and done")]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])

@@ -83,6 +83,14 @@ def test_unknown_target_modules_name_the_field(storage: Storage) -> None:
     assert caught.value.param == "target_modules"
 
 
+def test_a_model_that_keeps_all_its_activations_cannot_be_told_otherwise(storage: Storage) -> None:
+    base = load_base(storage.base_model(TINY_MODEL), method="lora", device=CPU, precision="fp32")
+    base.supports_gradient_checkpointing = False
+    with pytest.raises(InvalidRequest) as caught:
+        add_adapter(base, small_numbers(gradient_checkpointing=True), seed=1)
+    assert caught.value.param == "gradient_checkpointing"
+
+
 @pytest.mark.parametrize(
     ("modules", "name"),
     [(["q_proj", "lm_head"], "lm_head"), (["q_proj", "embed_tokens"], "model.embed_tokens")],

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
@@ -37,7 +38,7 @@ from tests.valkey import Valkey
 from trainer_service.app import check_ready
 from trainer_service.worker import TrainerWorker
 
-ENDLESS = {"max_steps": 100_000, "save_steps": 100_000}
+ENDLESS: dict[str, Any] = {"max_steps": 100_000, "save_steps": 100_000}
 
 
 @contextlib.asynccontextmanager
@@ -416,7 +417,7 @@ def test_a_stopped_worker_saves_and_the_next_attempt_goes_on(
     ],
 )
 def test_a_hopeless_run_fails_with_a_sentence_and_no_retry(
-    storage: Storage, valkey: Valkey, changes: dict[str, object], code: str, word: str
+    storage: Storage, valkey: Valkey, changes: dict[str, Any], code: str, word: str
 ) -> None:
     async def scenario() -> None:
         async with running_worker(storage, valkey):

@@ -2,133 +2,19 @@
 
 import io
 import json
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.bundled_examples import demo_spec, held_out
-from gateway.demo import EXAMPLES, demo, do_main_job, measuring
+from gateway.demo import DEPLOYMENT, EXAMPLES, demo, do_main_job, measuring
 from gateway.demo.client import Client, DemoFailed, parse_events
 from gateway.demo.progress import Progress, duration, training_line
 from gateway.launcher.stack import Stack
 from gateway.settings import GatewaySettings
 from shared.runs import FineTuneSpec
-
-RUN = {
-    "id": "run_1",
-    "status": "succeeded",
-    "step": 4,
-    "total_steps": 4,
-    "loss": 0.5,
-    "train_seconds": 61.4,
-    "tokens_per_second": 140.2,
-    "fine_tuned_model": "ft:base:genplat:demo:abcdefgh",
-    "error": None,
-}
-EVENTS = """id: 1-1
-event: state
-data: {"status": "running", "phase": "training"}
-
-: ping
-
-id: 1-2
-event: metrics
-data: {"step": 2, "total_steps": 4, "loss": 1.25, "tokens_per_second": 139.6, "eta_seconds": 65}
-
-id: 1-3
-event: state
-data: {"status": "succeeded"}
-
-"""
-
-
-class FakePlatform(BaseHTTPRequestHandler):
-    """Answers as the design says; the tuned model draws what the references draw."""
-
-    answers: dict[str, str]
-    asked: list[tuple[str, str]]
-    busy: Counter[str]
-    run: dict[str, Any]
-    runs: list[dict[str, Any]]
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    do_POST = do_DELETE = do_GET
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.asked.append((self.command, self.path))
-        if not self.headers["authorization"].startswith("Bearer gp-"):
-            return self._send(401, {"error": {"message": "no key"}})
-        match self.command, self.path.split("/")[2:]:
-            case "GET", ["library", *_]:
-                self._send(200, {"state": "ready"})
-            case "POST", ["datasets"]:
-                assert b'"completion"' in body
-                self._send(201, {"id": "ds_1", "rows": 216})
-            case _, ["runs", *rest]:
-                self._runs(rest, body)
-            case _, ["runs?limit=100"]:
-                self._send(200, {"data": self.runs})
-            case "POST", ["diagrams"]:
-                self._draw(json.loads(body))
-            case "GET", ["diagrams", name]:
-                self._send(200, name.encode(), "image/*")
-            case _, ["deployments", *_]:
-                self._send(200, {"name": "plantuml-demo", "state": "ready"})
-
-    def _runs(self, rest: list[str], body: bytes) -> None:
-        if rest[1:] == ["events"]:
-            return self._send(200, EVENTS.encode(), "text/event-stream")
-        if not rest:
-            FineTuneSpec.model_validate_json(body)
-        return self._send(200 if rest else 202, self.run)
-
-    def _draw(self, request: dict[str, Any]) -> None:
-        if not self.busy[request["scenario"]]:
-            self.busy[request["scenario"]] += 1
-            return self._send(503, {"error": {"message": "queue full"}}, retry_after="0")
-        tuned = request["model"] == "plantuml-demo"
-        source = self.answers[request["scenario"]] if tuned else "I cannot draw."
-        diagram = {"id": "dg_1", "source": source, "rendered": tuned}
-        return self._send(200 if tuned else 422, diagram)
-
-    def _send(
-        self, status: int, answer: Any, kind: str = "application/json", retry_after: str = ""
-    ) -> None:
-        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(content)))
-        if retry_after:
-            self.send_header("retry-after", retry_after)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on stderr."""
-
-
-@pytest.fixture
-def platform() -> Iterator[tuple[str, type[FakePlatform]]]:
-    class Handler(FakePlatform):
-        pass
-
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 64
-
-    Handler.answers = {example.scenario: example.reference for example in held_out(32)}
-    Handler.asked, Handler.busy, Handler.run, Handler.runs = [], Counter(), RUN, []
-    with Server(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", Handler
-        server.shutdown()
+from tests.gateway.demo.fake_platform import EVENTS, FIRST, RUN, SECOND, THIRD, FakePlatform
 
 
 def test_the_main_job_goes_through_the_api_and_is_kept(
@@ -152,6 +38,45 @@ def test_the_main_job_goes_through_the_api_and_is_kept(
     assert "step 2/4  loss 1.250  140 tokens/s  ETA 1:05" in text
     assert "diagrams that render" in text and "100%" in text
     assert ("POST", "/api/datasets") in handler.asked
+
+
+@pytest.mark.parametrize("earlier", [None, "run_old"])
+def test_the_deployment_names_the_new_run_whatever_it_named_before(
+    platform: tuple[str, type[FakePlatform]], tmp_path: Path, earlier: str | None
+) -> None:
+    url, handler = platform
+    handler.deployed = earlier
+    handler.run = {**RUN, "id": "run_new"}
+    do_main_job(GatewaySettings(data_dir=tmp_path), url, Progress(io.StringIO()))
+    assert handler.deployed == "run_new"
+    deleted = ("DELETE", f"/api/deployments/{DEPLOYMENT}") in handler.asked
+    assert deleted == (earlier is not None)
+
+
+def test_events_go_on_behind_the_last_one_where_a_connection_broke(
+    platform: tuple[str, type[FakePlatform]],
+) -> None:
+    url, handler = platform
+    handler.streams = ["", FIRST + SECOND[:60], SECOND, THIRD]
+    client = Client(url, "gp-x")
+    try:
+        events = list(client.events("/api/runs/run_1/events"))
+    finally:
+        client.close()
+    assert handler.last_event_ids == [None, None, "1-1", "1-2"]
+    assert [name for name, _ in events] == ["state", "metrics", "state"]
+    assert events[1][1]["step"] == 2 and events[2][1] == {"status": "succeeded"}
+
+
+def test_a_run_whose_events_break_off_is_followed_to_its_end(
+    platform: tuple[str, type[FakePlatform]], tmp_path: Path
+) -> None:
+    url, handler = platform
+    handler.streams = [FIRST + SECOND, THIRD]
+    output = io.StringIO()
+    do_main_job(GatewaySettings(data_dir=tmp_path), url, Progress(output, quiet_seconds=0))
+    assert handler.last_event_ids == [None, "1-2"]
+    assert "step 2/4" in output.getvalue() and "Deployed as" in output.getvalue()
 
 
 def test_a_run_that_an_earlier_demo_left_is_cancelled_and_no_other(

@@ -32,6 +32,12 @@ def test_the_whole_report_for_machines_keeps_secrets(tmp_path: Path) -> None:
     assert "my-own-secret-key" not in result.stdout
 
 
+def test_a_setting_that_a_service_cannot_read_fails() -> None:
+    findings = variables.values({**os.environ, "GENPLAT_MAX_ROWS": "x"})
+    (failed,) = [finding for finding in findings if finding.state == "fail"]
+    assert failed.name == "Settings" and failed.way_out.startswith("GENPLAT_MAX_ROWS: ")
+
+
 def test_the_report_for_people_marks_what_fails_and_says_the_way_out() -> None:
     text = report(
         [Finding("Python", "ok", "3.11"), Finding("Java", "fail", "none", "install one")],

@@ -1,7 +1,9 @@
 """Each obstacle to a start is one clear line."""
 
+import os
 import socket
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -30,11 +32,53 @@ def test_a_port_in_use_is_named() -> None:
     checks.check_port("127.0.0.1", port)
 
 
+FOREIGN = r"is no address of this machine \(.+\)\. Choose another with --host"
+
+
 def test_a_foreign_address_is_named() -> None:
-    with pytest.raises(LaunchProblem, match=r"--port|--host"):
+    # Of a block that is for documents alone.
+    with pytest.raises(LaunchProblem, match=rf"192\.0\.2\.1 {FOREIGN}") as caught:
         checks.check_port("192.0.2.1", 8000)
-    with pytest.raises(LaunchProblem, match=r"no address of this machine.*--host"):
-        checks.check_port("no-such-host.invalid", 8000)
+    assert "port" not in str(caught.value)
+
+
+def test_a_name_that_nobody_knows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some name servers know every name: the answer of a plain one stands in."""
+
+    def unknown(*_arguments: object, **_options: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(LaunchProblem, match=f"no-such-host {FOREIGN}"):
+        checks.check_port("no-such-host", 8000)
+
+
+def test_a_name_that_cannot_even_be_asked_for_is_named() -> None:
+    with pytest.raises(LaunchProblem, match=FOREIGN):
+        checks.check_port("a..b", 8000)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"GENPLAT_MAX_ROWS": "x"}, "GENPLAT_MAX_ROWS: Input should be a valid integer"),
+        ({"GENPLAT_RENDER_TIMEOUT_SECONDS": "0"}, "GENPLAT_RENDER_TIMEOUT_SECONDS: "),
+        ({"GENPLAT_LOG_LEVEL": "LOUD"}, "GENPLAT_LOG_LEVEL: Input should be 'DEBUG', 'INFO'"),
+        ({"GENPLAT_HEARTBEAT_SECONDS": "-1"}, "GENPLAT_HEARTBEAT_SECONDS: "),
+        ({"GENPLAT_MAX_ROWS": "0", "GENPLAT_MAX_WAITING": "-1"}, "GENPLAT_MAX_ROWS: .*MAX_WAITING"),
+    ],
+)
+def test_a_services_own_setting_that_cannot_be_read_is_named(
+    wrong: dict[str, str], said: str
+) -> None:
+    with pytest.raises(LaunchProblem, match=f"^{said}") as caught:
+        checks.check_service_settings({**os.environ, **wrong})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_settings_that_can_be_read_keep_nobody_from_starting() -> None:
+    right = {"GENPLAT_MAX_ROWS": "8", "GENPLAT_LOG_LEVEL": "debug", "GENPLAT_WORKER_NAME": "me"}
+    checks.check_service_settings({**os.environ, **right})
 
 
 def test_free_ports_are_free_and_different() -> None:

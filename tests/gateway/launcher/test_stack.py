@@ -49,6 +49,15 @@ def test_only_the_gateway_learns_its_secrets(settings: GatewaySettings) -> None:
     )
 
 
+def test_where_a_flag_goes_before_a_variable_the_gateway_does_not_read_that(
+    tmp_path: Path,
+) -> None:
+    settings = GatewaySettings(data_dir=tmp_path, host="127.0.0.2", port=8123)
+    given = {"GENPLAT_DATA_DIR": "/elsewhere", "GENPLAT_HOST": "", "GENPLAT_PORT": "many"}
+    environment = environment_of(plan(settings, given), "gateway")
+    assert [environment[name] for name in given] == [str(tmp_path), "127.0.0.2", "8123"]
+
+
 def test_no_secret_is_in_a_command_line(settings: GatewaySettings) -> None:
     stack = plan(settings, {})
     secrets = [

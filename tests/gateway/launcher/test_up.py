@@ -51,6 +51,15 @@ def test_a_bad_setting(tmp_path: Path) -> None:
     assert "GENPLAT_PORT" in line
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("GENPLAT_MAX_ROWS", "x"), ("GENPLAT_LOG_LEVEL", "LOUD")]
+)
+def test_a_bad_setting_of_another_service(tmp_path: Path, name: str, value: str) -> None:
+    result = genplat("up", "--port", "0", "--data-dir", str(tmp_path), **{name: value})
+    assert refused(result).startswith(f"genplat: {name}: Input should be")
+    assert "Starting" not in result.stdout and not (tmp_path / "valkey").exists()
+
+
 def test_a_redis_that_does_not_answer(tmp_path: Path) -> None:
     with socket.socket() as listener:  # bound, but nobody listens
         listener.bind(("127.0.0.1", 0))
