@@ -42,6 +42,14 @@ def autocast(device: Device, precision: Precision) -> AbstractContextManager[Non
     return torch.autocast(device.kind, dtype=DTYPES[precision])
 
 
+def _diverged(what: str, value: float, step: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"The {what} became {value} at step {step + 1}: training diverged. Lower learning_rate or "
+        "raise warmup_ratio.",
+        param="learning_rate",
+    )
+
+
 class Optimizer:
     """AdamW over the adapter, with clipping, schedule and, for fp16, gradient scaling."""
 
@@ -88,13 +96,12 @@ class Optimizer:
             total += part.detach()
         value = total.item()
         if not math.isfinite(value):
-            raise InvalidRequest(
-                f"The loss became {value} at step {step + 1}: training diverged. Lower "
-                "learning_rate or raise warmup_ratio.",
-                param="learning_rate",
-            )
+            raise _diverged("loss", value, step)
         self.scaler.unscale_(self.adamw)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.numbers.max_grad_norm)
+        # (fp16 overflows now and then: its scaler leaves such a step out.)
+        if not self.scaler.is_enabled() and not math.isfinite(norm.item()):
+            raise _diverged("gradient", norm.item(), step)
         for group in self.adamw.param_groups:
             group["lr"] = self.rate(step)
         self.scaler.step(self.adamw)

@@ -7,7 +7,8 @@ from shared.diagrams import MAX_SOURCE_BYTES, RenderError
 START, END = "@startuml", "@enduml"
 
 _START_LINE = re.compile(r"[ \t]*@startuml\b[^\r\n]*", re.IGNORECASE)
-_BLOCK = re.compile(r"^[ \t]*@startuml\b.*?^[ \t]*@enduml\b", re.DOTALL | re.MULTILINE)
+_BEGIN = re.compile(r"^[ \t]*@startuml\b", re.MULTILINE)
+_FINISH = re.compile(r"^[ \t]*@enduml\b", re.MULTILINE)
 # PlantUML looks for its keywords behind anything but letters, and skips what looks like a tag.
 _TAG = re.compile(r"<[^<>]*>?")
 _KEYWORD = re.compile(r"\W*[@\\](start|end|pause|unpause|append|a\b)", re.IGNORECASE | re.ASCII)
@@ -19,10 +20,12 @@ def extract_source(text: str) -> str | None:
 
     It may stand in a code fence or between sentences. A diagram inside another one is none.
     """
-    match = _BLOCK.search(text)
-    if match is None or len(re.findall(r"^[ \t]*@startuml\b", match[0], re.MULTILINE)) != 1:
+    # In two steps: one pattern for both would look for the end behind every beginning.
+    begin = _BEGIN.search(text)
+    end = _FINISH.search(text, begin.end()) if begin else None
+    if begin is None or end is None or _BEGIN.search(text, begin.end(), end.start()):
         return None
-    return match[0].strip()
+    return text[begin.start() : end.end()].strip()
 
 
 def check_source(source: str) -> RenderError | None:

@@ -142,6 +142,22 @@ def test_a_training_that_diverged_is_refused_before_it_spoils_the_weights(
     assert bench.values == before
 
 
+@pytest.mark.parametrize("factor", [0, 1])
+def test_a_gradient_without_end_is_refused_although_the_loss_is_fine(factor: int) -> None:
+    bench = Bench()
+    bench.step(0, (0.5, 0.5))
+    before = bench.values
+
+    def steep(*_: torch.Tensor) -> torch.Tensor:
+        """At zero the root is zero and its slope has no end (0 times that is no number)."""
+        away = bench.weights - bench.weights.detach()
+        return (factor * away).sqrt().sum()
+
+    with pytest.raises(InvalidRequest, match=r"gradient became (nan|inf) at step 2: training div"):
+        bench.optimizer.step(cast(Any, steep), [ROW], 1)
+    assert bench.values == before
+
+
 def test_half_precision_scales_the_loss_and_nothing_else() -> None:
     """Gradients are scaled back before they are measured and cut."""
     plain, scaled = Bench(max_grad_norm=1.0), Bench(max_grad_norm=1.0, precision="fp16")

@@ -117,3 +117,11 @@ def test_the_check_of_a_hostile_line_takes_no_time(piece: str) -> None:
     assert time.thread_time() - began < 0.5
     assert error is not None
     assert error.line == 2
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_model_that_only_begins_diagrams_takes_no_time(ended: bool) -> None:
+    text = "@startuml\n" * 20_000 + ("@enduml" if ended else "")
+    began = time.thread_time()
+    assert extract_source(text) is None
+    assert time.thread_time() - began < 0.5
