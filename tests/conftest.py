@@ -1,6 +1,7 @@
-"""Tests see neither the settings of the person who runs them nor that person's GPU."""
+"""Tests see neither the settings of the person who runs them nor that person's GPU nor shell."""
 
 import os
+import signal
 
 KEPT = "GENPLAT_CHROMIUM"
 
@@ -10,3 +11,5 @@ for _name in [name for name in os.environ if name.startswith("GENPLAT_") and nam
     del os.environ[_name]
 # Answers and losses are compared with those of a CPU.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# A shell has what it starts in the background ignore interrupts, and that is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
