@@ -70,9 +70,11 @@ def _insert_run(
             param="base_model",
         ) from error
     with database.write() as session:
-        _owned_dataset(session, owner, spec.dataset_id, "dataset_id")
+        for source in spec.sources:
+            param = "dataset_id" if spec.dataset_id else "datasets"
+            _owned_dataset(session, owner, source.id, param)
         if spec.validation_dataset_id is not None:
-            if spec.validation_dataset_id == spec.dataset_id:
+            if spec.validation_dataset_id in {source.id for source in spec.sources}:
                 raise InvalidData(
                     "validation_dataset_id names the dataset that the run learns from: it would "
                     "say nothing about unseen rows. Name another one, or leave it out and set "
@@ -84,7 +86,7 @@ def _insert_run(
             owner=owner,
             spec=spec.model_dump(mode="json"),
             base_model=spec.base_model,
-            dataset_id=spec.dataset_id,
+            dataset_id=spec.sources[0].id,
             queued_at=now(),
         )
         session.add(run)
@@ -114,7 +116,7 @@ def queued_command(*, database: Database, run_id: str) -> RunCommand | None:
             attempt=run.attempt,
             spec=spec,
             base_model_folder=_local_folder(session, spec.base_model),
-            dataset=_dataset_ref(session, spec.dataset_id),
+            datasets=tuple(_dataset_ref(session, part.id, part.weight) for part in spec.sources),
             validation=(
                 _dataset_ref(session, spec.validation_dataset_id)
                 if spec.validation_dataset_id
@@ -131,9 +133,9 @@ def _local_folder(session: Session, base_model: str) -> Path | None:
     return Path(folder) if folder else None
 
 
-def _dataset_ref(session: Session, dataset_id: str) -> DatasetRef:
+def _dataset_ref(session: Session, dataset_id: str, weight: float = 1.0) -> DatasetRef:
     dataset = session.get_one(Dataset, dataset_id)
-    return DatasetRef(id=dataset.id, records_sha256=dataset.records_sha256)
+    return DatasetRef(id=dataset.id, records_sha256=dataset.records_sha256, weight=weight)
 
 
 async def enqueue_run(*, services: Services, run_id: str) -> None:

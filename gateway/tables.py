@@ -119,14 +119,22 @@ class Dataset(SQLModel, table=True):
     description: str = ""
     version: int = 1
     filename: str
-    file_type: str = Field(description="csv or jsonl")
-    format: str = Field(description="text/target, prompt/completion, prompt/response, messages")
+    file_type: str = Field(description="csv, jsonl, json or parquet")
+    format: str = Field(description="text/target, prompt/completion, messages, alpaca, …")
     rows: int
     bytes: int = Field(sa_type=BigInteger)
     sha256: str
     records_sha256: str
     columns: list[str] = _json(list)
     warnings: list[str] = _json(list)
+    # Rows that were left out on request, as places in the file: the first of them, and how many.
+    skipped_rows: int = 0
+    problems: list[dict[str, Any]] = _json(list)
+    # Which column is what, and where an import came from: {repo, config, split, revision}.
+    mapping: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))
+    imported_from: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(JSON, nullable=True)
+    )
     created_at: datetime = _time(index=True)
     # The row outlives its files: finished runs refer to it, and its version is not given again.
     deleted_at: datetime | None = _maybe_time()
@@ -167,6 +175,12 @@ class Run(SQLModel, table=True):
     created_at: datetime = _time(index=True)
     queued_at: datetime | None = _maybe_time()
     cancel_requested_at: datetime | None = _maybe_time()
+    pause_requested_at: datetime | None = _maybe_time()
+    stop_requested_at: datetime | None = _maybe_time()
+    # Place in the fair order of all owners' runs; smaller comes first.
+    queue_rank: int = Field(default=0, sa_type=BigInteger)
+    # OpenAI's `metadata` and `integrations`, kept for the client that sent them.
+    openai: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))
     fine_tuned_model: str | None = Field(default=None, unique=True)
 
     status: str = "queued"
@@ -182,6 +196,9 @@ class Run(SQLModel, table=True):
     eval_loss: float | None = None
     tokens_per_second: float | None = None
     eta_seconds: float | None = None
+    memory_bytes: int | None = Field(default=None, sa_type=BigInteger)
+    best_step: int | None = None
+    stopped: str | None = None
     hyperparameters: dict[str, Any] | None = Field(
         default=None, sa_column=Column(JSON, nullable=True)
     )
@@ -220,9 +237,29 @@ class MetricRow(SQLModel, table=True):
     epoch: float
     loss: float | None = None
     eval_loss: float | None = None
+    mean_token_accuracy: float | None = None
+    eval_mean_token_accuracy: float | None = None
     learning_rate: float | None = None
     grad_norm: float | None = None
     tokens_per_second: float | None = None
+    memory_bytes: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class CheckpointRow(SQLModel, table=True):
+    """A checkpoint of a run with what was measured there; ``removed_at`` once newer ones took its
+    place on disk."""
+
+    __tablename__ = "checkpoints"
+
+    run_id: str = Field(foreign_key="runs.id", ondelete="CASCADE", primary_key=True)
+    step: int = Field(primary_key=True)
+    loss: float | None = None
+    eval_loss: float | None = None
+    mean_token_accuracy: float | None = None
+    eval_mean_token_accuracy: float | None = None
+    best: bool = False
+    created_at: datetime = _time()
+    removed_at: datetime | None = _maybe_time()
 
 
 class StreamPosition(SQLModel, table=True):
@@ -244,6 +281,7 @@ class Deployment(SQLModel, table=True):
     model: str = Field(description="As the user named it: a run id or a library id.")
     base_model: str
     run_id: str | None = Field(default=None, foreign_key="runs.id")
+    checkpoint: int | None = None
     precision: str = "auto"
     state: str = "loading"
     error: str | None = None

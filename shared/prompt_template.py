@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.datasets import Message
+from shared.runs import Family
 
 FILE_NAME = "prompt_template.json"
 
@@ -13,13 +14,15 @@ class PromptTemplate(BaseModel):
     """The part of a model's behaviour that its weights do not hold.
 
     ``chat_template`` is the Jinja source of a causal model's chat format (empty: the messages'
-    texts, joined by line breaks). ``task_prefix`` goes before the text of the last user message.
+    texts, joined by line breaks; seq2seq models always read them so).
+    ``task_prefix`` goes before the text of the last user message.
     ``stop_token_ids`` are the tokens that end an answer.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_model: str
+    family: Family = "causal"
     chat_template: str = ""
     task_prefix: str = ""
     stop_token_ids: tuple[int, ...] = Field(min_length=1)

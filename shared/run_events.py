@@ -32,7 +32,8 @@ class Advanced(_Payload):
 
 
 class Measured(_Payload):
-    """One optimizer step, or an evaluation after it (``eval_loss`` alone, ``loss`` None)."""
+    """One optimizer step, or an evaluation after it (``eval_loss``, ``loss`` None). Accuracies are
+    shares of learned tokens that the model would have written itself."""
 
     type: Literal["metrics"] = "metrics"
     step: int
@@ -40,10 +41,15 @@ class Measured(_Payload):
     epoch: float
     loss: float | None = None
     eval_loss: float | None = None
+    mean_token_accuracy: float | None = None
+    eval_mean_token_accuracy: float | None = None
     learning_rate: float | None = None
     grad_norm: float | None = None
     tokens_per_second: float | None = None
     eta_seconds: float | None = None
+    memory_bytes: int | None = Field(
+        None, description="The most that training held until now: of the GPU, or resident on CPUs."
+    )
 
 
 class Logged(_Payload):
@@ -63,10 +69,18 @@ class Sampled(_Payload):
 
 
 class Checkpointed(_Payload):
+    """A checkpoint that can be deployed. ``kept`` are the steps whose checkpoints are there now:
+    older ones go as new ones come."""
+
     type: Literal["checkpoint"] = "checkpoint"
     step: int
     path: str
+    loss: float | None = None
     eval_loss: float | None = None
+    mean_token_accuracy: float | None = None
+    eval_mean_token_accuracy: float | None = None
+    best: bool = Field(False, description="No evaluated checkpoint has a lower eval_loss.")
+    kept: tuple[int, ...] = ()
 
 
 class Beat(_Payload):
@@ -76,10 +90,16 @@ class Beat(_Payload):
 
 
 class Finished(_Payload):
-    """The attempt ended. ``preempted``: stopped from outside through no fault of the run."""
+    """The attempt ended. ``preempted``: stopped from outside through no fault of the run;
+    ``paused``: by its owner, to be resumed. ``stopped`` says of a success why it came before the
+    last step: its owner kept what there was, or the validation loss rose (``early``)."""
 
     type: Literal["finished"] = "finished"
-    status: Literal["succeeded", "failed", "cancelled", "preempted"]
+    status: Literal["succeeded", "failed", "cancelled", "preempted", "paused"]
+    stopped: Literal["early", "user"] | None = None
+    best_step: int | None = Field(
+        None, description="The step of the published weights, where load_best_model_at_end chose."
+    )
     code: str | None = Field(None, description="Why it failed, for machines: `oom_killed` …")
     message: str | None = Field(None, description="Why it failed, for people.")
     retry: bool = Field(False, description="Failed in a way that another attempt may survive.")
@@ -126,6 +146,9 @@ class RunState(BaseModel):
     eval_loss: float | None = None
     tokens_per_second: float | None = None
     eta_seconds: float | None = None
+    memory_bytes: int | None = None
+    best_step: int | None = None
+    stopped: str | None = None
     hyperparameters: dict[str, Any] | None = None
     train_examples: int | None = None
     validation_examples: int | None = None
@@ -164,8 +187,17 @@ def apply_event(state: RunState, event: RunEvent) -> RunState:
             update |= known
         case Measured() as measured:
             update |= measured.model_dump(
-                exclude_none=True, exclude={"type", "learning_rate", "grad_norm"}
+                exclude_none=True,
+                exclude={
+                    "type",
+                    "learning_rate",
+                    "grad_norm",
+                    "mean_token_accuracy",
+                    "eval_mean_token_accuracy",
+                },
             )
+        case Checkpointed(best=True, step=step):
+            update["best_step"] = step
         case Finished() as finished:
             update |= _finish(state, finished, event.time)
     return state.model_copy(update=update)
@@ -174,6 +206,8 @@ def apply_event(state: RunState, event: RunEvent) -> RunState:
 def _finish(state: RunState, finished: Finished, time: datetime) -> dict[str, Any]:
     if finished.status == "preempted":
         return requeue(state)
+    if finished.status == "paused":
+        return {"status": "paused", "phase": None, "eta_seconds": None}
     if finished.status == "failed" and finished.retry and state.failures + 1 < MAX_FAILURES:
         return requeue(state) | {"failures": state.failures + 1}
     update: dict[str, Any] = {

@@ -10,22 +10,44 @@ RunStatus = Literal[
     "validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"
 ]
 Phase = Literal["preparing", "loading_model", "training", "evaluating", "saving"]
-Method = Literal["lora", "qlora"]
+Method = Literal["full", "lora", "qlora"]
+Family = Literal["causal", "seq2seq"]
+Preset = Literal["fast", "balanced", "thorough"]
+Scheduler = Literal["linear", "cosine", "constant"]
 Auto = Literal["auto"]
 
 TERMINAL: frozenset[RunStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
 Suffix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$|^$")]
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+DatasetId = Annotated[str, Field(min_length=1, max_length=80)]
+MAX_DATASETS = 16
+
+
+class WeightedDataset(BaseModel):
+    """One of several datasets of a run. An epoch sees each of its rows ``weight`` times: of 2.5,
+    all rows twice and a random half of them once more."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: DatasetId
+    weight: float = Field(1.0, gt=0, le=100, allow_inf_nan=False)
 
 
 class FineTuneSpec(BaseModel):
-    """What a user asks for. Names are those of Hugging Face and PEFT; each number may be "auto"."""
+    """What a user asks for. Names are those of Hugging Face and PEFT; each number may be "auto",
+    which `resolve_hyperparameters` decides by ``preset``, method, model and number of rows.
+
+    ``task_prefix`` None takes the base model's own from the library. ``continue_from`` names a
+    finished run of yours, one of its checkpoints (``RUN:ckpt-step-N``) or the fine-tuned model:
+    training goes on from those weights, with a fresh optimizer and schedule.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     base_model: str = Field(min_length=1, max_length=200)
-    dataset_id: str = Field(min_length=1, max_length=80)
+    dataset_id: DatasetId | None = None
+    datasets: list[WeightedDataset] = Field(default_factory=list, max_length=MAX_DATASETS)
     validation_dataset_id: str | None = Field(None, max_length=80)
     validation_split: float = Field(
         0.1, ge=0, lt=1, description="Share of source texts kept for validation; 0 for none."
@@ -33,7 +55,11 @@ class FineTuneSpec(BaseModel):
     method: Method = "lora"
     suffix: Suffix = ""
     seed: int = Field(42, ge=0, le=2**31 - 1)
-    task_prefix: str = Field("", max_length=500, description="Goes before each source text.")
+    preset: Preset = "balanced"
+    task_prefix: str | None = Field(
+        None, max_length=500, description="Goes before each source text."
+    )
+    continue_from: str | None = Field(None, min_length=1, max_length=300)
 
     num_train_epochs: Annotated[float, Field(gt=0, le=1000)] | Auto = "auto"
     max_steps: Positive | Auto = "auto"
@@ -41,7 +67,8 @@ class FineTuneSpec(BaseModel):
     per_device_train_batch_size: Annotated[int, Field(ge=1, le=1024)] | Auto = "auto"
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=1024)] | Auto = "auto"
     max_length: Annotated[int, Field(ge=16, le=131_072)] | Auto = "auto"
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] | Auto = "auto"
+    max_target_length: Annotated[int, Field(ge=1, le=131_072)] | Auto = "auto"
+    lr_scheduler_type: Scheduler | Auto = "auto"
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
     weight_decay: Annotated[float, Field(ge=0, le=10)] | Auto = "auto"
     max_grad_norm: Annotated[float, Field(gt=0, le=1000)] | Auto = "auto"
@@ -53,7 +80,27 @@ class FineTuneSpec(BaseModel):
     )
     eval_steps: Positive | Auto = "auto"
     save_steps: Positive | Auto = "auto"
+    early_stopping_patience: Annotated[int, Field(ge=0, le=1000)] | Auto = Field(
+        "auto", description="Evaluations without a better validation loss; 0: never stop early."
+    )
+    load_best_model_at_end: bool | Auto = "auto"
     gradient_checkpointing: bool | Auto = "auto"
+
+    @property
+    def sources(self) -> tuple[WeightedDataset, ...]:
+        """What the run learns from, whichever way it was named."""
+        if self.dataset_id is not None:
+            return (WeightedDataset(id=self.dataset_id),)
+        return tuple(self.datasets)
+
+    @model_validator(mode="after")
+    def _one_way_to_name_data(self) -> Self:
+        if (self.dataset_id is None) == (not self.datasets):
+            raise ValueError("give either dataset_id or datasets")
+        ids = [source.id for source in self.datasets]
+        if len(set(ids)) < len(ids):
+            raise ValueError("datasets names one dataset twice: raise its weight instead")
+        return self
 
     @model_validator(mode="after")
     def _finite(self) -> Self:
@@ -73,8 +120,9 @@ class Hyperparameters(BaseModel):
     learning_rate: float
     per_device_train_batch_size: int
     gradient_accumulation_steps: int
-    max_length: int
-    lr_scheduler_type: Literal["linear", "cosine", "constant"]
+    max_length: int = Field(description="Tokens of a row; of a source text for seq2seq.")
+    max_target_length: int = Field(description="Tokens of an answer; only for seq2seq.")
+    lr_scheduler_type: Scheduler
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float
@@ -84,6 +132,8 @@ class Hyperparameters(BaseModel):
     target_modules: list[str] | Literal["all-linear"]
     eval_steps: int
     save_steps: int
+    early_stopping_patience: int = Field(description="0: never.")
+    load_best_model_at_end: bool
     gradient_checkpointing: bool
 
 
@@ -95,34 +145,70 @@ def or_auto(value: _Value | Auto, auto: _Value) -> _Value:
     return auto if value == "auto" else value
 
 
+# Full learning rates by what learns, for fewer than 1,000 rows, up to 10,000, and more.
+_RATES: dict[tuple[Family, bool], tuple[float, float, float]] = {
+    ("causal", False): (1e-3, 5e-4, 2e-4),
+    ("seq2seq", False): (1e-3, 1e-3, 5e-4),
+    ("causal", True): (5e-5, 3e-5, 2e-5),
+    ("seq2seq", True): (3e-4, 2e-4, 1e-4),
+}
+LARGE_MODEL = 1_000_000_000
+_LARGE_RATE = 2e-4
+# By preset: steps to aim for, most epochs, rank.
+_EFFORT: dict[Preset, tuple[int, int, int]] = {
+    "fast": (80, 1, 8),
+    "balanced": (200, 3, 16),
+    "thorough": (600, 6, 32),
+}
+THOROUGH_PATIENCE = 3
+
+
 def resolve_hyperparameters(
-    spec: FineTuneSpec, *, examples: int, context_length: int
+    spec: FineTuneSpec,
+    *,
+    examples: int,
+    context_length: int,
+    family: Family = "causal",
+    parameters: int | None = None,
 ) -> Hyperparameters:
-    """Decide every "auto" of ``spec`` for ``examples`` training rows.
+    """Decide every "auto" of ``spec`` for ``examples`` training rows (counted with their weights)
+    and a base model of so many ``parameters``.
 
     The rules: small sets get small batches, because the number of optimizer steps counts for
-    more than the batch size there (batch 2 below 1,000 rows, 8 above 10,000, else 4) and a high
-    LoRA learning rate (1e-3, 5e-4, 2e-4 for the same sizes); epochs until about 200 steps, at
-    least 1, at most 3; evaluation ten times and a checkpoint four times a run.
+    more than the batch size there (batch 2 below 1,000 rows, 8 above 10,000, else 4), and a high
+    learning rate: with LoRA 1e-3, 5e-4, 2e-4 for the same sizes (seq2seq 1e-3, 1e-3, 5e-4), at
+    most 2e-4 for models of a billion parameters and more; with method full 5e-5, 3e-5, 2e-5
+    (seq2seq 3e-4, 2e-4, 1e-4). Epochs until about 200 steps, at least 1, at most 3 (preset fast:
+    80 steps, 1 epoch; thorough: 600, 6); evaluation ten times and a checkpoint four times a run.
+    Preset thorough stops early after 3 evaluations without progress and keeps the best weights.
     """
-
     size = 0 if examples < 1_000 else 1 if examples <= 10_000 else 2
+    wanted_steps, most_epochs, usual_rank = _EFFORT[spec.preset]
+    thorough = spec.preset == "thorough"
     batch = or_auto(spec.per_device_train_batch_size, (2, 4, 8)[size])
     accumulation = or_auto(spec.gradient_accumulation_steps, 1)
     steps_per_epoch = max(1, math.ceil(examples / (batch * accumulation)))
-    epochs = or_auto(spec.num_train_epochs, float(min(3, max(1, math.ceil(200 / steps_per_epoch)))))
+    usual_epochs = min(most_epochs, max(1, math.ceil(wanted_steps / steps_per_epoch)))
+    epochs = or_auto(spec.num_train_epochs, float(usual_epochs))
     steps = or_auto(spec.max_steps, max(1, math.ceil(steps_per_epoch * epochs)))
-    rank = or_auto(spec.lora_r, 16)
+    rate = _RATES[family, spec.method == "full"][size]
+    if parameters is not None and parameters >= LARGE_MODEL:
+        rate = min(rate, _LARGE_RATE)
+    rank = or_auto(spec.lora_r, usual_rank)
     modules: list[str] | Literal["all-linear"] = (
         "all-linear" if spec.target_modules == "auto" else spec.target_modules
     )
+    # Positions of seq2seq models are relative: what is asked for is taken, long or not.
+    longest = context_length if family == "causal" else 131_072
+    patience = or_auto(spec.early_stopping_patience, THOROUGH_PATIENCE if thorough else 0)
     return Hyperparameters(
         num_train_epochs=steps / steps_per_epoch if spec.max_steps != "auto" else epochs,
         max_steps=steps,
-        learning_rate=or_auto(spec.learning_rate, (1e-3, 5e-4, 2e-4)[size]),
+        learning_rate=or_auto(spec.learning_rate, rate),
         per_device_train_batch_size=batch,
         gradient_accumulation_steps=accumulation,
-        max_length=min(or_auto(spec.max_length, min(1024, context_length)), context_length),
+        max_length=min(or_auto(spec.max_length, min(1024, context_length)), longest),
+        max_target_length=min(or_auto(spec.max_target_length, 256), longest),
         lr_scheduler_type=or_auto(spec.lr_scheduler_type, "linear"),
         warmup_ratio=or_auto(spec.warmup_ratio, 0.05),
         weight_decay=or_auto(spec.weight_decay, 0.0),
@@ -133,6 +219,8 @@ def resolve_hyperparameters(
         target_modules=modules,
         eval_steps=or_auto(spec.eval_steps, max(1, math.ceil(steps / 10))),
         save_steps=or_auto(spec.save_steps, max(1, math.ceil(steps / 4))),
+        early_stopping_patience=patience,
+        load_best_model_at_end=or_auto(spec.load_best_model_at_end, patience > 0),
         gradient_checkpointing=or_auto(spec.gradient_checkpointing, False),
     )
 
@@ -144,20 +232,33 @@ class DatasetRef(BaseModel):
 
     id: str
     records_sha256: str
+    weight: float = 1.0
+
+
+class ContinueFrom(BaseModel):
+    """Where a run's first weights come from: another run's result, or its checkpoint ``step``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run_id: str
+    step: int | None = None
 
 
 class RunCommand(BaseModel):
     """`train this`: everything a worker needs. ``attempt`` is the fencing token;
-    ``base_model_folder`` is where a base model lies that was added as a folder."""
+    ``base_model_folder`` is where a base model lies that was added as a folder; ``chat_template``
+    is the library's, for a base model whose tokenizer has none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run_id: str
     attempt: int = Field(ge=1)
     spec: FineTuneSpec
-    dataset: DatasetRef
+    datasets: tuple[DatasetRef, ...] = Field(min_length=1)
     validation: DatasetRef | None = None
     base_model_folder: Path | None = None
+    chat_template: str = ""
+    continue_from: ContinueFrom | None = None
 
     @property
     def job_id(self) -> str:

@@ -47,8 +47,14 @@ class Storage:
     def run_checkpoints(self, run_id: str) -> Path:
         return self.run(run_id) / "checkpoints"
 
+    def run_deployed(self, run_id: str, step: int) -> Path:
+        """A checkpoint's weights as the gateway put them aside for serving: the trainer drops its
+        own checkpoints as new ones come."""
+        return self.run(run_id) / "deployed" / f"step-{int(step)}"
+
     def run_result(self, run_id: str) -> Path:
-        """The finished adapter: its safetensors and config, prompt_template.json, manifest."""
+        """The finished weights with prompt_template.json and a manifest: an adapter
+        (``adapter_config.json``), or after method full a whole model (``config.json``)."""
         return self.run(run_id) / "result"
 
     def base_model(self, model_id: str) -> Path:
@@ -60,6 +66,10 @@ class Storage:
     def base_model_failure(self, model_id: str) -> Path:
         """File with the reason why the last preparation of a base model failed; else absent."""
         return self.base_model(model_id).with_suffix(".error.json")
+
+    def preflight(self, digest: str) -> Path:
+        """File with the report of a pre-flight check, by the digest of what was asked."""
+        return self._under("preflights", digest).with_suffix(".json")
 
     def diagram(self, diagram_id: str, suffix: str) -> Path:
         """File of a diagram; ``suffix`` is ``puml``, ``svg`` or ``png``."""

@@ -77,14 +77,17 @@ def supervised_job(spec: SupervisedSpec) -> Job:
     """The job of a gateway's command: datasets by id, checked against the hashes it names."""
     command = spec.command
     storage = Storage(spec.data_dir)
-    hashes = [command.dataset.records_sha256]
+    hashes = [dataset.records_sha256 for dataset in command.datasets]
+    records = [
+        record for dataset in command.datasets for record in _stored_records(storage, dataset)
+    ]
     validation = None
     if command.validation is not None:
         hashes.append(command.validation.records_sha256)
         validation = _stored_records(storage, command.validation)
     return Job(
         spec=command.spec,
-        records=_stored_records(storage, command.dataset),
+        records=records,
         validation=validation,
         storage=storage,
         checkpoints=storage.run_checkpoints(command.run_id),

@@ -133,7 +133,7 @@ def read_lessons(job: Job) -> Lessons:
     tokenizer = load_tokenizer(folder)
     config = read_json(folder / "config.json")
     template = make_template(
-        spec.base_model, spec.task_prefix, tokenizer, _generation_eos(folder, config)
+        spec.base_model, spec.task_prefix or "", tokenizer, _generation_eos(folder, config)
     )
     context = context_length(folder)
     records, validation = _split(job)

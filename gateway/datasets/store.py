@@ -171,7 +171,9 @@ def delete_dataset(*, database: Database, storage: Storage, owner: str, dataset_
         dataset = _get(session, owner, dataset_id, for_update=True)
         live = select(Run).where(col(Run.status).not_in(TERMINAL))
         for run in session.exec(live).all():
-            if dataset_id in (run.dataset_id, run.spec.get("validation_dataset_id")):
+            several = (source["id"] for source in run.spec.get("datasets", ()))
+            validation = run.spec.get("validation_dataset_id")
+            if dataset_id in (run.dataset_id, validation, *several):
                 raise Conflict(
                     f"The run {run.id} uses this dataset. Cancel the run or wait for its end.",
                     code="dataset_in_use",

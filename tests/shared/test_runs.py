@@ -60,7 +60,7 @@ def test_a_command_survives_the_queue() -> None:
         run_id="run_a",
         attempt=3,
         spec=spec(),
-        dataset=DatasetRef(id="ds_a", records_sha256="ab"),
+        datasets=(DatasetRef(id="ds_a", records_sha256="ab"),),
         base_model_folder=Path("/models/mine"),
     )
     assert RunCommand.model_validate_json(command.model_dump_json()) == command

@@ -60,7 +60,7 @@ def make_command(
         run_id=run_id,
         attempt=attempt,
         spec=small_spec(**spec),
-        dataset=write_dataset(storage),
+        datasets=(write_dataset(storage),),
     )
 
 

@@ -70,6 +70,6 @@ def test_a_checkpoint_belongs_to_one_spec_and_its_data(storage: Storage) -> None
     others = (
         make_command(storage, learning_rate=1e-3),
         with_validation(storage),
-        make_command(storage).model_copy(update={"dataset": other_data}),
+        make_command(storage).model_copy(update={"datasets": (other_data,)}),
     )
     assert len({plain, *(job_of(storage, command).fingerprint for command in others)}) == 4

@@ -51,6 +51,7 @@ def test_a_deployment_from_loading_to_gone(live: Live) -> None:
         "base_model": BUNDLED_MODEL,
         "run_id": run.id,
         "precision": "auto",
+        "checkpoint": None,
     }
     assert live.http.post("/api/deployments", json=body).status_code == 409
     assert live.http.delete("/api/deployments/uml-1.0").status_code == 204
