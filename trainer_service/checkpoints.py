@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from shared.prompt_template import PromptTemplate
+from shared.runs import Method
 from shared.storage import atomic_directory, manifest_problem
-from trainer_service.modeling import save_adapter
+from trainer_service.modeling import load_weights, save_weights
 from trainer_service.optimization import Optimizer
 
 log = logging.getLogger(__name__)
@@ -41,9 +41,11 @@ def save_checkpoint(
     folder: Path,
     position: Position,
     *,
-    model: PeftModel,
+    model: Any,
     template: PromptTemplate,
     optimizer: Optimizer,
+    method: Method,
+    base_folder: Path,
 ) -> Path:
     """Write ``step-N`` whole or not at all, then drop all but the newest checkpoints.
 
@@ -55,7 +57,7 @@ def save_checkpoint(
             shutil.rmtree(stale, ignore_errors=True)
     target = folder / f"{_PREFIX}{position.step}"
     with atomic_directory(target) as temporary:
-        save_adapter(model, template, temporary)
+        save_weights(model, template, temporary, method=method, base_folder=base_folder)
         save_file(optimizer.tensors(), temporary / "optimizer.safetensors")
         save_file(_random_state(), temporary / "random.safetensors")
         (temporary / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
@@ -82,11 +84,9 @@ def find_checkpoint(folder: Path, *, fingerprint: str) -> tuple[Path, Position] 
     return None
 
 
-def load_checkpoint(
-    path: Path, position: Position, *, model: PeftModel, optimizer: Optimizer
-) -> None:
-    """Put adapter, optimizer and random numbers back to where they were."""
-    set_peft_model_state_dict(model, load_file(path / "adapter_model.safetensors"))
+def load_checkpoint(path: Path, position: Position, *, model: Any, optimizer: Optimizer) -> None:
+    """Put weights, optimizer and random numbers back to where they were."""
+    load_weights(model, path)
     optimizer.load_tensors(load_file(path / "optimizer.safetensors"))
     optimizer.scaler.load_state_dict(position.scaler)
     random = load_file(path / "random.safetensors")

@@ -18,22 +18,20 @@ from shared.run_events import Advanced, Checkpointed, Finished, Measured
 from shared.settings import Settings, read_settings
 from shared.storage import Storage, atomic_directory, manifest_problem, sha256_of
 from trainer_service import exit_codes
-from trainer_service.batching import steps_per_epoch
 from trainer_service.checkpoints import (
     Position,
     find_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
+from trainer_service.continuing import load_first_weights
 from trainer_service.evaluating import validation_loss, write_samples
 from trainer_service.hardware import (
     Device,
     find_device,
 )
 from trainer_service.job_files import Job, read_json, shell_job
-from trainer_service.modeling import (
-    save_adapter,
-)
+from trainer_service.modeling import save_weights
 from trainer_service.optimization import autocast
 from trainer_service.progress import Report, Stopwatch, as_line
 from trainer_service.training_setup import Training, set_up
@@ -72,6 +70,7 @@ def resume(training: Training) -> int:
     """The step to go on from: that of the newest valid checkpoint, or 0."""
     found = find_checkpoint(training.job.checkpoints, fingerprint=training.job.fingerprint)
     if found is None:
+        load_first_weights(training.job, training.model)
         training.report(Advanced(phase="training"))
         return 0
     path, position = found
@@ -86,16 +85,17 @@ def train_step(training: Training, step: int) -> None:
     watch = Stopwatch()
     numbers = training.numbers
     rows = [training.lessons.rows[index] for index in training.order.rows(step)]
-    loss, norm = training.optimizer.step(training.loss, rows, step)
-    training.pace.add_step(sum(len(row.tokens) for row in rows), watch.seconds)
+    outcome = training.optimizer.step(training.loss, rows, step)
+    training.pace.add_step(sum(sum(row.size) for row in rows), watch.seconds)
     training.report(
         Measured(
             step=step + 1,
             total_steps=numbers.max_steps,
             epoch=_epoch(training, step + 1),
-            loss=loss,
+            loss=outcome.loss,
+            mean_token_accuracy=outcome.accuracy,
             learning_rate=training.optimizer.rate(step),
-            grad_norm=norm,
+            grad_norm=outcome.grad_norm,
             tokens_per_second=training.pace.tokens_per_second,
             eta_seconds=training.pace.eta_seconds(numbers.max_steps - step - 1),
         )
@@ -103,7 +103,7 @@ def train_step(training: Training, step: int) -> None:
 
 
 def _epoch(training: Training, step: int) -> float:
-    return step / steps_per_epoch(len(training.lessons.rows), training.lessons.rows_per_step)
+    return step / training.order.steps_per_epoch
 
 
 def evaluate(training: Training, step: int) -> None:
@@ -115,7 +115,7 @@ def evaluate(training: Training, step: int) -> None:
     training.model.eval()
     try:
         with autocast(training.device, training.precision):
-            training.eval_loss = validation_loss(
+            training.eval_loss, training.eval_accuracy = validation_loss(
                 training.loss,
                 training.lessons.validation_rows,
                 device=training.device.torch_name,
@@ -129,6 +129,8 @@ def evaluate(training: Training, step: int) -> None:
                 training.lessons.validation_records,
                 step=step,
                 pad_token_id=training.lessons.pad_token_id,
+                context_length=training.lessons.context_length,
+                max_source_length=training.numbers.max_length,
             )
     finally:
         training.model.train()
@@ -138,6 +140,7 @@ def evaluate(training: Training, step: int) -> None:
             total_steps=training.numbers.max_steps,
             epoch=_epoch(training, step),
             eval_loss=training.eval_loss,
+            eval_mean_token_accuracy=training.eval_accuracy,
         )
     )
     for sample in samples:
@@ -161,6 +164,8 @@ def save_position(training: Training, step: int) -> None:
         model=training.model,
         template=training.lessons.template,
         optimizer=training.optimizer,
+        method=training.job.spec.method,
+        base_folder=training.lessons.folder,
     )
     training.pace.add_other(watch.seconds)
     training.report(Checkpointed(step=step, path=path.name, eval_loss=training.eval_loss))
@@ -178,7 +183,13 @@ def publish(training: Training) -> Finished:
     )
     result = training.job.result
     with atomic_directory(result) as temporary:
-        save_adapter(training.model, training.lessons.template, temporary)
+        save_weights(
+            training.model,
+            training.lessons.template,
+            temporary,
+            method=training.job.spec.method,
+            base_folder=training.lessons.folder,
+        )
         (temporary / SUMMARY_FILE).write_text(finished.model_dump_json(), encoding="utf-8")
     digest = sha256_of(result / "manifest.json")
     return finished.model_copy(update={"manifest_sha256": digest})
@@ -214,7 +225,7 @@ def main(arguments: list[str]) -> int:
     except (GenPlatError, KeyboardInterrupt) as error:
         sys.stderr.write(f"{getattr(error, 'message', 'Interrupted.')}\n")
         return exit_codes.exit_code_of(error)
-    sys.stdout.write(f"adapter in {job.result}\n")
+    sys.stdout.write(f"model in {job.result}\n")
     return exit_codes.OK
 
 

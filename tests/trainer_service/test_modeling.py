@@ -23,17 +23,17 @@ from shared.runs import Hyperparameters, resolve_hyperparameters
 from shared.storage import Storage
 from tests.trainer_service.runs import small_spec
 from tests.trainer_service.tiny import CHATML, TINY_MODEL, save_tiny_model, tiny_tokenizer
+from trainer_service.adapters import add_adapter
 from trainer_service.fused_lora import fuse_lora
 from trainer_service.hardware import Device, Kind, Precision, choose_precision
 from trainer_service.modeling import (
-    adapter_parameters,
-    add_adapter,
     context_length,
     load_base,
     make_template,
-    quantization_config,
     save_adapter,
+    trainable_parameters,
 )
+from trainer_service.quantizing import quantization_config
 
 CPU = Device(kind="cpu", name="a cpu", memory_bytes=1)
 
@@ -60,7 +60,7 @@ def test_the_number_format_suits_the_device(
 
 
 def test_qlora_is_nf4_with_double_quantisation_and_the_devices_number_format() -> None:
-    config = quantization_config("fp16")
+    config = quantization_config(torch.float16)
     assert config.bnb_4bit_quant_type == "nf4"
     assert config.bnb_4bit_use_double_quant
     assert config.bnb_4bit_compute_dtype == torch.float16
@@ -70,7 +70,7 @@ def test_qlora_is_nf4_with_double_quantisation_and_the_devices_number_format() -
 def test_only_the_adapter_learns_and_it_is_fp32(storage: Storage, precision: Precision) -> None:
     base = load_base(storage.base_model(TINY_MODEL), method="lora", device=CPU, precision=precision)
     model = add_adapter(base, small_numbers(), seed=1)
-    parameters = adapter_parameters(model)
+    parameters = trainable_parameters(model)
     assert len(parameters) == 2 * 7 * 2
     assert all("lora_" in name for name in parameters)
     assert {value.dtype for value in parameters.values()} == {torch.float32}
@@ -150,7 +150,7 @@ def test_a_saved_adapter_loads_in_peft_and_names_no_local_path(
     folder = storage.base_model(TINY_MODEL)
     base = load_base(folder, method="lora", device=CPU, precision="fp32")
     model = add_adapter(base, small_numbers(), seed=1)
-    for parameter in adapter_parameters(model).values():
+    for parameter in trainable_parameters(model).values():
         nn.init.normal_(parameter, std=0.1)
     template = PromptTemplate(base_model=TINY_MODEL, stop_token_ids=(2,))
     saved = tmp_path / "adapter"
@@ -193,7 +193,7 @@ def lora_projections(dropout: float = 0.0) -> PeftModel:
         r=4, lora_alpha=12, lora_dropout=dropout, target_modules=["first", "second"]
     )
     model = get_peft_model(Projections(), config)  # type: ignore[arg-type]
-    for parameter in adapter_parameters(model).values():
+    for parameter in trainable_parameters(model).values():
         nn.init.normal_(parameter, std=0.2)
     return model
 
@@ -208,7 +208,7 @@ def test_the_fused_projection_has_pefts_values_and_gradients() -> None:
         x = torch.randn(2, 5, 12, requires_grad=True)
         output = model(x)
         (output**2).sum().backward()
-        gradients = [parameter.grad for parameter in adapter_parameters(model).values()]
+        gradients = [parameter.grad for parameter in trainable_parameters(model).values()]
         results.append([output.detach(), x.grad, *gradients])
     for theirs, ours in zip(*results, strict=True):
         assert theirs is not None and ours is not None
