@@ -6,6 +6,7 @@ Knows where each stands on its way to the data folder; the trainer does the work
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from sqlmodel import col, or_, select
 from gateway.database import Database
 from gateway.idempotency import Claim
 from gateway.keys import ADMIN_OWNER
-from gateway.model_folders import checked_folder, read_config
+from gateway.model_folders import checked_folder, facts_of, read_config
 from gateway.tables import LibraryModel, now
 from shared.errors import Conflict, InvalidData, NotFound, Unavailable
 from shared.job_queue import PREPARE_BASE_MODEL, JobQueue
@@ -76,12 +77,25 @@ def _rows(database: Database, owner: str) -> dict[str, LibraryModel]:
 
 def _item(storage: Storage, entry: LibraryEntry, row: LibraryModel | None) -> LibraryItem:
     if is_prepared(storage, entry.id):
-        return LibraryItem(entry, "ready")
+        return LibraryItem(_with_facts(entry, storage.base_model(entry.id)), "ready")
     if row is not None and row.preparing_job is not None and row.preparing_since is not None:
         return LibraryItem(entry, "preparing")
     if row is not None and row.error is not None:
         return LibraryItem(entry, "failed", row.error)
     return LibraryItem(entry, "available" if has_local_weights(storage, entry) else "missing")
+
+
+@lru_cache(maxsize=256)
+def _with_facts(entry: LibraryEntry, folder: Path) -> LibraryEntry:
+    """A hub's model was added by its name alone: once it is here, its config tells the rest."""
+    if entry.shape is not None or entry.id in built_in_library():
+        return entry
+    try:
+        facts = facts_of(folder, read_config(folder))
+    except (InvalidData, OSError):
+        return entry
+    told = entry.model_dump(exclude_defaults=True)
+    return LibraryEntry.model_validate(facts | told)
 
 
 def add_library_model(
@@ -103,30 +117,19 @@ def add_library_model(
     facts: dict[str, Any] = {}
     if folder is not None:
         path = checked_folder(folder, root=import_root)
-        facts = {"folder": str(path)} | _facts(read_config(path))
+        facts = {"folder": str(path)} | facts_of(path, read_config(path))
     if context_length is not None:
         facts["context_length"] = context_length
     entry = LibraryEntry(id=model_id, name=name or model_id.partition("/")[2], **facts)
     try:
         with database.write() as session:
-            session.add(LibraryModel(id=model_id, owner=owner, entry=entry.model_dump()))
+            told = entry.model_dump(mode="json", exclude_defaults=True)
+            session.add(LibraryModel(id=model_id, owner=owner, entry=told))
             if claim is not None:
                 claim.attach(session, model_id)
     except IntegrityError as error:
         raise Conflict(f"{model_id} is in the library already.", param="id") from error
     return entry
-
-
-def _facts(config: dict[str, Any]) -> dict[str, Any]:
-    """What a config tells; what it leaves out keeps its default."""
-    facts: dict[str, Any] = {}
-    length = config.get("max_position_embeddings")
-    if isinstance(length, int) and length >= 16:
-        facts["context_length"] = length
-    names = config.get("architectures")
-    if isinstance(names, list) and names and isinstance(names[0], str):
-        facts["architecture"] = names[0][:200]
-    return facts
 
 
 async def prepare(

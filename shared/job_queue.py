@@ -12,7 +12,12 @@ QUEUE_NAME = "genplat:queue"
 PREPARE_QUEUE_NAME = "genplat:queue:prepare"
 TRAIN_RUN = "train_run"
 PREPARE_BASE_MODEL = "prepare_base_model"
-_QUEUES = {TRAIN_RUN: QUEUE_NAME, PREPARE_BASE_MODEL: PREPARE_QUEUE_NAME}
+PREFLIGHT = "preflight"
+_QUEUES = {
+    TRAIN_RUN: QUEUE_NAME,
+    PREPARE_BASE_MODEL: PREPARE_QUEUE_NAME,
+    PREFLIGHT: PREPARE_QUEUE_NAME,
+}
 
 # ARQ drops a job a day after it was enqueued unless told otherwise; a queue may be longer.
 EXPIRES_SECONDS = 365 * 24 * 3600

@@ -17,9 +17,7 @@ class ModelShape(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     hidden_size: int = Field(ge=1, le=LARGEST_SIZE)
-    num_hidden_layers: int = Field(
-        ge=1, le=MOST_LAYERS, description="Of the encoder, for seq2seq."
-    )
+    num_hidden_layers: int = Field(ge=1, le=MOST_LAYERS, description="Of the encoder, for seq2seq.")
     num_decoder_layers: int | None = Field(
         None, ge=1, le=MOST_LAYERS, description="Of the decoder, for seq2seq."
     )
@@ -64,8 +62,9 @@ class Linear:
         return self.inputs * self.outputs * self.count
 
 
-Kind = Literal["llama", "phi", "gpt_neox", "t5"]
+Kind = Literal["llama", "phi", "phi3", "gpt_neox", "t5"]
 _KINDS: dict[str, Kind] = {
+    "Phi3ForCausalLM": "phi3",
     "PhiForCausalLM": "phi",
     "GPTNeoXForCausalLM": "gpt_neox",
     "T5ForConditionalGeneration": "t5",
@@ -85,27 +84,43 @@ def linears(architecture: str | None, shape: ModelShape) -> list[Linear]:
     if kind == "t5":
         return _t5_linears(shape)
     hidden, query, inner = shape.hidden_size, shape.query_size, shape.intermediate_size
-    layers = shape.num_hidden_layers
-    if kind == "gpt_neox":
-        sizes = [
+    sizes = {
+        "gpt_neox": [
             ("query_key_value", hidden, 3 * query),
             ("dense", query, hidden),
             ("dense_h_to_4h", hidden, inner),
             ("dense_4h_to_h", inner, hidden),
-        ]
-        return [Linear(*size, count=layers) for size in sizes]
-    sizes = [
-        ("q_proj", hidden, query),
+        ],
+        "phi3": [
+            ("qkv_proj", hidden, query + 2 * shape.key_value_size),
+            ("o_proj", query, hidden),
+            ("gate_up_proj", hidden, 2 * inner),
+            ("down_proj", inner, hidden),
+        ],
+        "phi": [
+            *_attention(shape),
+            ("dense", query, hidden),
+            ("fc1", hidden, inner),
+            ("fc2", inner, hidden),
+        ],
+        "llama": [
+            *_attention(shape),
+            ("o_proj", query, hidden),
+            *([("gate_proj", hidden, inner)] if shape.gated_mlp else []),
+            ("up_proj", hidden, inner),
+            ("down_proj", inner, hidden),
+        ],
+    }[kind]
+    return [Linear(*size, count=shape.num_hidden_layers) for size in sizes]
+
+
+def _attention(shape: ModelShape) -> list[tuple[str, int, int]]:
+    hidden = shape.hidden_size
+    return [
+        ("q_proj", hidden, shape.query_size),
         ("k_proj", hidden, shape.key_value_size),
         ("v_proj", hidden, shape.key_value_size),
-        ("dense" if kind == "phi" else "o_proj", query, hidden),
     ]
-    if kind == "phi":
-        sizes += [("fc1", hidden, inner), ("fc2", inner, hidden)]
-    else:
-        sizes += [("up_proj", hidden, inner), ("down_proj", inner, hidden)]
-        sizes += [("gate_proj", hidden, inner)] if shape.gated_mlp else []
-    return [Linear(*size, count=layers) for size in sizes]
 
 
 def _t5_linears(shape: ModelShape) -> list[Linear]:
@@ -186,7 +201,8 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape | None:
         if isinstance(value := config.get(theirs), int) and not isinstance(value, bool)
     }
     if seq2seq:
-        found.setdefault("num_decoder_layers", found.get("num_hidden_layers"))
+        if "num_decoder_layers" not in found and "num_hidden_layers" in found:
+            found["num_decoder_layers"] = found["num_hidden_layers"]
         gated = str(config.get("feed_forward_proj", "relu")).startswith("gated")
     else:
         found.pop("num_decoder_layers", None)

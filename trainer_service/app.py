@@ -27,6 +27,7 @@ from shared.errors import GenPlatError, Unauthorized, Unavailable
 from shared.logs import configure_logging
 from shared.settings import read_settings
 from shared.tasks import cancel_until_done
+from trainer_service.announcing import announce_hardware
 from trainer_service.child_process import child_environment
 from trainer_service.settings import TrainerSettings
 from trainer_service.worker import OUTCOMES, TrainerWorker
@@ -70,14 +71,18 @@ class Hardware:
 
 def create_app(settings: TrainerSettings, worker: TrainerWorker) -> FastAPI:
     """The app, with the worker running as long as it does."""
+    hardware = Hardware()
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         task = asyncio.create_task(worker.run())
         _app.state.worker_task = task
+        announcer = asyncio.create_task(
+            announce_hardware(worker.redis, settings.worker_name, hardware.describe)
+        )
         yield
         await worker.stop()
-        await cancel_until_done([task])
+        await cancel_until_done([task, announcer])
         await worker.close()
 
     def authorize(authorization: Annotated[str, Header()] = "") -> None:
@@ -91,7 +96,6 @@ def create_app(settings: TrainerSettings, worker: TrainerWorker) -> FastAPI:
         title="GenPlat trainer", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.worker_task = None
-    hardware = Hardware()
     registry = make_registry(worker)
     protected = [Depends(authorize)]
 

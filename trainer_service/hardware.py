@@ -8,12 +8,15 @@ import json
 import os
 import platform
 import sys
-from typing import Literal
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-Kind = Literal["cpu", "cuda", "mps"]
-Precision = Literal["fp32", "bf16", "fp16"]
+from shared.hardware import DeviceKind
+from shared.hardware import Precision as Precision
+
+# Where the kernel says how much memory a container may use: version 2 of control groups, and 1.
+_LIMIT_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class Device(BaseModel):
@@ -21,7 +24,7 @@ class Device(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Kind
+    kind: DeviceKind
     name: str
     memory_bytes: int
     bf16: bool = False
@@ -74,11 +77,36 @@ def find_device() -> Device:
         )
     if torch.backends.mps.is_available():
         return Device(kind="mps", name=platform.machine(), memory_bytes=_ram_bytes())
+    return find_cpu()
+
+
+def has_gpu() -> bool:
+    """Whether torch is worth asking: without a driver's device file there is none to find."""
+    places = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+    return sys.platform != "linux" or any(Path(place).exists() for place in places)
+
+
+def find_cpu() -> Device:
     return Device(kind="cpu", name=_cpu_name(), memory_bytes=_ram_bytes())
 
 
 def _ram_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """The machine's memory, or what of it a container may use."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *_container_limits()])
+
+
+def _container_limits() -> list[int]:
+    found = []
+    for place in _LIMIT_FILES:
+        try:
+            text = Path(place).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            continue
+        # "max": no limit.
+        if text.isdigit() and int(text) > 0:
+            found.append(int(text))
+    return found
 
 
 def _cpu_name() -> str:

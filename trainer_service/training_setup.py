@@ -140,9 +140,9 @@ def read_lessons(job: Job) -> Lessons:
     folder = prepare_base_model(job.storage, job.spec.base_model, folder=job.base_model_folder)
     spec = inherited_spec(job)
     tokenizer = load_tokenizer(folder)
-    template = _template(job, spec, folder, tokenizer)
+    template = template_of(job, spec, folder, tokenizer)
     context = context_length(folder)
-    datasets, validation = _split(job)
+    datasets, validation = split(job)
 
     def numbers_for(parts: list[Part]) -> Hyperparameters:
         return resolve_hyperparameters(
@@ -176,7 +176,7 @@ def read_lessons(job: Job) -> Lessons:
     )
 
 
-def _template(
+def template_of(
     job: Job, spec: FineTuneSpec, folder: Path, tokenizer: PreTrainedTokenizerBase
 ) -> PromptTemplate:
     """How the run asks its model; what the spec leaves open is the library's to say."""
@@ -197,7 +197,7 @@ def _parameters(spec: FineTuneSpec) -> int | None:
     return entry.parameters if entry else None
 
 
-def _split(job: Job) -> tuple[list[WeightedRecords], list[Record]]:
+def split(job: Job) -> tuple[list[WeightedRecords], list[Record]]:
     """Datasets to learn from and records to validate on: a source text that is in several datasets
     is on one side in all of them. (Weights do not count here.)"""
     if job.validation is not None:

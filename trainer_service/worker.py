@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.job_queue import (
+    PREFLIGHT,
     PREPARE_BASE_MODEL,
     PREPARE_QUEUE_NAME,
     QUEUE_NAME,
@@ -27,8 +28,10 @@ from shared.job_queue import (
     keep_taken,
     serialize_job,
 )
+from shared.preflight import PreflightCommand
 from shared.runs import RunCommand
 from shared.tasks import cancel_until_done
+from trainer_service.preflighting import Preflight
 from trainer_service.preparing import Preparation, PrepareCommand
 from trainer_service.settings import TrainerSettings
 from trainer_service.supervisor import Supervisor
@@ -138,7 +141,8 @@ class Listener:
 
 
 class TrainerWorker:
-    """The worker of one device: trains one run at a time, and prepares base models beside it."""
+    """The worker of one device: trains one run at a time, and prepares base models and checks what
+    runs would need beside it."""
 
     def __init__(self, settings: TrainerSettings) -> None:
         self.settings = settings
@@ -147,12 +151,12 @@ class TrainerWorker:
             settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
         )
         self.supervisor: Supervisor | None = None
-        self.preparations: set[Preparation] = set()
+        self.preparations: set[Preparation | Preflight] = set()
         prepare: dict[str, Handler] = {PREPARE_BASE_MODEL: self._prepare}
         self.listeners = (
             # Preparations too: gateways used to queue them among the runs.
             Listener(settings, QUEUE_NAME, {TRAIN_RUN: self._train} | prepare),
-            Listener(settings, PREPARE_QUEUE_NAME, prepare),
+            Listener(settings, PREPARE_QUEUE_NAME, prepare | {PREFLIGHT: self._check}),
         )
         self.stopping = False
         self.finished_runs = dict[str, float].fromkeys(OUTCOMES, 0)
@@ -212,15 +216,27 @@ class TrainerWorker:
         except ValidationError as error:
             log.error("A command to prepare a model makes no sense and is left: %s", error)
             return
-        await self._apart(context["job_id"], self._prepare_model(command))
-
-    async def _prepare_model(self, command: PrepareCommand) -> None:
         preparation = Preparation(command, settings=self.settings)
+        await self._apart(context["job_id"], self._prepare_to_end(preparation))
+
+    async def _check(self, context: dict[str, Any], payload: dict[str, Any]) -> None:
+        try:
+            command = PreflightCommand.model_validate(payload)
+        except ValidationError as error:
+            log.error("A command to check a run makes no sense and is left: %s", error)
+            return
+        check = Preflight(command, busy=self.supervisor is not None, settings=self.settings)
+        await self._apart(context["job_id"], self._prepare_to_end(check))
+
+    async def _prepare_to_end(self, preparation: Preparation | Preflight) -> None:
         self.preparations.add(preparation)
         try:
             if self.stopping:
                 await preparation.stop()
             await preparation.run()
+        except OSError as error:
+            # No child, or a full disk: the gateway sees that the job is gone without a result.
+            log.error("A preparation could not be made: %s", error)
         finally:
             self.preparations.discard(preparation)
 
