@@ -1,0 +1,88 @@
+"""The pre-flight report as a page: asked for from the form of a new run, read before it starts."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+
+from gateway import preflight, runs
+from gateway.deps import PageOwnerDep, ServicesDep
+from gateway.pages import runs as run_pages
+from gateway.pages.html import UNPROCESSABLE, fragment, page, problems, see_other
+from shared.errors import GenPlatError
+from shared.preflight import PreflightReport
+from shared.runs import FineTuneSpec
+from ui import run_form
+from ui.preflight_report import report_view
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.post("/runs/preflight")
+async def check_run(request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
+    """The fields of the new run's form; a wrong one brings the form back."""
+    form = await request.form()
+    values = run_form.initial_values() | {
+        name: text for name in run_pages.FORM_FIELDS if isinstance(text := form.get(name), str)
+    }
+    spec, errors = run_form.parse(values)
+    shown: dict[str, Any] = {"errors": errors}
+    if spec is not None:
+        try:
+            preflight_id = await preflight.start(services=services, owner=owner, spec=spec)
+            return see_other(f"/preflights/{preflight_id}")
+        except GenPlatError as error:
+            shown = problems(error, run_pages.FORM_FIELDS)
+    return await run_in_threadpool(
+        run_pages.show_form, services, owner, values, UNPROCESSABLE, **shown
+    )
+
+
+@router.get("/preflights/{preflight_id}")
+async def show_preflight(
+    preflight_id: str, request: Request, services: ServicesDep, owner: PageOwnerDep
+) -> Response:
+    """While the check is under way the page asks again for its `report` block."""
+    report = await preflight.find(services=services, owner=owner, preflight_id=preflight_id)
+    shown = {"id": preflight_id, "report": report, "view": report and report_view(report)}
+    if "hx-request" in request.headers:
+        return fragment("preflights/show.html", "report", **shown)
+    return page("preflights/show.html", **shown)
+
+
+@router.post("/preflights/{preflight_id}/start")
+async def start_run(
+    preflight_id: str,
+    services: ServicesDep,
+    owner: PageOwnerDep,
+    changed: Annotated[str, Form()] = "",
+) -> Response:
+    """Start the run that was checked; ``changed``: with the settings that make it fit."""
+    report = await preflight.find(services=services, owner=owner, preflight_id=preflight_id)
+    if report is None:
+        return see_other(f"/preflights/{preflight_id}")
+    spec = _changed(report) if changed else report.spec
+    run = await runs.create_run(services=services, owner=owner, spec=spec)
+    return see_other(f"/runs/{run.id}")
+
+
+@router.post("/preflights/{preflight_id}/again")
+async def check_again(
+    preflight_id: str,
+    services: ServicesDep,
+    owner: PageOwnerDep,
+    changed: Annotated[str, Form()] = "",
+) -> Response:
+    """Check the same run once more; ``changed``: with the settings that make it fit."""
+    report = await preflight.find(services=services, owner=owner, preflight_id=preflight_id)
+    if report is None:
+        return see_other(f"/preflights/{preflight_id}")
+    spec = _changed(report) if changed else report.spec
+    new_id = await preflight.start(services=services, owner=owner, spec=spec)
+    return see_other(f"/preflights/{new_id}")
+
+
+def _changed(report: PreflightReport) -> FineTuneSpec:
+    changes = (report.memory.changes if report.memory else None) or {}
+    return FineTuneSpec.model_validate(report.spec.model_dump() | changes)
