@@ -12,7 +12,7 @@ from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
 from gateway.deps import current_owner, page_owner
 from gateway.errors import ErrorAnswer
-from gateway.pages import chat, datasets, deployments, home, keys, login, routes, runs
+from gateway.pages import chat, datasets, deployments, home, keys, login, routes, run_form, runs
 from gateway.pages import models as model_pages
 
 API = (
@@ -26,7 +26,8 @@ API = (
     routes_api,
     runs_api,
 )
-PAGES = (chat, datasets, deployments, home, keys, model_pages, routes, runs)
+# The form's own paths come before those with a run's id in them.
+PAGES = (chat, datasets, deployments, home, keys, model_pages, routes, run_form, runs)
 # Open to all (health, logging in), or with guards of their own (metrics, docs).
 OTHERS = (health, docs, login)
 

@@ -67,7 +67,12 @@ def _diagram(base_url: str, model: str) -> str:
 
 
 def spec_yaml(spec: Mapping[str, Any]) -> str:
-    """A run's spec, in the order of its fields, without those that leave everything open."""
-    known = {name: value for name, value in spec.items() if value not in (None, "", "auto")}
+    """A run's spec, in the order of its fields, without those that leave everything open. An empty
+    prefix stays: it says that there is none."""
+    known = {
+        name: value
+        for name, value in spec.items()
+        if value not in (None, "auto", []) and (value != "" or name == "task_prefix")
+    }
     text: str = yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
     return text.strip()

@@ -1,9 +1,8 @@
-"""Runs: the list, the form that starts one, and the page that watches it live."""
+"""Runs: the list, and the page that watches one live."""
 
 import contextlib
 import re
 from collections.abc import AsyncIterator
-from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
@@ -15,18 +14,11 @@ from gateway.datasets import store
 from gateway.deployments import DeploymentSpec
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.pages import run_panel
-from gateway.pages.html import UNPROCESSABLE, base_url, no_problems, page, problems, see_other
-from gateway.pages.model_choices import Choice, base_model_choices, dataset_choice
+from gateway.pages.html import base_url, page, see_other
 from gateway.services import Services
-from shared.errors import Conflict, GenPlatError, NotFound
-from ui import run_form
+from shared.errors import Conflict
 
 router = APIRouter(prefix="/runs", include_in_schema=False)
-
-SHOWN_DATASETS = 100
-GONE = "This dataset is gone. Choose another one."
-_DATASETS = ("dataset_id", "validation_dataset_id")
-_FORM_FIELDS = (*run_form.SIMPLE, *(field.name for field in run_form.FIELDS))
 
 
 @router.get("")
@@ -34,34 +26,6 @@ def list_runs(services: ServicesDep, owner: PageOwnerDep, after: str | None = No
     found = run_views.list_runs(database=services.database, owner=owner, after=after)
     data = store.list_datasets(database=services.database, owner=owner, limit=1).data
     return page("runs/list.html", runs=found.data, has_more=found.has_more, has_datasets=bool(data))
-
-
-@router.get("/new")
-def new_run(
-    services: ServicesDep, owner: PageOwnerDep, dataset_id: str = "", like: str = ""
-) -> Response:
-    values = run_form.initial_values(dataset_id=dataset_id)
-    if like:
-        earlier = run_views.get_run(database=services.database, owner=owner, run_id=like)
-        values = run_form.values_like(earlier.spec)
-    return _form(services, owner, values)
-
-
-@router.post("")
-async def create_run(request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
-    form = await request.form()
-    values = run_form.initial_values() | {
-        name: text for name in _FORM_FIELDS if isinstance(text := form.get(name), str)
-    }
-    spec, errors = run_form.parse(values)
-    shown: dict[str, Any] = {"errors": errors}
-    if spec is not None:
-        try:
-            run = await runs.create_run(services=services, owner=owner, spec=spec)
-            return see_other(f"/runs/{run.id}")
-        except GenPlatError as error:
-            shown = problems(error, _FORM_FIELDS)
-    return await run_in_threadpool(_form, services, owner, values, UNPROCESSABLE, **shown)
 
 
 @router.get("/{run_id}")
@@ -131,44 +95,3 @@ def deployment_name(suffix: str, run_id: str) -> str:
     """A run's suffix as a name that programs may call."""
     name = re.sub(r"[^a-z0-9._-]+", "-", suffix.lower()).strip("-._")[:50]
     return name or f"run-{run_id[-8:]}"
-
-
-def _dataset_choices(services: Services, owner: str, wanted: list[str]) -> list[Choice]:
-    """The newest datasets, and those that are wanted, however old."""
-    asked: dict[str, Any] = {"database": services.database, "owner": owner}
-    found = store.list_datasets(**asked, limit=SHOWN_DATASETS).data
-    for dataset_id in wanted:
-        if dataset_id not in {dataset.id for dataset in found}:
-            with contextlib.suppress(NotFound):
-                found.append(store.get_dataset(**asked, dataset_id=dataset_id))
-    return [dataset_choice(dataset) for dataset in found]
-
-
-def _form(
-    services: Services,
-    owner: str,
-    values: dict[str, str],
-    status: int = 200,
-    **shown: Any,
-) -> Response:
-    wanted = [values[name] for name in _DATASETS if values[name]]
-    choices = _dataset_choices(services, owner, wanted)
-    known = {value for value, _ in choices}
-    gone = {name: GONE for name in _DATASETS if values[name] and values[name] not in known}
-    shown = {**no_problems(), **shown}
-    shown["errors"] = gone | shown["errors"]
-    advanced = {field.name for field in run_form.ADVANCED}
-    return page(
-        "runs/new.html",
-        status=status,
-        datasets=choices,
-        validation_datasets=[run_form.NO_VALIDATION_DATASET, *choices],
-        validation_split=run_form.VALIDATION_SPLIT,
-        base_models=base_model_choices(services, owner),
-        values=values,
-        groups=run_form.GROUPS,
-        methods=run_form.METHODS,
-        presets=run_form.PRESETS,
-        open_advanced=run_form.changed_advanced(values) or bool(advanced & set(shown["errors"])),
-        **shown,
-    )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from ui import chat_form, run_form, snippets
+from ui import chat_form, run_fields, run_form, snippets
 from ui.charts import loss_points
 from ui.rendering import error_page, render
 from ui.start_steps import next_step, start_steps
@@ -188,20 +188,40 @@ def conversation() -> list[chat_form.Turn]:
 
 
 def new_run_page(**changes: Any) -> str:
+    values = changes.pop("values", run_form.initial_values(dataset_id="ds_1"))
+    errors = changes.get("errors", {})
     context: dict[str, Any] = {
-        "datasets": [("ds_1", "plantuml-scenarios v2, 212 rows")],
+        "datasets": [("ds_1", "plantuml-scenarios v2, 212 rows"), ("ds_2", LONG)],
         "base_models": [(BASE, "SmolLM2 135M Instruct (ready)")],
-        "values": run_form.initial_values(dataset_id="ds_1"),
-        "errors": {},
+        "continue_choices": [("", "The base model as it is"), ("run_1", f"diagrams, over {LONG}")],
+        "values": values,
+        "mix_rows": run_form.rows_to_show(values),
+        "errors": errors,
         "error": None,
-        "groups": run_form.GROUPS,
-        "validation_datasets": [run_form.NO_VALIDATION_DATASET, ("ds_2", "held out, 24 rows")],
-        "validation_split": run_form.VALIDATION_SPLIT,
-        "methods": run_form.METHODS,
-        "presets": run_form.PRESETS,
-        "open_advanced": False,
+        "groups": run_fields.GROUPS,
+        "validation_datasets": [run_fields.NO_VALIDATION_DATASET, ("ds_2", "held out, 24 rows")],
+        "validation_split": run_fields.VALIDATION_SPLIT,
+        "methods": run_fields.METHODS,
+        "presets": run_fields.PRESETS,
+        "open_mix": run_form.mixes(values, errors),
+        "open_advanced": run_form.changed_advanced(values, errors),
     }
     return render("runs/new.html", **(context | changes))
+
+
+def every_error() -> dict[str, str]:
+    names = [*run_form.NAMES, "weight-0", "weight-1"]
+    return dict.fromkeys(names, "This cannot be, and here is what to do about it.")
+
+
+def mixed_values() -> run_form.Values:
+    spec = {
+        "base_model": BASE,
+        "datasets": [{"id": "ds_1", "weight": 1}, {"id": "ds_2", "weight": 0.5}],
+        "continue_from": "run_1",
+        "early_stopping_patience": 3,
+    }
+    return run_form.values_like(spec)
 
 
 def library() -> list[SimpleNamespace]:
@@ -257,7 +277,6 @@ def _edit_route(**changes: Any) -> str:
 
 def pages() -> dict[str, str]:
     """Every page in the states that matter, by a name for its URL."""
-    bad = {"learning_rate": "Write a number, or auto."}
     samples = [("CSV: text, target", "text,target\nhe go,he goes")]
     upload = {"name": "", "description": "", "text_column": "", "target_column": ""}
     key = SimpleNamespace(
@@ -343,7 +362,8 @@ def pages() -> dict[str, str]:
             has_datasets=True,
         ),
         "run-new": new_run_page(),
-        "run-new-errors": new_run_page(errors=bad, open_advanced=True),
+        "run-new-errors": new_run_page(errors=every_error(), error=EVIL),
+        "run-continue": new_run_page(values=mixed_values()),
         "run-new-empty": new_run_page(datasets=[]),
         "run-queued": run_page(
             run("queued", queue_position=2, step=0, total_steps=None, loss=None), log=[], samples=[]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from gateway.datasets.canonical import check_file
-from shared.runs import FineTuneSpec
+from shared.runs import FineTuneSpec, WeightedDataset
 from tests.ui.gallery import metrics
 from ui.charts import loss_points
 from ui.dataset_samples import SAMPLES
@@ -51,6 +51,14 @@ def test_a_spec_as_yaml_is_the_spec_again() -> None:
     )
     text = spec_yaml(spec.model_dump(mode="json"))
     assert FineTuneSpec.model_validate(yaml.safe_load(text)) == spec
+
+
+def test_a_mixed_spec_as_yaml_is_the_spec_again() -> None:
+    rows = [WeightedDataset(id="ds_1"), WeightedDataset(id="ds_2", weight=0.5)]
+    spec = FineTuneSpec(base_model="org/model", datasets=rows, task_prefix="")
+    text = spec_yaml(spec.model_dump(mode="json"))
+    assert FineTuneSpec.model_validate(yaml.safe_load(text)) == spec
+    assert "dataset_id" not in text and "auto" not in text
 
 
 def test_a_new_user_is_led_one_step_at_a_time() -> None:
