@@ -159,10 +159,8 @@ def main() -> None:
         figures[config.name] = {"peak": peak, "estimate": guess, **said}
         error = guess / peak - 1
         worst = max(worst, abs(error))
-        figures = (
-            f"estimate {guess / 1e9:.2f} GB  real peak {peak / 1e9:.2f} GB  error {error:+.0%}"
-        )
-        print(f"{config.name:<42} {figures}", flush=True)
+        sizes = f"estimate {guess / 1e9:.2f} GB  real peak {peak / 1e9:.2f} GB  error {error:+.0%}"
+        print(f"{config.name:<42} {sizes}", flush=True)
     harness.write_json(options.json, figures)
     print(f"largest error {worst:.0%} (must: {WITHIN:.0%})")
 

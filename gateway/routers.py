@@ -6,13 +6,24 @@ from fastapi import Depends, FastAPI
 
 from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
-from gateway.api import diagrams, docs, health, library, models, openai
+from gateway.api import diagrams, docs, health, library, models, openai, preflight
 from gateway.api import keys as keys_api
 from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
 from gateway.deps import current_owner, page_owner
 from gateway.errors import ErrorAnswer
-from gateway.pages import chat, datasets, deployments, home, keys, login, routes, run_form, runs
+from gateway.pages import (
+    chat,
+    datasets,
+    deployments,
+    home,
+    keys,
+    login,
+    preflights,
+    routes,
+    run_form,
+    runs,
+)
 from gateway.pages import models as model_pages
 
 API = (
@@ -23,11 +34,12 @@ API = (
     library,
     models,
     openai,
+    preflight,
     routes_api,
     runs_api,
 )
 # The form's own paths come before those with a run's id in them.
-PAGES = (chat, datasets, deployments, home, keys, model_pages, routes, run_form, runs)
+PAGES = (chat, datasets, deployments, home, keys, model_pages, preflights, routes, run_form, runs)
 # Open to all (health, logging in), or with guards of their own (metrics, docs).
 OTHERS = (health, docs, login)
 

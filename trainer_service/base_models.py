@@ -15,12 +15,20 @@ from pathlib import Path
 
 from shared.errors import GenPlatError, InvalidData, NotFound, StorageFull
 from shared.logs import configure_logging
-from shared.model_library import REPO_ID, PreparationFailure, built_in_library, is_prepared
+from shared.model_library import (
+    REPO_ID,
+    LibraryEntry,
+    PreparationFailure,
+    built_in_library,
+    is_prepared,
+)
 from shared.storage import Storage, atomic_directory, atomic_file, sha256_of
 from trainer_service.exit_codes import is_disk_full
 from trainer_service.guards import die_with_parent
 
 log = logging.getLogger(__name__)
+
+_OFFLINE_COPY = "Or copy its folder below GENPLAT_MODEL_ROOT and add that folder to the library."
 
 
 def prepare_base_model(storage: Storage, model_id: str, *, folder: Path | None = None) -> Path:
@@ -36,7 +44,7 @@ def prepare_base_model(storage: Storage, model_id: str, *, folder: Path | None =
         wheel = entry.wheel if entry else None
         log.info("Preparing %s (once; later starts load it in seconds).", model_id)
         if folder is not None:
-            _copy(folder, target)
+            _copy(folder, target, entry)
         elif wheel is not None and (gguf := wheel.locate()) is not None:
             if sha256_of(gguf) != wheel.sha256:
                 raise InvalidData(
@@ -45,7 +53,7 @@ def prepare_base_model(storage: Storage, model_id: str, *, folder: Path | None =
                 )
             _convert_gguf(gguf, target)
         else:
-            _copy(_download(model_id), target)
+            _copy(_download(model_id), target, entry)
     return target
 
 
@@ -58,7 +66,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, entry: LibraryEntry | None) -> None:
     from trainer_service.model_files import copy_model
 
     if not source.is_dir():
@@ -66,6 +74,17 @@ def _copy(source: Path, target: Path) -> None:
     with atomic_directory(target) as temporary:
         copy_model(source, temporary)
         _check_prepared(temporary)
+        if entry is not None and entry.chat_template:
+            _give_template(temporary, entry.chat_template)
+
+
+def _give_template(folder: Path, chat_template: str) -> None:
+    """The library's chat template for a tokenizer that has none, in the place where training,
+    serving and previews all look for it."""
+    from transformers import AutoTokenizer
+
+    if not AutoTokenizer.from_pretrained(folder, local_files_only=True).chat_template:
+        (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
 
 
 def _convert_gguf(gguf: Path, target: Path) -> None:
@@ -128,15 +147,18 @@ def _download(model_id: str) -> Path:
         )
     wanted = ["config.json", "*.safetensors", WEIGHTS_INDEX, *COMPANIONS]
     try:
-        return Path(snapshot_download(model_id, allow_patterns=wanted))
+        found = Path(snapshot_download(model_id, allow_patterns=wanted))
     except errors.GatedRepoError as error:
         raise NotFound(
-            f"{model_id} is gated: accept its licence on the hub and set HF_TOKEN for the trainer.",
+            f"{model_id} is gated: accept its licence on the hub, set HF_TOKEN for the trainer and "
+            f"prepare it again. {_OFFLINE_COPY}",
             param="base_model",
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise NotFound(
-            f"The hub has no model {model_id}, or HF_TOKEN may not see it.", param="base_model"
+            f"The hub has no model {model_id}, or it is private and HF_TOKEN may not see it: check "
+            "the id, or set HF_TOKEN for the trainer and prepare it again.",
+            param="base_model",
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
         if is_disk_full(error):
@@ -144,10 +166,17 @@ def _download(model_id: str) -> Path:
         offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
         reason = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
         raise NotFound(
-            f"{model_id} is not on this machine and {reason}. Register a local folder of it in "
-            "the library, or allow the download.",
+            f"{model_id} is not on this machine and {reason}. Allow the download. {_OFFLINE_COPY}",
             param="base_model",
         ) from error
+    if not any(found.glob("*.safetensors")):
+        raise InvalidData(
+            f"{model_id} has no safetensors on the hub. Pickled weights (.bin) can run code and "
+            "are not loaded: choose a repository with safetensors, or save the model with "
+            "save_pretrained where you trust it and add that folder to the library.",
+            param="base_model",
+        )
+    return found
 
 
 def _first_line(error: BaseException) -> str:

@@ -86,8 +86,8 @@ def warn_of_rows(lengths: Sequence[LengthReport], labels: LabelReport) -> Iterat
     for length in lengths:
         if length.over:
             yield (
-                f"{length.over} {length.what}s are longer than {length.field} {length.limit} "
-                f"tokens and are {length.fate} (the longest has {length.longest})."
+                f"{length.what.capitalize()}s longer than {length.field} {length.limit} tokens are "
+                f"{length.fate}: {length.over} of them (the longest has {length.longest})."
             )
     if labels.rows_without_learned:
         yield f"Of {labels.rows_without_learned} rows nothing is learned."

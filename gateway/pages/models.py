@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from gateway import library, run_views
 from gateway.api.library import LibraryModelCreate
 from gateway.deps import PageOwnerDep, ServicesDep
+from gateway.devices import largest_device, memory_needs
 from gateway.pages.html import UNPROCESSABLE, fragment, no_problems, page, problems, see_other
 from gateway.services import Services
 from shared.errors import GenPlatError
@@ -22,19 +23,18 @@ FIELDS = ("id", "folder", "name", "context_length")
 
 
 @router.get("")
-def list_models(services: ServicesDep, owner: PageOwnerDep) -> Response:
-    return _page(services, owner)
+async def list_models(services: ServicesDep, owner: PageOwnerDep) -> Response:
+    return await _page(services, owner)
 
 
 @router.get("/library")
-def show_library(services: ServicesDep, owner: PageOwnerDep) -> Response:
+async def show_library(services: ServicesDep, owner: PageOwnerDep) -> Response:
     """The table of base models alone; the page asks for it while something is prepared."""
-    items = _library(services, owner)
-    return fragment("models/list.html", "library", library=items)
+    return fragment("models/list.html", "library", **await _library(services, owner))
 
 
 @router.post("")
-def add_model(
+async def add_model(
     services: ServicesDep,
     owner: PageOwnerDep,
     id: Annotated[str, Form()] = "",
@@ -45,9 +45,9 @@ def add_model(
     typed = (id, folder, name, context_length)
     values = {field: text.strip() for field, text in zip(FIELDS, typed, strict=True)}
     try:
-        _add(services, owner, values)
+        await run_in_threadpool(_add, services, owner, values)
     except (GenPlatError, ValidationError) as error:
-        return _page(services, owner, UNPROCESSABLE, values=values, **problems(error, FIELDS))
+        return await _page(services, owner, UNPROCESSABLE, values=values, **problems(error, FIELDS))
     return see_other("/models#library")
 
 
@@ -64,7 +64,7 @@ async def prepare_model(
             model_id=model_id,
         )
     except GenPlatError as error:
-        return await run_in_threadpool(_page, services, owner, error.status, error=error.message)
+        return await _page(services, owner, error.status, error=error.message)
     return see_other("/models")
 
 
@@ -83,23 +83,32 @@ def _add(services: Services, owner: str, values: dict[str, str]) -> None:
     )
 
 
-def _library(services: Services, owner: str) -> list[library.LibraryItem]:
-    return library.list_library(database=services.database, storage=services.storage, owner=owner)
+async def _library(services: Services, owner: str) -> dict[str, Any]:
+    """The base models, each with what its methods need of the workers' largest device."""
+    items = await run_in_threadpool(
+        library.list_library, database=services.database, storage=services.storage, owner=owner
+    )
+    device = await largest_device(services.redis)
+    needs = {item.entry.id: memory_needs(item.entry, device) for item in items}
+    return {"library": items, "device": device, "needs": needs}
 
 
-def _page(
+async def _page(
     services: Services,
     owner: str,
     status: int = 200,
     values: dict[str, str] | None = None,
     **shown: Any,
 ) -> Response:
-    runs = run_views.list_runs(database=services.database, owner=owner, limit=SHOWN_RUNS).data
+    listed = await run_in_threadpool(
+        run_views.list_runs, database=services.database, owner=owner, limit=SHOWN_RUNS
+    )
+    runs = listed.data
     return page(
         "models/list.html",
         status=status,
         tuned=[run for run in runs if run.fine_tuned_model and run.status == "succeeded"],
-        library=_library(services, owner),
+        **await _library(services, owner),
         values=values or dict.fromkeys(FIELDS, ""),
         adding=values is not None,
         import_root=services.settings.import_root,

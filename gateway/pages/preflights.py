@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway import preflight, runs
 from gateway.deps import PageOwnerDep, ServicesDep
-from gateway.pages import runs as run_pages
+from gateway.pages import run_form as run_form_page
 from gateway.pages.html import UNPROCESSABLE, fragment, page, problems, see_other
 from shared.errors import GenPlatError
 from shared.preflight import PreflightReport
@@ -22,10 +22,7 @@ router = APIRouter(include_in_schema=False)
 @router.post("/runs/preflight")
 async def check_run(request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
     """The fields of the new run's form; a wrong one brings the form back."""
-    form = await request.form()
-    values = run_form.initial_values() | {
-        name: text for name in run_pages.FORM_FIELDS if isinstance(text := form.get(name), str)
-    }
+    values = await run_form_page.submitted(request)
     spec, errors = run_form.parse(values)
     shown: dict[str, Any] = {"errors": errors}
     if spec is not None:
@@ -33,9 +30,9 @@ async def check_run(request: Request, services: ServicesDep, owner: PageOwnerDep
             preflight_id = await preflight.start(services=services, owner=owner, spec=spec)
             return see_other(f"/preflights/{preflight_id}")
         except GenPlatError as error:
-            shown = problems(error, run_pages.FORM_FIELDS)
+            shown = problems(error, run_form.NAMES)
     return await run_in_threadpool(
-        run_pages.show_form, services, owner, values, UNPROCESSABLE, **shown
+        run_form_page.show_form, services, owner, values, UNPROCESSABLE, **shown
     )
 
 
@@ -45,7 +42,8 @@ async def show_preflight(
 ) -> Response:
     """While the check is under way the page asks again for its `report` block."""
     report = await preflight.find(services=services, owner=owner, preflight_id=preflight_id)
-    shown = {"id": preflight_id, "report": report, "view": report and report_view(report)}
+    shown: dict[str, Any] = {"id": preflight_id, "report": report}
+    shown["view"] = report and report_view(report)
     if "hx-request" in request.headers:
         return fragment("preflights/show.html", "report", **shown)
     return page("preflights/show.html", **shown)

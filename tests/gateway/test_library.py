@@ -64,9 +64,21 @@ def imports(tmp_path: Path) -> Path:
 
 def model_folder(root: Path, name: str = "mine", **config: Any) -> Path:
     folder = root / name
-    folder.mkdir(parents=True)
-    facts = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512} | config
-    (folder / "config.json").write_text(json.dumps(facts))
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "max_position_embeddings": 512,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": 259,
+        "tie_word_embeddings": True,
+    }
+    (folder / "config.json").write_text(json.dumps(facts | config))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
     (folder / "model.safetensors").write_bytes(b"weights")
     return folder
 
@@ -191,6 +203,8 @@ def test_a_local_folder_is_added_with_what_its_config_tells(
     found = item(database, storage, "me/mine")
     assert found.state == "available"
     assert (found.entry.context_length, found.entry.architecture) == (512, "LlamaForCausalLM")
+    assert (found.entry.family, found.entry.tokenizer) == ("causal", "ByT5Tokenizer")
+    assert found.entry.parameters == 26_880 and "q_proj" in found.entry.target_modules
     prepare(database, storage, queue, "me/mine")
     assert [job["folder"] for job in queue.jobs.values()] == [str(imports / "mine")]
     with pytest.raises(NotFound):
@@ -222,6 +236,13 @@ def odd_folders(root: Path) -> dict[str, str]:
     (model_folder(root, "pickle") / "model.safetensors").rename(root / "pickle" / "model.bin")
     model_folder(root, "code", auto_map={"AutoModel": "x.Y"})
     model_folder(root, "attention", _attn_implementation_internal="x/y")
+    model_folder(root, "deep-code", text_config={"a": [{"auto_map": {"AutoModel": "x.Y"}}]})
+    model_folder(root, "quantised", quantization_config={"bits": 4})
+    model_folder(root, "unknown", model_type="mamba")
+    gone = model_folder(root, "shard-gone")
+    (gone / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "model-2.safetensors"}}'
+    )
     shards = model_folder(root, "shards")
     (shards / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../x"}}')
     (model_folder(root, "deep") / "config.json").write_text("[" * 100_000)
@@ -232,13 +253,15 @@ def odd_folders(root: Path) -> dict[str, str]:
     os.mkfifo(pipe / "config.json")
     (root / "file").write_text("x")
     names = ("link", "linked-file", "pickle", "code", "attention", "shards", "deep", "list",
-             "latin", "pipe", "file")  # fmt: skip
+             "latin", "pipe", "file", "deep-code", "quantised", "unknown",
+             "shard-gone")  # fmt: skip
     paths = {name: name for name in names}
     return paths | {"up": "../outside", "etc": "/etc", "root": ".", "nul": "a\0b", "none": "nope"}
 
 
 ODD = ("link", "linked-file", "pickle", "code", "attention", "shards", "deep", "list", "latin",
-       "pipe", "file", "up", "etc", "root", "nul", "none")  # fmt: skip
+       "pipe", "file", "deep-code", "quantised", "unknown", "shard-gone", "up", "etc", "root",
+       "nul", "none")  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ODD)
@@ -249,3 +272,40 @@ def test_odd_folders_are_refused(database: Database, imports: Path, kind: str) -
             database=database, owner="me", import_root=imports, model_id="a/b", folder=folder
         )
     assert refused.value.param == "folder"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("pickle", "model.bin is pickled, which can run code"),
+        ("code", "never run"),
+        ("deep-code", "'auto_map'"),
+        ("quantised", "method qlora"),
+        ("unknown", "'mamba' is not an architecture"),
+        ("shard-gone", "model-2.safetensors"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_and_what_to_do(
+    database: Database, imports: Path, kind: str, words: str
+) -> None:
+    folder = odd_folders(imports)[kind]
+    with pytest.raises(InvalidData) as refused:
+        add_library_model(
+            database=database, owner="me", import_root=imports, model_id="a/b", folder=folder
+        )
+    assert words in refused.value.message
+
+
+def test_a_hub_model_tells_of_itself_once_it_is_here(
+    database: Database, storage: Storage, imports: Path
+) -> None:
+    add_library_model(
+        database=database, owner="me", import_root=imports, model_id="me/hub", context_length=99
+    )
+    assert item(database, storage, "me/hub").entry.shape is None
+    with atomic_directory(storage.base_model("me/hub")) as folder:
+        model_folder(folder, ".", model_type="llama")
+    found = item(database, storage, "me/hub")
+    assert found.state == "ready" and found.entry.parameters == 26_880
+    # What the user said of it stands.
+    assert found.entry.context_length == 99
