@@ -130,7 +130,7 @@ def test_a_run_that_fits_is_left_alone() -> None:
         # On a CPU passes are limited already: the batch size changes nothing and is not named.
         (2.5, "cpu", {"gradient_checkpointing": True}),
         (1.4, "cpu", {"gradient_checkpointing": True, "method": "qlora"}),
-        (3.5, "cuda", {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}),
+        (3.5, "cuda", {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}),
     ],
 )
 def test_the_settings_that_make_it_fit_do(
@@ -172,7 +172,7 @@ def settings_warnings(examples: int = 1000, **changes: Any) -> str:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"learning_rate": 0.5}, "500 times what is usual"),
+        ({"learning_rate": 0.5}, "1000 times what is usual"),
         ({"learning_rate": 1e-9}, "far below"),
         ({"max_length": 100_000}, "beyond what the model can read (8192"),
         ({"max_steps": 2}, "2 optimizer steps"),
@@ -185,7 +185,7 @@ def test_settings_that_go_wrong_are_warned_of(changes: dict[str, Any], words: st
 
 
 def test_usual_settings_and_data_are_not_warned_of() -> None:
-    assert settings_warnings() == settings_warnings(learning_rate=1e-3) == ""
+    assert settings_warnings() == settings_warnings(learning_rate=2e-3) == ""
     good = DataReport(
         training=100, validation=10, duplicates=0, overlapping_sources=0,
         overlapping_records=0, empty_answers=0, empty_sources=0,
