@@ -35,6 +35,10 @@ class GatewaySettings(Settings):
     model_root: Path | None = Field(
         None, description="Where local model folders may lie; empty: `imports` in the data folder."
     )
+    dataset_root: Path | None = Field(
+        None,
+        description="Where local dataset repositories lie; empty: `imports` in the data folder.",
+    )
     prepare_bundled_model: bool = Field(
         True, description="Convert the bundled model at the first start."
     )
@@ -53,6 +57,11 @@ class GatewaySettings(Settings):
     def import_root(self) -> Path:
         """The folder under which local model folders may be registered."""
         return (self.model_root or self.root / "imports").expanduser().resolve()
+
+    @property
+    def dataset_import_root(self) -> Path:
+        """The folder of local dataset repositories, each in ``<owner>/<name>``."""
+        return (self.dataset_root or self.root / "imports").expanduser().resolve()
 
     @property
     def hosts(self) -> tuple[str, ...]:
