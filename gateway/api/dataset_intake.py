@@ -12,9 +12,8 @@ from gateway.api.dataset_shapes import (
     public,
 )
 from gateway.datasets import drafts, hub_import, store
-from gateway.datasets.formats import Columns
 from gateway.datasets.inspection import inspect_file
-from gateway.datasets.submission import COLUMNS, create_from_form
+from gateway.datasets.submission import create_from_form, named_columns
 from gateway.datasets.upload import Upload, check_sha256, receive_upload
 from gateway.deps import OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
@@ -75,8 +74,7 @@ async def inspect_upload(
 def _inspect(services: Services, owner: str, upload: Upload) -> InspectionPublic:
     if not upload.has_file:
         raise InvalidRequest("Send the file to look at in the field `file`.", param="file")
-    named = Columns(*(upload.fields.get(name, "").strip() or None for name in COLUMNS))
-    found = inspect_file(upload.path, upload.filename, named)
+    found = inspect_file(upload.path, upload.filename, named_columns(upload.fields))
     draft = drafts.keep_draft(storage=services.storage, owner=owner, upload=upload)
     filename = store.clean_filename(upload.filename)
     return InspectionPublic(draft=draft.id, filename=filename, **vars(found))

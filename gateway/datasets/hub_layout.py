@@ -19,6 +19,8 @@ _NAMES = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+# The one in C where there is one: headers of large repositories take the other long.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_README = 1024 * 1024
 MAX_SHARDS = 1000
 
@@ -37,7 +39,9 @@ def split_files(repository: Repository, config: str | None, split: str) -> list[
     if configs:
         chosen = _chosen(configs, config)
         return _of_one_type(_declared(chosen, split, repository.files)) if chosen else []
-    for folder in (f"{config}/", f"data/{config}/") if config and config != DEFAULT else ("",):
+    name = config or DEFAULT
+    own = () if name != DEFAULT else ("",)
+    for folder in (*own, f"{name}/", f"data/{name}/"):
         if found := _by_name(repository.files, folder, split):
             return _of_one_type(found)
     return []
@@ -57,7 +61,7 @@ def _configs(readme: str) -> list[dict[str, Any]]:
     if header is None:
         return []
     try:
-        found = yaml.safe_load(header[1])
+        found = yaml.load(header[1], Loader=_LOADER)  # noqa: S506 - it is a safe one
     except (yaml.YAMLError, RecursionError, ValueError):
         return []
     configs = found.get("configs") if isinstance(found, dict) else None

@@ -1,9 +1,11 @@
 """From a filled-in form to a dataset: its file came with it, or waits as a draft."""
 
+from collections.abc import Mapping
 from pathlib import PurePath
 
 from gateway.database import Database
 from gateway.datasets.drafts import drop_draft, open_draft
+from gateway.datasets.formats import Columns
 from gateway.datasets.store import create_dataset
 from gateway.datasets.upload import Upload
 from gateway.idempotency import Claim
@@ -52,6 +54,11 @@ def create_from_form(
     if draft:
         drop_draft(storage=storage, draft=draft)
     return made
+
+
+def named_columns(fields: Mapping[str, str]) -> Columns:
+    """The columns that a form names."""
+    return Columns(*(fields.get(name, "").strip() or None for name in COLUMNS))
 
 
 def parse_flag(text: str, field: str) -> bool:

@@ -13,7 +13,7 @@ from gateway.datasets import hub_import, store
 from gateway.datasets.drafts import Draft, keep_draft, open_draft
 from gateway.datasets.inspection import inspect_file
 from gateway.datasets.problems import MAX_DETAILS
-from gateway.datasets.submission import FIELDS, create_from_form
+from gateway.datasets.submission import FIELDS, create_from_form, named_columns
 from gateway.datasets.upload import Upload, receive_upload
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.pages.html import UNPROCESSABLE, no_problems, page, problems, see_other
@@ -76,10 +76,10 @@ def _to_columns(services: Services, owner: str, upload: Upload) -> Response:
 def _offered(services: Services, owner: str, upload: Upload) -> Draft | None:
     """The upload as a draft, where some of its rows can be used."""
     try:
-        found = inspect_file(upload.path, upload.filename)
+        found = inspect_file(upload.path, upload.filename, named_columns(upload.fields))
     except GenPlatError:
         return None
-    if found.bad_rows == found.rows_checked:
+    if found.format is None or found.bad_rows == found.rows_checked:
         return None
     return keep_draft(storage=services.storage, owner=owner, upload=upload)
 

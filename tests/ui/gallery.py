@@ -2,39 +2,16 @@
 
 import json
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
+from tests.ui.dataset_gallery import dataset, dataset_pages
+from tests.ui.texts import BASE, EVIL, LONG, NOW, SOURCE
 from ui import chat_form, run_form, snippets
 from ui.charts import loss_points
 from ui.rendering import error_page, render
 from ui.start_steps import next_step, start_steps
-
-NOW = datetime.now(UTC)
-EVIL = """<script>alert(1)</script><img src=x onerror=alert(1)>'"{{7*7}}"""
-LONG = "averylongnamewithoutanyspace" * 8
-BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
-SOURCE = "@startuml\nactor User\nUser -> Shop : order\nShop -> Bank : confirm\n@enduml"
-
-
-def dataset(**changes: Any) -> SimpleNamespace:
-    values = {
-        "id": "ds_1",
-        "name": "plantuml-scenarios",
-        "description": "Scenarios in words, and the diagram that shows them.",
-        "version": 2,
-        "filename": "plantuml.jsonl",
-        "file_type": "jsonl",
-        "format": "prompt/completion",
-        "rows": 212,
-        "bytes": 132_400,
-        "sha256": "ab" * 32,
-        "columns": ["prompt", "completion"],
-        "warnings": [],
-        "created_at": NOW - timedelta(hours=2),
-    }
-    return SimpleNamespace(**(values | changes))
 
 
 def run(status: str = "running", **changes: Any) -> SimpleNamespace:
@@ -258,8 +235,6 @@ def _edit_route(**changes: Any) -> str:
 def pages() -> dict[str, str]:
     """Every page in the states that matter, by a name for its URL."""
     bad = {"learning_rate": "Write a number, or auto."}
-    samples = [("CSV: text, target", "text,target\nhe go,he goes")]
-    upload = {"name": "", "description": "", "text_column": "", "target_column": ""}
     key = SimpleNamespace(
         id="key_1",
         name=EVIL,
@@ -267,18 +242,6 @@ def pages() -> dict[str, str]:
         created_at=NOW,
         last_used_at=None,
     )
-    details = [
-        {"line": 3, "column": "target", "message": EVIL},
-        {"line": 1209, "column": 17, "message": "this byte is not UTF-8."},
-        {"line": None, "column": None, "message": "the file is empty."},
-    ]
-    upload_page = {
-        "samples": samples,
-        "values": upload,
-        "max_bytes": 512_000_000,
-        "filename": "rows.csv",
-        "max_details": 20,
-    }
     no_model = {"id": "", "folder": "", "name": "", "context_length": ""}
     models_page = {"library": library(), "import_root": "/data/imports", "error": None}
     try_it = {
@@ -302,39 +265,7 @@ def pages() -> dict[str, str]:
         "home-empty": _home(),
         "home": _home(datasets=2, runs=2, succeeded=1, live=1, newest_success="run_1"),
         "home-done": _home(datasets=2, runs=2, succeeded=1, deployments=1),
-        "datasets-empty": render("datasets/list.html", datasets=[], has_more=False),
-        "datasets": render(
-            "datasets/list.html",
-            datasets=[dataset(), dataset(name=EVIL, warnings=["a"]), dataset(name=LONG)],
-            has_more=True,
-        ),
-        "dataset-new": render(
-            "datasets/new.html", **upload_page, error=None, details=[], errors={}
-        ),
-        "dataset-errors": render(
-            "datasets/new.html",
-            **upload_page,
-            error="2 lines cannot be used.",
-            details=details,
-            errors={"file": "Choose it again."},
-        ),
-        "dataset": render(
-            "datasets/show.html",
-            dataset=dataset(warnings=["3 rows are there twice."]),
-            error=None,
-            base_models=[(BASE, "SmolLM2 135M (ready)"), ("a/b", LONG)],
-            shown_model=library()[2],
-            rendered=[
-                [
-                    SimpleNamespace(
-                        text="<|im_start|>user\nDraw an order<|im_end|>\n", learned=False
-                    ),
-                    SimpleNamespace(text=SOURCE + "<|im_end|>", learned=True),
-                ]
-            ],
-            rows=[{"prompt": EVIL, "completion": SOURCE}, {"prompt": LONG, "completion": ""}],
-            columns=["prompt", "completion"],
-        ),
+        **dataset_pages(library()[2]),
         "runs-empty": render("runs/list.html", runs=[], has_more=False, has_datasets=False),
         "runs": render(
             "runs/list.html",
