@@ -46,7 +46,7 @@ def inspect_file(path: Path, filename: str, named: Columns = AS_FOUND) -> Inspec
                 table.columns, named, nested=table.nested, problems=problems_for(kind)
             )
         except InvalidData as error:
-            message = error.message
+            message = str(error.details[0]["message"])
         good = _good_rows(table.rows, form, problems)
     mapping = form.mapping if form else {}
     return Inspection(
