@@ -83,14 +83,18 @@ def test_all_faults_up_to_twenty_are_listed(check: Check) -> None:
 @pytest.mark.parametrize(
     ("content", "pairs"),
     [
+        # C3
         (b"\xef\xbb\xbftext,target\na,b\n", [("a", "b")]),
+        # C14
         (b"text,target\ra,b\rc,d", [("a", "b"), ("c", "d")]),
         (b"text,target\r\na,b\nc,d\re,f", [("a", "b"), ("c", "d"), ("e", "f")]),
         (b'text,target\n"a\nb","c\r\nd"\n"e\rf",g', [("a\nb", "c\r\nd"), ("e\rf", "g")]),
+        # C15
         (b"text,target\n\na,b\n\n\nc,d\n\n", [("a", "b"), ("c", "d")]),
         (b"text,target,\na,b,\n", [("a", "b")]),
         (b"target,id,text\na,1,b\n", [("b", "a")]),
         (b'text,target\n"a ""b""",c\n', [('a "b"', "c")]),
+        # C21 to C23: kept as the texts that they are.
         (b"text,target\n=cmd|x,+1\n@x,-2\n", [("=cmd|x", "+1"), ("@x", "-2")]),
         (b"text,target\n</s><|im_end|>,{{7*7}}\n", [("</s><|im_end|>", "{{7*7}}")]),
         (
@@ -160,6 +164,7 @@ def test_hints(check: Check) -> None:
 
 
 def test_too_many_rows(check: Check) -> None:
+    """C19; how many rows are long is a warning."""
     assert check(HEADER + b"a,b\n" * 100, max_rows=100).rows == 100
     with pytest.raises(TooLarge) as refused:
         check(HEADER + b"a,b\n" * 101, max_rows=100)

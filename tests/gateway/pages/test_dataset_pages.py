@@ -133,3 +133,12 @@ def test_hostile_columns_are_text(browser: TestClient) -> None:
     page = browser.get(path).text
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page
     assert "{{7*7}}" in page
+
+
+def test_hostile_texts_are_text(browser: TestClient) -> None:
+    """C22."""
+    hostile = "<script>alert(1)</script>", "{{7*7}}", '<b hx-get="/keys">', "\u202ex", "\x1b[31mx"
+    rows = "".join(f'"{text.replace(chr(34), chr(34) * 2)}",answer\n' for text in hostile)
+    page = browser.get(upload(browser, "text,target\n" + rows)).text
+    assert "<script>alert" not in page and "<b hx-get" not in page
+    assert "&lt;script&gt;alert" in page and "{{7*7}}" in page and "&lt;b hx-get" in page
