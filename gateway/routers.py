@@ -6,7 +6,7 @@ from fastapi import Depends, FastAPI
 
 from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
-from gateway.api import diagrams, docs, health, library, models, openai
+from gateway.api import diagrams, docs, health, library, models, openai, openai_files
 from gateway.api import keys as keys_api
 from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
@@ -23,6 +23,7 @@ API = (
     library,
     models,
     openai,
+    openai_files,
     routes_api,
     runs_api,
 )
