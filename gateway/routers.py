@@ -6,7 +6,7 @@ from fastapi import Depends, FastAPI
 
 from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
-from gateway.api import diagrams, docs, health, library, models, openai, openai_files
+from gateway.api import diagrams, docs, fine_tuning, health, library, models, openai, openai_files
 from gateway.api import keys as keys_api
 from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
@@ -19,6 +19,7 @@ API = (
     datasets_api,
     deployments_api,
     diagrams,
+    fine_tuning,
     keys_api,
     library,
     models,

@@ -7,6 +7,7 @@ misses the reconciler makes up for.
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import IntegrityError
@@ -36,9 +37,15 @@ REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 
 
 async def create_run(
-    *, services: Services, owner: str, spec: FineTuneSpec, claim: Claim | None = None
+    *,
+    services: Services,
+    owner: str,
+    spec: FineTuneSpec,
+    claim: Claim | None = None,
+    openai: dict[str, Any] | None = None,
 ) -> RunView:
-    """Check and store a run; it is safe from then on, whether the queue is there or not."""
+    """Check and store a run; it is safe from then on, whether the queue is there or not.
+    ``openai`` is kept for OpenAI's clients."""
     view = await asyncio.to_thread(
         _insert_run,
         database=services.database,
@@ -46,6 +53,7 @@ async def create_run(
         owner=owner,
         spec=spec,
         claim=claim,
+        openai=openai,
     )
     await enqueue_run(services=services, run_id=view.id)
     return view
@@ -58,6 +66,7 @@ def _insert_run(
     owner: str,
     spec: FineTuneSpec,
     claim: Claim | None,
+    openai: dict[str, Any] | None,
 ) -> RunView:
     try:
         library.get_library_item(
@@ -88,6 +97,7 @@ def _insert_run(
             base_model=spec.base_model,
             dataset_id=spec.sources[0].id,
             queued_at=now(),
+            openai=openai,
         )
         session.add(run)
         session.flush()

@@ -53,9 +53,8 @@ def run_id(job: str) -> str:
     raise no_job(job)
 
 
-def event_id(run_id: str, attempt: int, seq: int, part: int) -> str:
-    """Stable: an event of a run is the same one at each look."""
-    return f"{EVENT}{_split(run_id)[1]}-{attempt}-{seq}-{part}"
+def event_id(run_id: str, place: str) -> str:
+    return f"{EVENT}{_split(run_id)[1]}-{place}"
 
 
 def checkpoint_id(run_id: str, step: int) -> str:
