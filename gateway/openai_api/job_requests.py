@@ -146,18 +146,21 @@ def _hyperparameters(body: JobRequest) -> JobHyperparameters:
 def _given(body: JobRequest, numbers: JobHyperparameters) -> dict[str, Any]:
     """What the body says with OpenAI's own names, by the fields of a spec. (Files are still
     those of OpenAI, and the learning rate is a multiplier.)"""
-    found = {
+    numbers_given = {
+        "num_train_epochs": numbers.n_epochs,
+        "per_device_train_batch_size": numbers.batch_size,
+        "learning_rate": numbers.learning_rate_multiplier,
+    }
+    found: dict[str, Any] = {
+        **{name: value for name, value in numbers_given.items() if value != "auto"},
         "base_model": body.model,
         "continue_from": body.model if body.model.startswith(FINE_TUNED) else None,
         "dataset_id": body.training_file,
         "validation_dataset_id": body.validation_file,
         "seed": body.seed,
         "suffix": _checked_suffix(body.suffix),
-        "num_train_epochs": numbers.n_epochs,
-        "per_device_train_batch_size": numbers.batch_size,
-        "learning_rate": numbers.learning_rate_multiplier,
     }
-    return {name: value for name, value in found.items() if value not in (None, "auto")}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _checked_suffix(suffix: str | None) -> str | None:

@@ -72,6 +72,10 @@ def test_whatever_openai_has_no_name_for(live: Live) -> None:
     assert {name: found[name] for name in ours} == ours
 
 
+def test_a_suffix_may_be_any_word(live: Live) -> None:
+    assert spec_of(live, suffix="auto")["suffix"] == "auto"
+
+
 @pytest.mark.parametrize(
     "nothing",
     [
