@@ -11,7 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from gateway import runs
 from gateway.deps import OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
-from gateway.openai_api import ids, job_events, jobs
+from gateway.openai_api import ids, job_checkpoints, job_events, jobs
+from gateway.openai_api.job_checkpoints import JobCheckpoint
 from gateway.openai_api.job_events import JobEvent
 from gateway.openai_api.job_requests import JobRequest
 from gateway.openai_api.jobs import Job, MetadataFilter
@@ -32,6 +33,14 @@ class JobList(BaseModel):
 class EventList(BaseModel):
     object: Literal["list"] = "list"
     data: list[JobEvent]
+    has_more: bool
+
+
+class CheckpointList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[JobCheckpoint]
+    first_id: str | None
+    last_id: str | None
     has_more: bool
 
 
@@ -101,6 +110,21 @@ async def cancel_job(job_id: str, services: ServicesDep, owner: OwnerDep) -> Job
     return await run_in_threadpool(get_job, job_id, services, owner)
 
 
+@router.post("/{job_id}/pause")
+async def pause_job(job_id: str, services: ServicesDep, owner: OwnerDep) -> Job:
+    """Save a checkpoint and leave the device to others; `resume` goes on from there."""
+    with jobs.run_behind(job_id) as run_id:
+        await runs.pause_run(services=services, owner=owner, run_id=run_id)
+    return await run_in_threadpool(get_job, job_id, services, owner)
+
+
+@router.post("/{job_id}/resume")
+async def resume_job(job_id: str, services: ServicesDep, owner: OwnerDep) -> Job:
+    with jobs.run_behind(job_id) as run_id:
+        await runs.resume_run(services=services, owner=owner, run_id=run_id)
+    return await run_in_threadpool(get_job, job_id, services, owner)
+
+
 @router.get("/{job_id}/events")
 def list_events(
     job_id: str,
@@ -114,3 +138,23 @@ def list_events(
         database=services.database, owner=owner, job_id=job_id, after=after, limit=limit
     )
     return EventList(data=page.data, has_more=page.has_more)
+
+
+@router.get("/{job_id}/checkpoints")
+def list_checkpoints(
+    job_id: str,
+    services: ServicesDep,
+    owner: OwnerDep,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = job_checkpoints.DEFAULT_LIMIT,
+) -> CheckpointList:
+    """Those that are there, newest first, each callable under its name."""
+    page = job_checkpoints.list_job_checkpoints(
+        database=services.database, owner=owner, job_id=job_id, after=after, limit=limit
+    )
+    return CheckpointList(
+        data=page.data,
+        first_id=page.data[0].id if page.data else None,
+        last_id=page.data[-1].id if page.data else None,
+        has_more=page.has_more,
+    )

@@ -57,7 +57,7 @@ def event_id(run_id: str, place: str) -> str:
     return f"{EVENT}{_split(run_id)[1]}-{place}"
 
 
-def checkpoint_id(run_id: str, step: int) -> str:
+def checkpoint_id(run_id: str, step: str) -> str:
     return f"{CHECKPOINT}{_split(run_id)[1]}-{step}"
 
 

@@ -36,6 +36,10 @@ _CREATED: Place = (0, 0)
 # Where the end of a run stands: behind all that was told of its last attempt, and of one more
 # that was given up before it began.
 _END_SEQ = 999_999_999
+_STOPPED = {
+    "early": "Training stopped early, as the validation loss did not get lower any more,",
+    "user": "Training was stopped by its owner",
+}
 # Of a measurement: ours and OpenAI's names.
 _MEASURED = {
     "loss": "train_loss",
@@ -80,8 +84,8 @@ def list_events(
         run = run_views.owned_run(session, owner=owner, run_id=run_id)
         place = None if after is None else _place_of(run_id, after)
         events = _newest_first(session, run, place)
-        # (A place holds two events at most, and ``after`` is one of them.)
-        if after is not None and not any(event.id == after for event in islice(events, 2)):
+        # (A place holds three events at most, and ``after`` is one of them.)
+        if after is not None and not any(event.id == after for event in islice(events, 3)):
             raise ids.unknown_cursor(after)
         found = list(islice(events, limit + 1))
     return Page(found[:limit], has_more=len(found) > limit)
@@ -174,7 +178,9 @@ def _end(run: Run) -> list[_Told]:
     """How a run that is over ended, whether its worker said so or the gateway did."""
     match run.status:
         case "succeeded":
+            why = _STOPPED.get(run.stopped or "")
             return [
+                *([_Told(f"{why} at step {run.step}")] if why else ()),
                 _Told(f"New fine-tuned model created: {run.fine_tuned_model}"),
                 _Told("The job has successfully completed"),
             ]

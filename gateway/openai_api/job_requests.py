@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from gateway import library, models
+from gateway import library
 from gateway.database import Database
 from gateway.datasets import store
+from gateway.model_names import find_run, split_checkpoint
 from gateway.openai_api import ids
-from gateway.tables import Dataset
+from gateway.tables import Dataset, Run
 from shared.errors import InvalidData, InvalidRequest, NotFound
 from shared.model_library import LibraryEntry
 from shared.runs import Auto, FineTuneSpec, Suffix, resolve_hyperparameters
@@ -108,7 +109,11 @@ def read_request(
     if multiplier is not None:
         rate = _checked_rate(multiplier * _usual_rate(spec, entry, dataset))
         spec = spec.model_copy(update={"learning_rate": rate})
-    return spec, {"metadata": body.metadata, "learning_rate_multiplier": multiplier}
+    return spec, {
+        "model": body.model,
+        "metadata": body.metadata,
+        "learning_rate_multiplier": multiplier,
+    }
 
 
 @contextmanager
@@ -186,18 +191,29 @@ def _base_model(
     database: Database, storage: Storage, owner: str, model: str
 ) -> tuple[str, LibraryEntry]:
     """The base model of ``model``, which may be a fine-tuned one, and what is known of it."""
-    asked: dict[str, Any] = {"database": database, "storage": storage, "owner": owner}
     try:
         if model.startswith(FINE_TUNED):
-            model = models.find_weights(**asked, model=model).base_model
-        return model, library.get_library_item(**asked, model_id=model).entry
-    except (InvalidData, NotFound) as error:
+            model = _origin(database, owner, model).base_model
+        item = library.get_library_item(
+            database=database, storage=storage, owner=owner, model_id=model
+        )
+        return model, item.entry
+    except NotFound as error:
         raise InvalidRequest(
             f"model: {model[:200]!r} is neither in the model library (GET /api/library) nor a "
             "fine-tuned model of yours.",
             code="model_not_available",
             param="model",
         ) from error
+
+
+def _origin(database: Database, owner: str, model: str) -> Run:
+    """The run that made a fine-tuned model, or a checkpoint of one."""
+    with database.read() as session:
+        run = find_run(session, owner, split_checkpoint(model)[0])
+    if run is None:
+        raise NotFound(f"There is no model {model[:200]!r}.")
+    return run
 
 
 def _dataset(database: Database, owner: str, file: str, param: str) -> Dataset:

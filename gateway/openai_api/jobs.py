@@ -14,7 +14,7 @@ from gateway import run_views, runs
 from gateway.database import Database
 from gateway.idempotency import Claim
 from gateway.openai_api import ids
-from gateway.openai_api.job_requests import FINE_TUNED, JobRequest, in_openai_words, read_request
+from gateway.openai_api.job_requests import JobRequest, in_openai_words, read_request
 from gateway.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, paginate
 from gateway.services import Services
 from gateway.tables import Run, now
@@ -76,13 +76,12 @@ class Job(BaseModel):
 def job_of(run: Run) -> Job:
     spec, shown = run.spec, _hyperparameters(run)
     validation = spec.get("validation_dataset_id")
-    continued = spec.get("continue_from") or ""
     return Job(
         id=ids.job_id(run.id),
         created_at=seconds(run.created_at),
         finished_at=seconds(run.finished_at) if run.finished_at else None,
         estimated_finish=_estimated_finish(run),
-        model=continued if continued.startswith(FINE_TUNED) else run.base_model,
+        model=_kept(run).get("model") or run.base_model,
         fine_tuned_model=run.fine_tuned_model,
         status=run.status,
         hyperparameters=shown,

@@ -118,6 +118,17 @@ def test_a_long_history(live: Live) -> None:
     ]
 
 
+@pytest.mark.parametrize("limit", [1, 20])
+def test_a_success_before_the_last_step_says_why(live: Live, limit: int) -> None:
+    job = create(live)
+    end = success(live.services.storage, run_of(live, job.id)["id"])
+    tell(live, job.id, step(1, 2.5), end.model_copy(update={"stopped": "early"}))
+    found = [event.message for event in events(live, job.id, limit=limit)]
+    assert found[0] == "The job has successfully completed"
+    assert found[2].startswith("Training stopped early") and found[2].endswith("at step 1")
+    assert len(found) == 5
+
+
 def test_ends_that_no_worker_told_of(live: Live) -> None:
     job = create(live)
     with live.openai as client:
@@ -125,6 +136,17 @@ def test_ends_that_no_worker_told_of(live: Live) -> None:
     end, created = events(live, job.id)
     assert (end.message, end.level) == ("Fine-tuning job cancelled", "warn")
     assert events(live, job.id, limit=1) == [end, created]
+
+
+def test_a_pause(live: Live) -> None:
+    job = create(live)
+    with live.openai as client:
+        tell(live, job.id, Started(worker="w"), step(1, 2.5))
+        client.fine_tuning.jobs.pause(job.id)
+        tell(live, job.id, Finished(status="paused"), first=3)
+        assert events(live, job.id)[0].message == "Fine-tuning job paused"
+        client.fine_tuning.jobs.resume(job.id)
+        assert "attempt 2" in events(live, job.id)[0].message
 
 
 def test_an_attempt_that_fails_and_one_that_ends_it(live: Live) -> None:

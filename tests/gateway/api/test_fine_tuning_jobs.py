@@ -21,6 +21,14 @@ REQUIRED = {
     *("result_files", "trained_tokens", "error", "seed"),
 }
 OPTIONAL = {"estimated_finish", "method", "integrations", "metadata"}
+PLACES = [
+    ("GET", ""),
+    ("GET", "/events"),
+    ("GET", "/checkpoints"),
+    ("POST", "/cancel"),
+    ("POST", "/pause"),
+    ("POST", "/resume"),
+]
 AUTO = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
 
 
@@ -112,6 +120,23 @@ def test_a_job_is_cancelled(live: Live) -> None:
     assert run_of(live, job.id)["status"] == "cancelled"
 
 
+def test_a_job_is_paused_and_resumed(live: Live) -> None:
+    job = create(live)
+    with live.openai as client:
+        jobs = client.fine_tuning.jobs
+        assert jobs.pause(job.id).status == "paused"
+        assert jobs.pause(job.id).status == "paused"
+        assert jobs.resume(job.id).status == "queued"
+        tell(live, job.id, Started(worker="w"), attempt=2)
+        assert jobs.pause(job.id).status == "running"
+        tell(live, job.id, Finished(status="paused"), first=2, attempt=2)
+        assert jobs.retrieve(job.id).status == "paused"
+        assert jobs.cancel(job.id).status == "cancelled"
+        for refused in (jobs.pause, jobs.resume):
+            with pytest.raises(openai.ConflictError, match="cancelled"):
+                refused(job.id)
+
+
 def test_a_run_from_elsewhere_is_a_job(live: Live) -> None:
     asked = spec(learning_rate=1e-4, num_train_epochs=1.5).model_dump(mode="json")
     run = live.http.post("/api/runs", json=asked).json()
@@ -129,10 +154,7 @@ def test_a_job_that_goes_on_from_a_fine_tuned_model(live: Live) -> None:
     job = create(live, model=earlier.fine_tuned_model)
     assert job.model == earlier.fine_tuned_model
     found = run_of(live, job.id)["spec"]
-    assert (found["base_model"], found["continue_from"]) == (
-        BUNDLED_MODEL,
-        earlier.fine_tuned_model,
-    )
+    assert (found["base_model"], found["continue_from"]) == (BUNDLED_MODEL, earlier.id)
 
 
 def test_jobs_in_pages(live: Live) -> None:
@@ -178,7 +200,7 @@ def test_jobs_of_others_do_not_exist(live: Live) -> None:
     run = live.succeeded_run(owner="somebody-else")
     theirs = run.id.replace("run_", "ftjob-")
     for job_id in (theirs, "ftjob-unknown", run.id, "ftjob-", "x"):
-        for method, path in [("GET", ""), ("POST", "/cancel"), ("GET", "/events")]:
+        for method, path in PLACES:
             answer = live.http.request(method, f"/v1/fine_tuning/jobs/{job_id}{path}")
             assert answer.status_code == 404, (method, path, job_id)
             error = answer.json()["error"]
