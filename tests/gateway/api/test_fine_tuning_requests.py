@@ -120,9 +120,9 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("seed", {"seed": -1}),
     ("seed", {"seed": 2**31}),
     ("metadata", {"metadata": {str(number): "" for number in range(17)}}),
-    ("metadata", {"metadata": {"k" * 65: ""}}),
-    ("metadata", {"metadata": {"k": "v" * 513}}),
-    ("metadata", {"metadata": {"k": 1}}),
+    ("metadata." + "k" * 65, {"metadata": {"k" * 65: ""}}),
+    ("metadata.k", {"metadata": {"k": "v" * 513}}),
+    ("metadata.k", {"metadata": {"k": 1}}),
     ("n_epochs", {"n_epochs": 3}),
     ("genplat.colour", {"genplat": {"colour": "red"}}),
     ("genplat.lora_r", {"genplat": {"lora_r": 0}}),
@@ -152,7 +152,7 @@ def test_what_cannot_be_asked_for_is_named(live: Live, param: str, changes: dict
         client.post("/fine_tuning/jobs", body=REQUEST | changes, cast_to=dict[str, Any])
     error = refused.value.body
     assert isinstance(error, dict) and error.keys() == ERROR_KEYS
-    assert str(error["param"]).startswith(param)
+    assert error["param"] == param
     assert error["message"].endswith(".") and len(error["message"]) > 20
     assert live.http.get("/api/runs").json()["data"] == []
 
