@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+import httpx
+
 from gateway.client import Client, CommandFailed, Json
 from gateway.launcher.lock import running_stack
 from gateway.local_keys import passing_key
@@ -124,13 +126,23 @@ def _platform(settings: GatewaySettings, url: str, key: str) -> Iterator[Client]
                     "with --url or GENPLAT_URL, or train without one: --local."
                 )
             key = key or stack.enter_context(passing_key(settings, "genplat train"))
-        if not url.startswith(("http://", "https://")):
-            raise CommandFailed(f"--url must begin with http:// or https://, not {url[:80]!r}.")
+        if not _is_address(url):
+            raise CommandFailed(
+                f"{url[:80]!r} is no address. It must look like http://127.0.0.1:8000."
+            )
         if not key or not key.isascii() or not key.isprintable():
             raise CommandFailed(f"Give a key of {url} with --key or GENPLAT_API_KEY.")
         client = Client(url.rstrip("/"), key)
         stack.callback(client.close)
         yield client
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.host)
 
 
 def _dataset_id(client: Client, key: str, content: Content, report: Report) -> str:
@@ -142,7 +154,7 @@ def _dataset_id(client: Client, key: str, content: Content, report: Report) -> s
         return _uploaded(client, path, str(name), report)
     if named.startswith("ds_"):
         return str(named)
-    for dataset in _datasets(client):
+    for dataset in _datasets(client, named):
         if dataset["name"] == named:
             return str(dataset["id"])
     raise CommandFailed(f"{key}: {named!r} is neither a file nor the id or name of a dataset.")
@@ -151,7 +163,7 @@ def _dataset_id(client: Client, key: str, content: Content, report: Report) -> s
 def _uploaded(client: Client, path: Path, name: str, report: Report) -> str:
     """The dataset that a file is; one that was uploaded before is used again."""
     digest = sha256_of(path)
-    for dataset in _datasets(client):
+    for dataset in _datasets(client, name):
         if (dataset["name"], dataset["sha256"]) == (name, digest):
             report.say(f"Dataset {dataset['id']}: {path.name} is there already.")
             return str(dataset["id"])
@@ -166,9 +178,9 @@ def _uploaded(client: Client, path: Path, name: str, report: Report) -> str:
     return str(made["id"])
 
 
-def _datasets(client: Client) -> Iterator[Json]:
-    """All datasets, newest first."""
-    query: dict[str, Any] = {"limit": PAGE}
+def _datasets(client: Client, name: str) -> Iterator[Json]:
+    """Datasets, newest first; all of this name are among them."""
+    query: dict[str, Any] = {"limit": PAGE, "name": name}
     while True:
         page = client.ask("GET", "/api/datasets", params=query)
         yield from page["data"]
