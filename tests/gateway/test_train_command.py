@@ -167,7 +167,7 @@ def test_whoever_leaves_leaves_the_run_running(
         (("--key", "schlüssel"), "Give a key"),
         (("--url", "localhost:8000"), "http://"),
         (("--url", "http://"), "no address"),
-        (("--url", "http://[bad"), "no address"),
+        (("--url", "http://here:port"), "no address"),
         (("--url", "http://127.0.0.1:9"), "got no answer"),
     ],
 )
