@@ -12,9 +12,9 @@ from gateway import runs
 from gateway.deps import OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
 from gateway.openai_api import ids, job_checkpoints, job_events, jobs
+from gateway.openai_api.job_body import JobRequest
 from gateway.openai_api.job_checkpoints import JobCheckpoint
 from gateway.openai_api.job_events import JobEvent
-from gateway.openai_api.job_requests import JobRequest
 from gateway.openai_api.jobs import Job, MetadataFilter
 from gateway.paging import DEFAULT_LIMIT, MAX_LIMIT
 from shared.errors import InvalidRequest

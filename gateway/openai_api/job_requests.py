@@ -1,27 +1,22 @@
-"""OpenAI's request for a fine-tuning job as a spec of ours. Knows no HTTP.
-
-OpenAI's fields come first; everything else that a `FineTuneSpec` can say goes into ``genplat``.
-"""
+"""OpenAI's request for a fine-tuning job as a spec of ours. Knows no HTTP."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from gateway import library
 from gateway.database import Database
 from gateway.datasets import store
 from gateway.model_names import find_run, split_checkpoint
 from gateway.openai_api import ids
+from gateway.openai_api.job_body import JobHyperparameters, JobRequest
 from gateway.tables import Dataset, Run
 from shared.errors import InvalidData, InvalidRequest, NotFound
 from shared.model_library import LibraryEntry
-from shared.runs import Auto, FineTuneSpec, Suffix, resolve_hyperparameters
+from shared.runs import FineTuneSpec, Suffix, resolve_hyperparameters
 from shared.storage import Storage
-
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 
 FINE_TUNED = "ft:"
 # Fields of a spec that OpenAI's own fields fill in.
@@ -38,48 +33,6 @@ _OPENAI_NAMES = {
     "learning_rate": "learning_rate_multiplier",
 }
 _SUFFIX: TypeAdapter[str] = TypeAdapter(Suffix)
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class JobHyperparameters(_Body):
-    """``learning_rate_multiplier`` times what "auto" would choose is the learning rate."""
-
-    n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto = "auto"
-    batch_size: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
-    learning_rate_multiplier: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto = "auto"
-
-
-class SupervisedMethod(_Body):
-    hyperparameters: JobHyperparameters | None = None
-
-
-class JobMethod(_Body):
-    type: Literal["supervised", "dpo", "reinforcement"]
-    supervised: SupervisedMethod | None = None
-    dpo: dict[str, Any] | None = None
-    reinforcement: dict[str, Any] | None = None
-
-
-class JobRequest(_Body):
-    """What `POST /v1/fine_tuning/jobs` takes. ``model`` is a base model of the library, or a
-    fine-tuned model to go on from; ``hyperparameters`` is the older place for those of
-    ``method``; ``genplat`` holds any other field of POST /api/runs."""
-
-    model: str = Field(min_length=1, max_length=300)
-    training_file: str = Field(max_length=200)
-    validation_file: str | None = Field(None, max_length=200)
-    method: JobMethod | None = None
-    hyperparameters: JobHyperparameters | None = None
-    seed: int | None = None
-    suffix: str | None = None
-    metadata: dict[MetadataKey, MetadataValue] | None = Field(None, max_length=16)
-    integrations: list[Any] | None = None
-    genplat: dict[str, Any] = Field(
-        default_factory=dict, description="Other fields of a fine-tuning: method, lora_r, …"
-    )
 
 
 def read_request(

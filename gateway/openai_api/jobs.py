@@ -14,7 +14,8 @@ from gateway import run_views, runs
 from gateway.database import Database
 from gateway.idempotency import Claim
 from gateway.openai_api import ids
-from gateway.openai_api.job_requests import JobRequest, in_openai_words, read_request
+from gateway.openai_api.job_body import JobRequest
+from gateway.openai_api.job_requests import in_openai_words, read_request
 from gateway.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, paginate
 from gateway.services import Services
 from gateway.tables import Run, now
