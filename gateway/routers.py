@@ -4,7 +4,17 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
-from gateway.api import dataset_intake, diagrams, docs, health, library, models, openai
+from gateway.api import (
+    dataset_intake,
+    diagrams,
+    docs,
+    fine_tuning,
+    health,
+    library,
+    models,
+    openai,
+    openai_files,
+)
 from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
 from gateway.api import keys as keys_api
@@ -30,10 +40,12 @@ API = (
     datasets_api,
     deployments_api,
     diagrams,
+    fine_tuning,
     keys_api,
     library,
     models,
     openai,
+    openai_files,
     routes_api,
     runs_api,
 )

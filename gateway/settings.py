@@ -72,3 +72,10 @@ class GatewaySettings(Settings):
         import ui
 
         return Path(ui.__file__).parent / "static"
+
+
+class CommandSettings(Settings):
+    """What commands read that talk to a GenPlat somewhere."""
+
+    url: str = Field("", description="The GenPlat that `genplat train` talks to.")
+    api_key: SecretStr = Field(SecretStr(""), description="A key of that GenPlat.")
