@@ -43,6 +43,9 @@ class RunView(BaseModel):
     eval_loss: float | None
     tokens_per_second: float | None
     eta_seconds: float | None
+    memory_bytes: int | None
+    best_step: int | None
+    stopped: str | None
     error: RunError | None
     fine_tuned_model: str | None
     base_model: str
@@ -58,6 +61,9 @@ class RunView(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     cancel_requested_at: datetime | None
+    pause_requested_at: datetime | None
+    stop_requested_at: datetime | None
+    waiting_for: str | None = None
 
     @property
     def is_terminal(self) -> bool:

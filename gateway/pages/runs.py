@@ -14,7 +14,7 @@ from gateway.datasets import store
 from gateway.deployments import DeploymentSpec
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.pages import run_panel
-from gateway.pages.html import base_url, page, see_other
+from gateway.pages.html import base_url, fragment, page, see_other
 from gateway.services import Services
 from shared.errors import Conflict
 
@@ -29,9 +29,26 @@ def list_runs(services: ServicesDep, owner: PageOwnerDep, after: str | None = No
 
 
 @router.get("/{run_id}")
-def show_run(run_id: str, request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
-    context = run_panel.run_context(services, owner, run_id, base_url(request))
-    return page("runs/show.html", **context)
+def show_run(
+    run_id: str,
+    request: Request,
+    services: ServicesDep,
+    owner: PageOwnerDep,
+    step: int | None = None,
+) -> Response:
+    """``step``: the evaluation whose samples are shown; the last one without it."""
+    context = run_panel.run_context(services, owner, run_id, base_url(request), sample_step=step)
+    return page(run_panel.TEMPLATE, **context)
+
+
+@router.get("/{run_id}/samples")
+def show_samples(
+    run_id: str, services: ServicesDep, owner: PageOwnerDep, step: int | None = None
+) -> Response:
+    """The samples of one evaluation alone, for the page's step selector."""
+    run = run_views.get_run(database=services.database, owner=owner, run_id=run_id)
+    context = run_panel.samples_context(services, owner, run_id, step)
+    return fragment(run_panel.TEMPLATE, "samples", run=run, **context)
 
 
 async def _panel_slot(

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from ui import chat_form, run_fields, run_form, snippets
-from ui.charts import loss_points
+from ui.charts import RUN_CHARTS, curves_of, points_json
 from ui.rendering import error_page, render
+from ui.samples import shown_samples
 from ui.start_steps import next_step, start_steps
 
 NOW = datetime.now(UTC)
@@ -51,6 +52,9 @@ def run(status: str = "running", **changes: Any) -> SimpleNamespace:
         "eval_loss": 0.5127,
         "tokens_per_second": 412.0,
         "eta_seconds": 128.0,
+        "memory_bytes": 1_830_000_000,
+        "best_step": 84,
+        "stopped": None,
         "error": None,
         "fine_tuned_model": None,
         "base_model": BASE,
@@ -62,8 +66,13 @@ def run(status: str = "running", **changes: Any) -> SimpleNamespace:
         "started_at": NOW - timedelta(minutes=4),
         "finished_at": None,
         "cancel_requested_at": None,
+        "pause_requested_at": None,
+        "stop_requested_at": None,
+        "waiting_for": None,
     }
-    return SimpleNamespace(**(values | changes))
+    shown = SimpleNamespace(**(values | changes))
+    shown.is_terminal = status in ("succeeded", "failed", "cancelled")
+    return shown
 
 
 def succeeded(**changes: Any) -> SimpleNamespace:
@@ -94,11 +103,36 @@ def metrics(steps: int = 84) -> list[SimpleNamespace]:
     return [
         SimpleNamespace(
             step=step,
+            epoch=step / 106,
             loss=2.4 * math.exp(-step / 30) + 0.4 + 0.08 * math.sin(step * 1.7),
             eval_loss=2.2 * math.exp(-step / 34) + 0.5 if step % 21 == 0 else None,
+            mean_token_accuracy=0.9 - 0.6 * math.exp(-step / 30),
+            eval_mean_token_accuracy=0.85 - 0.6 * math.exp(-step / 34) if step % 21 == 0 else None,
+            learning_rate=1e-3 * min(step / 10, 1.2 - step / 240),
+            grad_norm=1.5 + math.sin(step * 2.3) + (9 if step == 50 else 0),
+            tokens_per_second=410 + 12 * math.sin(step),
+            memory_bytes=1_500_000_000 + 330_000_000 * (step > 21),
         )
         for step in range(1, steps + 1)
     ]
+
+
+def samples(step: int = 84) -> SimpleNamespace:
+    written = [
+        ("The user orders a book.", SOURCE, SOURCE, None),
+        ("The shop asks the bank.", SOURCE, SOURCE.replace("order", "pay " + EVIL), SOURCE),
+        (LONG, "short", LONG, LONG),
+    ]
+    return SimpleNamespace(
+        steps=(21, 42, 63, 84),
+        step=step,
+        previous=None if step == 21 else step - 21,
+        is_latest=step == 84,
+        samples=[
+            SimpleNamespace(prompt=prompt, target=target, output=output, before=before)
+            for prompt, target, output, before in written
+        ],
+    )
 
 
 def log_lines() -> list[SimpleNamespace]:
@@ -119,29 +153,33 @@ def log_lines() -> list[SimpleNamespace]:
     ]
 
 
-def run_page(shown: SimpleNamespace, **changes: Any) -> str:
+def run_context(shown: SimpleNamespace, **changes: Any) -> dict[str, Any]:
     rows = metrics(shown.step)
-    context = {
+    evaluations = [row for row in rows if row.eval_loss is not None]
+    written = changes.get("samples", samples() if evaluations else None)
+    return {
         "run": shown,
-        "final": shown.status in ("succeeded", "failed", "cancelled"),
-        "dataset": dataset(),
+        "sources": [(dataset(), 1), (None, 0.5)],
         "deployments": [],
         "announcement": "Training, 40 percent",
         "phase_text": "Training",
         "elapsed": 243.0,
-        "points": loss_points(rows),
-        "evaluations": [row for row in rows if row.eval_loss is not None],
-        "samples": [
-            SimpleNamespace(
-                step=84, prompt="The user orders a book.", output=SOURCE, target=SOURCE + EVIL
-            )
-        ],
+        "charts": RUN_CHARTS,
+        "x_label": "Step",
+        "points": points_json(curves_of(rows)),
+        "evaluations": evaluations,
+        "best": evaluations[-1] if evaluations else None,
+        "samples": written,
+        "shown_samples": shown_samples(written.samples) if written else [],
         "log": log_lines(),
-        "snippet": snippets.python_snippet("http://127.0.0.1:8000", "ft:x"),
+        "call_snippets": snippets.call_snippets("http://127.0.0.1:8000", "ft:x"),
         "spec_yaml": snippets.spec_yaml(shown.spec),
         "decided": [("learning_rate", "0.001"), ("max_steps", "212")],
-    }
-    return render("runs/show.html", **(context | changes))
+    } | changes
+
+
+def run_page(shown: SimpleNamespace, **changes: Any) -> str:
+    return render("runs/show.html", **run_context(shown, **changes))
 
 
 def chat_page(**changes: Any) -> str:
@@ -277,7 +315,7 @@ def _edit_route(**changes: Any) -> str:
 
 def pages() -> dict[str, str]:
     """Every page in the states that matter, by a name for its URL."""
-    samples = [("CSV: text, target", "text,target\nhe go,he goes")]
+    upload_samples = [("CSV: text, target", "text,target\nhe go,he goes")]
     upload = {"name": "", "description": "", "text_column": "", "target_column": ""}
     key = SimpleNamespace(
         id="key_1",
@@ -292,7 +330,7 @@ def pages() -> dict[str, str]:
         {"line": None, "column": None, "message": "the file is empty."},
     ]
     upload_page = {
-        "samples": samples,
+        "samples": upload_samples,
         "values": upload,
         "max_bytes": 512_000_000,
         "filename": "rows.csv",
@@ -366,13 +404,28 @@ def pages() -> dict[str, str]:
         "run-continue": new_run_page(values=mixed_values()),
         "run-new-empty": new_run_page(datasets=[]),
         "run-queued": run_page(
-            run("queued", queue_position=2, step=0, total_steps=None, loss=None), log=[], samples=[]
+            run(
+                "queued",
+                queue_position=2,
+                step=0,
+                total_steps=None,
+                loss=None,
+                waiting_for="Another run of yours is being trained.",
+            ),
+            log=[],
         ),
         "run": run_page(run()),
+        "run-long": run_page(run(step=5000, total_steps=10_000), samples=samples(42)),
+        "run-pausing": run_page(run(pause_requested_at=NOW)),
+        "run-paused": run_page(run("paused", phase=None, eta_seconds=None)),
+        "run-cancelled": run_page(run("cancelled", loss=None)),
         "run-failed": run_page(
             run("failed", error=SimpleNamespace(code="out_of_memory", message=EVIL))
         ),
-        "run-done": run_page(succeeded()),
+        "run-done": run_page(
+            succeeded(stopped="early", hyperparameters={"load_best_model_at_end": True})
+        ),
+        "run-deployed": run_page(succeeded(stopped="user"), deployments=[deployment()]),
         "models": render(
             "models/list.html",
             **models_page,
