@@ -12,7 +12,18 @@ from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
 from gateway.deps import current_owner, page_owner
 from gateway.errors import ErrorAnswer
-from gateway.pages import chat, datasets, deployments, home, keys, login, routes, run_form, runs
+from gateway.pages import (
+    chat,
+    datasets,
+    deployments,
+    home,
+    keys,
+    login,
+    routes,
+    run_compare,
+    run_form,
+    runs,
+)
 from gateway.pages import models as model_pages
 
 API = (
@@ -26,8 +37,19 @@ API = (
     routes_api,
     runs_api,
 )
-# The form's own paths come before those with a run's id in them.
-PAGES = (chat, datasets, deployments, home, keys, model_pages, routes, run_form, runs)
+# The paths of form and comparison come before those with a run's id in them.
+PAGES = (
+    chat,
+    datasets,
+    deployments,
+    home,
+    keys,
+    model_pages,
+    routes,
+    run_compare,
+    run_form,
+    runs,
+)
 # Open to all (health, logging in), or with guards of their own (metrics, docs).
 OTHERS = (health, docs, login)
 

@@ -3,29 +3,46 @@
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from gateway import deployments, run_views, runs
+from gateway import deployments, run_lists, run_views, runs
 from gateway.datasets import store
 from gateway.deployments import DeploymentSpec
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.pages import run_panel
 from gateway.pages.html import base_url, fragment, page, see_other
+from gateway.pages.run_panel import elapsed
 from gateway.services import Services
+from gateway.tables import now
 from shared.errors import Conflict
+from shared.runs import RunStatus
 
 router = APIRouter(prefix="/runs", include_in_schema=False)
 
 
 @router.get("")
-def list_runs(services: ServicesDep, owner: PageOwnerDep, after: str | None = None) -> Response:
-    found = run_views.list_runs(database=services.database, owner=owner, after=after)
-    data = store.list_datasets(database=services.database, owner=owner, limit=1).data
-    return page("runs/list.html", runs=found.data, has_more=found.has_more, has_datasets=bool(data))
+def list_runs(
+    services: ServicesDep,
+    owner: PageOwnerDep,
+    status: RunStatus | None = None,
+    after: str | None = None,
+) -> Response:
+    asked: dict[str, Any] = {"database": services.database, "owner": owner}
+    found = run_lists.listed_runs(**asked, status=status, after=after)
+    return page(
+        "runs/list.html",
+        runs=found.data,
+        has_more=found.has_more,
+        state=status,
+        counts=run_lists.run_counts(**asked),
+        elapsed=lambda run: elapsed(run, now()),
+        has_datasets=bool(store.list_datasets(**asked, limit=1).data),
+    )
 
 
 @router.get("/{run_id}")

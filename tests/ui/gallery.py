@@ -8,7 +8,9 @@ from typing import Any
 
 from ui import chat_form, run_fields, run_form, snippets
 from ui.charts import RUN_CHARTS, curves_of, points_json
+from ui.formats import loss
 from ui.rendering import error_page, render
+from ui.run_comparison import charts_of, result_row, setting_rows
 from ui.samples import shown_samples
 from ui.start_steps import next_step, start_steps
 
@@ -180,6 +182,58 @@ def run_context(shown: SimpleNamespace, **changes: Any) -> dict[str, Any]:
 
 def run_page(shown: SimpleNamespace, **changes: Any) -> str:
     return render("runs/show.html", **run_context(shown, **changes))
+
+
+def runs_page(shown: list[SimpleNamespace], **changes: Any) -> str:
+    states = [one.status for one in shown]
+    context: dict[str, Any] = {
+        "runs": [
+            SimpleNamespace(run=one, data="plantuml-scenarios v2, " + EVIL, best_eval_loss=0.5013)
+            for one in shown
+        ],
+        "has_more": bool(shown),
+        "state": None,
+        "counts": {state: states.count(state) for state in states},
+        "elapsed": lambda one: None if one.started_at is None else 4021.0,
+        "has_datasets": False,
+    }
+    return render("runs/list.html", **(context | changes))
+
+
+def compare_page() -> str:
+    decided = {"learning_rate": 0.001, "lora_r": 16}
+    shown = [
+        run(hyperparameters=decided),
+        succeeded(spec={"suffix": EVIL, "method": "full", "learning_rate": 0.002}),
+        run("failed", spec={"suffix": LONG, "method": "lora"}),
+    ]
+    names = ["diagrams", EVIL, LONG]
+    measured = [metrics(84), metrics(212), metrics(63)]
+    for place, rows in enumerate(measured):
+        for row in rows:
+            row.loss += place / 5
+    settings = setting_rows(shown, ["plantuml v2", "plantuml v2 × 2", EVIL])
+    points = {
+        f"{place}.{name}": curve
+        for place, rows in enumerate(measured)
+        for name, curve in curves_of(rows).items()
+    }
+    return render(
+        "runs/compare.html",
+        error=None,
+        runs=list(zip(shown, names, strict=True)),
+        charts=charts_of(names),
+        x_label="Step",
+        x="step",
+        links={"step": "/runs/compare?run=1&run=2&x=step", "epoch": "/runs/compare?x=epoch"},
+        points=points_json(points),
+        results=[
+            result_row("State", [one.status for one in shown], str),
+            result_row("Training loss, last", [0.42, 0.41, None], loss, min, ["", "step 212", ""]),
+        ],
+        differing=[row for row in settings if row.differs],
+        equal=[row for row in settings if not row.differs],
+    )
 
 
 def chat_page(**changes: Any) -> str:
@@ -392,12 +446,20 @@ def pages() -> dict[str, str]:
             rows=[{"prompt": EVIL, "completion": SOURCE}, {"prompt": LONG, "completion": ""}],
             columns=["prompt", "completion"],
         ),
-        "runs-empty": render("runs/list.html", runs=[], has_more=False, has_datasets=False),
-        "runs": render(
-            "runs/list.html",
-            runs=[run(), succeeded(), run("failed"), run("queued", step=0, total_steps=None)],
-            has_more=False,
-            has_datasets=True,
+        "runs-empty": runs_page([]),
+        "runs": runs_page(
+            [
+                run(),
+                succeeded(spec={"suffix": EVIL[:60], "method": "full"}),
+                run("failed", spec={"suffix": LONG[:64], "method": "qlora"}),
+                run("queued", step=0, total_steps=None, started_at=None, queue_position=3),
+                run("paused"),
+            ]
+        ),
+        "runs-none-failed": runs_page([], state="cancelled", counts={"running": 2}),
+        "runs-compare": compare_page(),
+        "runs-compare-one": render(
+            "runs/compare.html", error="Choose 2 to 6 runs in the list; 1 came here."
         ),
         "run-new": new_run_page(),
         "run-new-errors": new_run_page(errors=every_error(), error=EVIL),

@@ -35,6 +35,13 @@
     return tables.length === 1 ? tables[0] : uPlot.join(tables);
   }
 
+  // From the first to the last point of any chart: all of them share the axis.
+  function fullRange() {
+    const ends = Object.values(curves).filter(([xs]) => xs.length).flatMap(([xs]) => [xs[0], xs.at(-1)]);
+    const [from, to] = [Math.min(...ends), Math.max(...ends)];
+    return from < to ? [from, to] : [from - 1, to + 1];
+  }
+
   // One chart --------------------------------------------------------------------------------
 
   function options(figure, box, lines) {
@@ -61,7 +68,7 @@
         bind: { dblclick: () => () => { show(null); } },
         sync: { key: "charts", setSeries: false, scales: ["x", null], filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } },
       },
-      scales: { x: { time: false } },
+      scales: { x: { time: false, range: () => (zoom ? [zoom.min, zoom.max] : fullRange()) } },
       axes: [
         { ...axis, size: 28, space: 60 },
         { ...axis, size: 58, space: 34, values: (_, splits) => splits.map(brief) },
@@ -77,6 +84,7 @@
         })),
       ],
       hooks: {
+        setScale: [(plot, key) => { if (key === "x") noteRange(figure, plot); }],
         setCursor: [(plot) => tell(figure, plot, lines, format)],
         setSelect: [(plot) => {
           const { left, width } = plot.select;
@@ -106,7 +114,10 @@
         swatch.className = `swatch line-${number}`;
         const shown = document.createElement("b");
         shown.textContent = value == null ? "–" : format(value);
-        if (lines.length > 1) item.append(swatch, `${label} `);
+        const name = document.createElement("span");
+        name.className = "chart-label";
+        name.textContent = label;
+        if (lines.length > 1) item.append(swatch, name);
         item.append(shown);
         return item;
       }),
@@ -130,15 +141,16 @@
       resizes.observe(box);
       plot.over.addEventListener("mouseleave", () => tell(figure, plot, lines, FORMATS[figure.dataset.format]));
     } else {
-      chart.plot.setData(data, zoom === null);
-    }
-    if (zoom) {
-      chart.plot.setScale("x", zoom);
-      chart.plot.redraw();
+      chart.plot.setData(data);
     }
     tell(figure, chart.plot, lines, FORMATS[figure.dataset.format]);
-    // For people and tests: how many points are drawn.
+    // For people and tests: how many points are drawn, and which part of the axis shows.
     figure.dataset.drawn = String(data[0].length);
+  }
+
+  function noteRange(figure, plot) {
+    const { min, max } = plot.scales.x;
+    figure.dataset.range = JSON.stringify([min, max]);
   }
 
   function drawAll() {
@@ -161,10 +173,8 @@
     const reset = document.getElementById("chart-reset");
     if (!range && document.activeElement === reset) charts[0]?.box.focus();
     reset.hidden = !range;
-    for (const { plot } of charts) {
-      if (range) plot.setScale("x", range);
-      else plot.setData(plot.data, true);
-    }
+    const [min, max] = fullRange();
+    for (const { plot } of charts) plot.setScale("x", range || { min, max });
   }
 
   function zoomBy(plot, factor) {
@@ -172,8 +182,9 @@
     const xs = plot.data[0];
     const middle = plot.cursor.idx == null ? (min + max) / 2 : xs[plot.cursor.idx];
     const half = ((max - min) / 2) * factor;
-    const [from, to] = [Math.max(xs[0], middle - half), Math.min(xs.at(-1), middle + half)];
-    if (to > from) show(from === xs[0] && to === xs.at(-1) ? null : { min: from, max: to });
+    const [first, last] = fullRange();
+    const [from, to] = [Math.max(first, middle - half), Math.min(last, middle + half)];
+    if (to > from) show(from === first && to === last ? null : { min: from, max: to });
   }
 
   function step(plot, by) {
@@ -183,7 +194,7 @@
     if (!seen.length) return;
     const wanted = (plot.cursor.idx ?? (by < 0 ? seen.at(-1) + 1 : seen[0] - 1)) + by;
     const index = Math.min(seen.at(-1), Math.max(seen[0], wanted));
-    plot.setCursor({ left: plot.valToPos(xs[index], "x"), top: 1 });
+    for (const chart of charts) chart.plot.setCursor({ left: chart.plot.valToPos(xs[index], "x"), top: 1 }, true, false);
   }
 
   document.addEventListener("keydown", (event) => {
