@@ -42,8 +42,8 @@ def samples_at(
     one where that has none. None as long as nothing was written."""
     with database.read() as session:
         owned_run(session, owner=owner, run_id=run_id)
-        query = select(_step()).where(*_of_run(run_id)).distinct().order_by(_step())
-        steps = tuple(session.execute(query).scalars())
+        query = select(_step()).where(*_of_run(run_id)).distinct()
+        steps = tuple(sorted(session.execute(query).scalars()))
         if not steps:
             return None
         shown: int = step if step is not None and step in steps else steps[-1]
