@@ -20,6 +20,7 @@ from gateway.pages import (
     keys,
     login,
     routes,
+    run_actions,
     run_compare,
     run_form,
     runs,
@@ -49,6 +50,7 @@ PAGES = (
     run_compare,
     run_form,
     runs,
+    run_actions,
 )
 # Open to all (health, logging in), or with guards of their own (metrics, docs).
 OTHERS = (health, docs, login)

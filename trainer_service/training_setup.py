@@ -1,7 +1,7 @@
 """Makes everything a run trains with: texts as rows of tokens, then the model and its optimizer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from shared.datasets import Record
 from shared.errors import InvalidData
 from shared.prompt_template import PromptTemplate
-from shared.run_events import Advanced
+from shared.run_events import Advanced, Measured
 from shared.runs import Hyperparameters, resolve_hyperparameters
 from trainer_service.base_models import prepare_base_model
 from trainer_service.batching import StepOrder
@@ -28,6 +28,7 @@ from trainer_service.modeling import (
 )
 from trainer_service.optimization import Optimizer
 from trainer_service.progress import Pace, Report
+from trainer_service.standing import Standing
 from trainer_service.supervised_loss import SupervisedLoss
 from trainer_service.tokenizing import (
     Row,
@@ -76,7 +77,9 @@ class Training:
     report: Report
     check: Callable[[], None]
     pace: Pace
-    eval_loss: float | None = None
+    standing: Standing = field(default_factory=Standing)
+    last_step: Measured | None = None
+    last_evaluation: Measured | None = None
 
     @property
     def numbers(self) -> Hyperparameters:

@@ -26,12 +26,14 @@ BLOCKS = (
     ("result", "result"),
     ("points", "points"),
     ("evaluations", "evaluations"),
+    ("checkpoints", "checkpoints"),
     ("samples", "samples"),
     ("log", "log"),
     ("settings", "settings"),
     ("foot", "foot"),
 )
 LOG_LINES = 200
+SHOWN_CHECKPOINTS = 50
 # A fast run may report a hundred times a second; nobody reads that fast. And a long run's panel
 # takes longer to make: at most a quarter of the time goes into it.
 PAUSE_SECONDS = 0.3
@@ -62,9 +64,11 @@ def run_context(
     since = min(since, run.step)
     curves = charts.curves_of(run_curves.measured_steps(**asked, since=since))
     evaluations = run_curves.measured_steps(**asked, evaluated=True)
+    checkpoints = run_views.list_checkpoints(**asked, limit=SHOWN_CHECKPOINTS)
     serving = deployments.list_deployments(database=services.database, owner=owner, limit=100)
     return {
         "run": run,
+        "problem": None,
         "sources": _sources(services, owner, run),
         "deployments": [found for found in serving.data if found.run_id == run_id],
         "announcement": announcement(run),
@@ -75,6 +79,8 @@ def run_context(
         "points": charts.points_json(curves, since=since),
         "evaluations": evaluations,
         "best": min(evaluations, key=lambda row: row.eval_loss, default=None),
+        "checkpoints": checkpoints.data,
+        "more_checkpoints": checkpoints.has_more,
         "log": run_story(**asked)[-LOG_LINES:],
         "call_snippets": snippets.call_snippets(base_url, run.fine_tuned_model or ""),
         "spec_yaml": snippets.spec_yaml(run.spec),

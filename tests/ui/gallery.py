@@ -94,6 +94,7 @@ def deployment(**changes: Any) -> SimpleNamespace:
         "state": "ready",
         "run_id": "run_1",
         "base_model": BASE,
+        "checkpoint": None,
         "precision": "fp32",
         "error": None,
         "created_at": NOW - timedelta(minutes=30),
@@ -155,12 +156,30 @@ def log_lines() -> list[SimpleNamespace]:
     ]
 
 
+def checkpoints(step: int) -> list[SimpleNamespace]:
+    return [
+        SimpleNamespace(
+            step=at,
+            created_at=NOW,
+            loss=0.5 + 1 / at,
+            eval_loss=None if at == 21 else 0.6 + 1 / at,
+            mean_token_accuracy=0.81,
+            eval_mean_token_accuracy=0.78,
+            best=at == 63,
+            available=at > 42,
+        )
+        for at in (84, 63, 42, 21)
+        if at <= step
+    ]
+
+
 def run_context(shown: SimpleNamespace, **changes: Any) -> dict[str, Any]:
     rows = metrics(shown.step)
     evaluations = [row for row in rows if row.eval_loss is not None]
     written = changes.get("samples", samples() if evaluations else None)
     return {
         "run": shown,
+        "problem": None,
         "sources": [(dataset(), 1), (None, 0.5)],
         "deployments": [],
         "announcement": "Training, 40 percent",
@@ -173,6 +192,8 @@ def run_context(shown: SimpleNamespace, **changes: Any) -> dict[str, Any]:
         "best": evaluations[-1] if evaluations else None,
         "samples": written,
         "shown_samples": shown_samples(written.samples) if written else [],
+        "checkpoints": checkpoints(shown.step),
+        "more_checkpoints": shown.step > 100,
         "log": log_lines(),
         "call_snippets": snippets.call_snippets("http://127.0.0.1:8000", "ft:x"),
         "spec_yaml": snippets.spec_yaml(shown.spec),
@@ -472,7 +493,7 @@ def pages() -> dict[str, str]:
                 step=0,
                 total_steps=None,
                 loss=None,
-                waiting_for="Another run of yours is being trained.",
+                waiting_for="Number 2 in the queue: one run will be taken before it.",
             ),
             log=[],
         ),
@@ -487,7 +508,11 @@ def pages() -> dict[str, str]:
         "run-done": run_page(
             succeeded(stopped="early", hyperparameters={"load_best_model_at_end": True})
         ),
-        "run-deployed": run_page(succeeded(stopped="user"), deployments=[deployment()]),
+        "run-deployed": run_page(
+            succeeded(stopped="user"),
+            deployments=[deployment(), deployment(name="diagrams-step-63", checkpoint=63)],
+        ),
+        "run-conflict": run_page(run(stop_requested_at=NOW), problem=EVIL),
         "models": render(
             "models/list.html",
             **models_page,

@@ -60,7 +60,8 @@ def test_the_stream_is_connected_outside_of_what_it_replaces() -> None:
 BUTTONS = {
     "run-queued": {"pause", "cancel"},
     "run": {"pause", "stop", "cancel"},
-    "run-pausing": {"stop", "cancel"},
+    "run-pausing": {"cancel"},
+    "run-conflict": {"cancel"},
     "run-paused": {"resume", "stop", "cancel"},
     "run-cancelled": {"delete"},
     "run-failed": {"delete"},
@@ -73,7 +74,7 @@ BUTTONS = {
 def test_what_may_be_done_depends_on_how_the_run_stands(name: str) -> None:
     page = pages()[name]
     assert set(re.findall(r'action="/runs/run_1/(\w+)"', page)) == BUTTONS[name]
-    assert ("?continue=run_1" in page) == (name in ("run-done", "run-deployed"))
+    assert ('?continue=run_1"' in page) == (name in ("run-done", "run-deployed"))
     asked_first = re.findall(r'popovertarget="confirm-(\w+)">', page)
     assert set(asked_first) == BUTTONS[name] & {"stop", "cancel"}
 
