@@ -12,6 +12,8 @@ from starlette.testclient import TestClient
 from gateway.database import Database
 from gateway.pages.run_panel import run_context
 from gateway.services import Services
+from gateway.tables import CheckpointRow, now
+from shared.storage import atomic_directory
 from tests.gateway.conftest import BASE_URL
 from tests.gateway.parts import OWNER, add_dataset, spec
 from tests.gateway.run_rows import add_metrics, add_run, add_sample
@@ -132,3 +134,68 @@ def test_only_ones_own_runs_are_compared_and_not_one_alone(
     assert alone.status_code == 422 and "Choose 2 to 6 runs" in alone.text
     many = browser.get("/runs/compare", params={"run": [f"run_{n}" for n in range(7)]})
     assert many.status_code == 422 and "7 came here" in many.text
+
+
+def buttons(browser: TestClient, run_id: str) -> set[str]:
+    page = browser.get(f"/runs/{run_id}").text
+    return set(re.findall(rf'action="/runs/{run_id}/(\w+)"', page))
+
+
+def test_a_waiting_run_is_paused_resumed_and_cancelled(
+    browser: TestClient, services: Services
+) -> None:
+    add_run(services.database, "run_q")
+    waits = browser.get("/api/runs/run_q").json()["waiting_for"]
+    assert waits and waits in browser.get("/runs/run_q").text
+    assert buttons(browser, "run_q") == {"pause", "cancel"}
+    assert browser.post("/runs/run_q/pause").headers["location"] == "/runs/run_q"
+    assert "Paused" in browser.get("/runs/run_q").text
+    assert buttons(browser, "run_q") == {"resume", "cancel"}
+    assert browser.post("/runs/run_q/resume").status_code == 303
+    assert buttons(browser, "run_q") == {"pause", "cancel"}
+    assert browser.post("/runs/run_q/cancel").status_code == 303
+    assert buttons(browser, "run_q") == {"delete"}
+
+
+def test_a_running_run_is_asked_to_stop_and_keep(browser: TestClient, services: Services) -> None:
+    add_run(services.database, "run_r", status="running", step=30, total_steps=100)
+    assert buttons(browser, "run_r") == {"pause", "stop", "cancel"}
+    assert browser.post("/runs/run_r/stop").status_code == 303
+    page = browser.get("/runs/run_r").text
+    assert "Stopping, and saving the model" in page
+    assert buttons(browser, "run_r") == {"cancel"}
+
+
+def test_a_button_that_came_too_late_gets_a_sentence(
+    browser: TestClient, services: Services
+) -> None:
+    add_run(services.database, "run_done", status="succeeded", fine_tuned_model="ft:x")
+    for action in ("pause", "resume", "stop", "cancel"):
+        answer = browser.post(f"/runs/run_done/{action}")
+        assert answer.status_code == 409
+        assert re.search(r'role="alert">\s*<p>The run has [^<]*succeeded', answer.text), action
+    assert browser.post("/runs/run_none/pause").status_code == 404
+
+
+def test_checkpoints_are_listed_and_deployed(browser: TestClient, services: Services) -> None:
+    add_run(services.database, "run_c", status="running", step=40, total_steps=100)
+    add_checkpoint(services, "run_c", 20, eval_loss=0.4, best=True)
+    add_checkpoint(services, "run_c", 10, eval_loss=0.9, removed_at=now())
+    page = browser.get("/runs/run_c").text
+    assert re.search(r'scope="row" class="num">20 <span class="badge badge-ready">best', page)
+    assert "made room" in page and "checkpoints/10/deploy" not in page
+    made = browser.post("/runs/run_c/checkpoints/20/deploy")
+    assert made.headers["location"] == "/deployments/c-step-20"
+    assert 'href="/deployments/c-step-20"' in browser.get("/runs/run_c").text
+    gone = browser.post("/runs/run_c/checkpoints/10/deploy")
+    assert gone.status_code == 422
+    assert re.search(r'role="alert">\s*<p>[^<]*no checkpoint at step 10 any more', gone.text)
+
+
+def add_checkpoint(services: Services, run_id: str, step: int, **columns: Any) -> None:
+    """Its row, and on disk a folder with a manifest."""
+    with services.database.write() as session:
+        session.add(CheckpointRow(run_id=run_id, step=step, **columns))
+    if "removed_at" not in columns:
+        with atomic_directory(services.storage.run_checkpoints(run_id) / f"step-{step}") as folder:
+            (folder / "adapter_model.safetensors").write_bytes(b"x")
