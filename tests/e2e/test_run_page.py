@@ -88,6 +88,15 @@ def test_a_queued_runs_page_says_when_the_curves_begin(page: Page, address: str)
     assert page.locator(".chart:not([hidden])").count() == 0
 
 
+def test_curves_begin_before_the_first_evaluation(page: Page, address: str) -> None:
+    held = hold_streams(page)
+    page.goto(f"{address}/run-begun")
+    expect(chart(page, "Loss")).to_have_attribute("data-drawn", "1")
+    expect(chart(page, "Loss").locator(".chart-read")).to_contain_text("Validation–")
+    send(page, held, points=points(21, since=1))
+    expect(chart(page, "Loss").locator(".chart-read")).not_to_contain_text("–")
+
+
 def test_the_cursor_is_shared_and_read_by_keyboard(page: Page, address: str) -> None:
     page.goto(f"{address}/run")
     loss = chart(page, "Loss").locator(".chart-box")

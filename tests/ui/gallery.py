@@ -498,6 +498,7 @@ def pages() -> dict[str, str]:
             log=[],
         ),
         "run": run_page(run()),
+        "run-begun": run_page(run(step=1, eval_loss=None), samples=None, checkpoints=[]),
         "run-long": run_page(run(step=5000, total_steps=10_000), samples=samples(42)),
         "run-pausing": run_page(run(pause_requested_at=NOW)),
         "run-paused": run_page(run("paused", phase=None, eta_seconds=None)),

@@ -80,7 +80,7 @@
           stroke: color(`--line-${number}`),
           width: 1.6,
           // Of a validation there are few, and each counts.
-          points: { size: 5, ...(curve.includes("eval_") && { show: () => curves[curve][0].length <= 100 }) },
+          points: { size: 5, ...(curve.includes("eval_") && { show: () => curves[curve]?.[0].length <= 100 }) },
         })),
       ],
       hooks: {
