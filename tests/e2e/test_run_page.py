@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 from tests.e2e.conftest import Console
 from tests.e2e.gallery_server import gallery_server
 from tests.e2e.waiting import wait_until
-from tests.ui.gallery import metrics, run, run_context, samples
+from tests.ui.gallery_objects import metrics, run, samples
+from tests.ui.gallery_runs import run_context
 from ui.charts import curves_of, points_json
 from ui.rendering import render_block
 from ui.samples import shown_samples

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ui.gallery import metrics
+from tests.ui.gallery_objects import metrics
 from ui.charts import CURVES, MAX_POINTS, RUN_CHARTS, curves_of, points_json, thinned
 
 

@@ -6,7 +6,9 @@ import pytest
 from jinja2 import UndefinedError
 
 from gateway.pages.run_panel import BLOCKS, TEMPLATE
-from tests.ui.gallery import EVIL, pages, run, run_context, run_page
+from tests.ui.gallery import pages
+from tests.ui.gallery_objects import EVIL, run
+from tests.ui.gallery_runs import run_context, run_page
 from ui.rendering import error_page, render, render_block
 
 
