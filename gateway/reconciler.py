@@ -89,10 +89,11 @@ class Reconciler:
         self._services.feed.forget_all_but({(run.id, run.attempt) for run in live})
         await self._enqueue_again([run for run in live if run.status == "queued"])
         for run in live:
+            # Before another attempt may begin, whose wishes these are not.
+            await self._repeat_wish(run)
+        for run in live:
             if run.status == "running" or await self._was_taken(run):
                 await self._give_up_if_lost(run)
-        for run in live:
-            await self._repeat_wish(run)
         await self._take_back_those_that_rest()
 
     async def _repeat_wish(self, run: Run) -> None:

@@ -31,6 +31,9 @@ from gateway.pages import (
     keys,
     login,
     routes,
+    run_actions,
+    run_compare,
+    run_form,
     runs,
 )
 from gateway.pages import models as model_pages
@@ -49,8 +52,21 @@ API = (
     routes_api,
     runs_api,
 )
-# Uploads before the pages of one dataset: "new" and "import" are no ids.
-PAGES = (chat, dataset_upload, datasets, deployments, home, keys, model_pages, routes, runs)
+# Fixed paths before those with an id in them: "new", "import" and "compare" are no ids.
+PAGES = (
+    chat,
+    dataset_upload,
+    datasets,
+    deployments,
+    home,
+    keys,
+    model_pages,
+    routes,
+    run_compare,
+    run_form,
+    runs,
+    run_actions,
+)
 # Open to all (health, logging in), or with guards of their own (metrics, docs).
 OTHERS = (health, docs, login)
 
