@@ -124,12 +124,19 @@ def owned_run(session: Session, *, owner: str, run_id: str, for_update: bool = F
 
 
 def list_runs(
-    *, database: Database, owner: str, after: str | None = None, limit: int = DEFAULT_LIMIT
+    *,
+    database: Database,
+    owner: str,
+    status: str | None = None,
+    after: str | None = None,
+    limit: int = DEFAULT_LIMIT,
 ) -> Page[RunView]:
+    """Newest first; of one ``status``, or of all."""
+    query = select(Run).where(Run.owner == owner)
     with database.read() as session:
         page = paginate(
             session=session,
-            query=select(Run).where(Run.owner == owner),
+            query=query if status is None else query.where(Run.status == status),
             table=Run,
             key=Run.id,
             after=after,
