@@ -146,5 +146,4 @@ class ArqQueue:
 def _score(rank: int) -> datetime:
     """ARQ takes jobs by the time that they wait for: ranks are times long ago, in milliseconds.
     (It takes a score of 0 for a job that is not there.)"""
-    # Half a millisecond more, since ARQ cuts off what rounding may have taken.
-    return datetime.fromtimestamp((max(1, rank) + 0.5) / 1000, UTC)
+    return datetime.fromtimestamp(max(1, rank) / 1000, UTC)
