@@ -46,8 +46,7 @@ def base(model_folder: Path) -> BaseModel:
 @pytest.fixture(scope="session")
 def adapters(base: BaseModel, storage: Storage) -> dict[str, Adapter]:
     return {
-        run_id: load_adapter(storage.run_result(run_id), base.projections, base.dtype)
-        for run_id in ADAPTERS
+        run_id: load_adapter(storage.run_result(run_id), base.projections) for run_id in ADAPTERS
     }
 
 

@@ -23,7 +23,7 @@ def row_bytes(base: BaseModel) -> int:
 
 
 def prompt(base: BaseModel, text: str) -> tuple[int, ...]:
-    return tuple(base.tokenizer.backend_tokenizer.encode(text).ids)
+    return base.codec.encode(text, special=True)
 
 
 async def collect(engine: Engine, request: GenerationRequest) -> tuple[str, Chunk]:
