@@ -22,8 +22,11 @@ from transformers import (
     T5Tokenizer,
 )
 
+from shared.prompt_template import PromptTemplate
+from shared.storage import Storage, atomic_directory
 from tests.trainer_service.tiny import tiny_config, tiny_tokenizer
 
+TINY_BYT5 = "tests/tiny-byt5"
 LONGROPE_FROM = 288
 
 
@@ -122,3 +125,23 @@ def save_family(folder: Path, name: str, *, seed: int = 0) -> None:
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
     model.save_pretrained(folder)
     _tokenizer(name).save_pretrained(folder)
+
+
+def prepare_family(storage: Storage, model_id: str, name: str, *, seed: int = 0) -> None:
+    """Put a tiny model where the inference service looks for the base model ``model_id``."""
+    with atomic_directory(storage.base_model(model_id)) as folder:
+        save_family(folder, name, seed=seed)
+
+
+def save_whole_result(folder: Path, model_id: str, name: str, *, seed: int) -> None:
+    """What a run of method full leaves in its result: a whole model and how it is asked."""
+    seq2seq = name in SEQ2SEQ
+    template = PromptTemplate(
+        base_model=model_id,
+        family="seq2seq" if seq2seq else "causal",
+        task_prefix="fix: " if seq2seq else "",
+        stop_token_ids=(1,) if seq2seq else (2, 0),
+    )
+    with atomic_directory(folder) as temporary:
+        save_family(temporary, name, seed=seed)
+        template.save(temporary)
