@@ -61,7 +61,7 @@ def _whole_folder(places: tuple[Path, ...]) -> Path:
             param="continue_from",
         )
     raise InvalidData(
-        f"continue_from: the weights of {places[-1].name} are gone: checkpoints are dropped as new "
+        f"continue_from: the weights of {places[0].name} are gone: checkpoints are dropped as new "
         "ones come. Choose another checkpoint or the run's result.",
         param="continue_from",
     )

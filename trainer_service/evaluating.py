@@ -12,6 +12,7 @@ from shared.run_events import Sampled
 from trainer_service.batching import collate, cut_to_passes
 from trainer_service.head_loss import Score
 from trainer_service.seq2seq_tokenizing import source_text, source_tokens
+from trainer_service.supervised_loss import decoder_start
 from trainer_service.tokenizing import AnyRow, render
 
 EVAL_PASS_TOKENS = 2048
@@ -80,7 +81,7 @@ def write_samples(
         do_sample=False,
         eos_token_id=list(template.stop_token_ids),
         pad_token_id=pad_token_id,
-        decoder_start_token_id=model.config.decoder_start_token_id if seq2seq else None,
+        decoder_start_token_id=decoder_start(model.config) if seq2seq else None,
     )
     answers = model.generate(
         input_ids=ids.to(model.device),

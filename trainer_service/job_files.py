@@ -143,8 +143,9 @@ def _run_weights(storage: Storage, origin: ContinueFrom | None) -> tuple[Path, .
         return ()
     if origin.step is None:
         return (storage.run_result(origin.run_id),)
-    kept = storage.run_checkpoints(origin.run_id) / f"step-{origin.step}"
-    return (storage.run_deployed(origin.run_id, origin.step), kept)
+    kept = storage.run_checkpoints(origin.run_id)
+    forms = (kept / f"{form}-{origin.step}" for form in ("step", "weights"))
+    return (storage.run_deployed(origin.run_id, origin.step), *forms)
 
 
 def shell_job(content: dict[str, Any], *, base: Path, storage: Storage) -> Job:

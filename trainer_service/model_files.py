@@ -34,8 +34,10 @@ COMPANIONS = (
     "spiece.model",
     "chat_template.jinja",
 )
-# Spellings of older checkpoints that transformers still reads and maps to its own fields.
+# Keys that transformers reads although no config class names them, and spellings of older
+# checkpoints that it maps to its own fields.
 _OLDER_KEYS = {
+    "decoder_start_token_id",
     "architectures",
     "model_type",
     "torch_dtype",

@@ -17,6 +17,7 @@ from transformers import (
     GenerationConfig,
     PreTrainedTokenizerBase,
 )
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
@@ -27,7 +28,7 @@ from shared.prompt_template import PromptTemplate
 from shared.runs import Family, Method
 from trainer_service.hardware import Device, Precision
 from trainer_service.model_files import COMPANIONS, WEIGHTS_INDEX
-from trainer_service.quantizing import load_quantized, stored_tensors
+from trainer_service.quantizing import load_quantized
 from trainer_service.tokenizing import stop_token_ids
 
 log = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ def save_weights(
     if method != "full":
         save_adapter(model, template, folder)
         return
-    _save_shards(_own_tensors(model), folder)
+    _save_shards(revert_weight_conversion(model, _own_tensors(model)), folder)
     config = json.loads((base_folder / "config.json").read_text(encoding="utf-8"))
     config = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
     # As it is in memory, so that a resumed run goes on from the very same weights.
@@ -159,11 +160,17 @@ def load_weights(model: Any, folder: Path) -> None:
             _check_shape(name, value, own[name], "lora_r")
         set_peft_model_state_dict(model, stored)
         return
-    own = _own_tensors(model)
-    tensors = stored_tensors(folder)
-    _check_names(tensors, own, "base_model")
-    for name, tensor in tensors.items():
-        value = tensor[...]
+    # (The library's own loader, because files may name weights otherwise than models do.)
+    loaded, told = type(model).from_pretrained(
+        folder,
+        dtype=torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    own, found = _own_tensors(model), _own_tensors(loaded)
+    _check_names(found.keys() - told["missing_keys"], own, "base_model")
+    for name, value in found.items():
         _check_shape(name, value, own[name], "base_model")
         own[name].copy_(value)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from shared.errors import InvalidData
 from trainer_service.head_loss import Score, head_loss, is_plain_head, plain_loss
 from trainer_service.tokenizing import IGNORED
 
@@ -56,7 +57,7 @@ class Seq2SeqLoss:
         self.encoder = model.get_encoder()
         self.decoder = model.get_decoder()
         self.head = model.get_output_embeddings()
-        self.start = int(model.config.decoder_start_token_id)
+        self.start = decoder_start(model.config)
         self.scale = self._head_scale() if is_plain_head(self.head) else None
 
     def __call__(
@@ -112,6 +113,15 @@ class Seq2SeqLoss:
         scales = [scale for scale in (1.0, width**-0.5) if _alike(self.head(hidden * scale), whole)]
         self.model.train(training)
         return scales[0] if len(scales) == 1 else None
+
+
+def decoder_start(config: Any) -> int:
+    """The token that a decoder reads first; T5's is its padding."""
+    start = getattr(config, "decoder_start_token_id", None)
+    start = config.pad_token_id if start is None else start
+    if start is None:
+        raise InvalidData("The base model's config names no decoder_start_token_id.")
+    return int(start)
 
 
 def _alike(ours: torch.Tensor, theirs: torch.Tensor) -> bool:

@@ -1,7 +1,7 @@
 """Makes everything a run trains with: texts as rows of tokens, then the model and its optimizer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from shared.datasets import Record
 from shared.errors import InvalidData
 from shared.model_library import built_in_library
 from shared.prompt_template import PromptTemplate
-from shared.run_events import Advanced
+from shared.run_events import Advanced, Measured
 from shared.runs import FineTuneSpec, Hyperparameters, resolve_hyperparameters
 from trainer_service.adapters import add_adapter, learn_whole
 from trainer_service.base_models import prepare_base_model
@@ -32,6 +32,7 @@ from trainer_service.modeling import (
 from trainer_service.optimization import Optimizer
 from trainer_service.progress import Pace, Report
 from trainer_service.reading import Limits, tokenize_records, tokenize_validation
+from trainer_service.standing import Standing
 from trainer_service.supervised_loss import Loss, loss_of
 from trainer_service.tokenizing import AnyRow
 
@@ -78,8 +79,9 @@ class Training:
     report: Report
     check: Callable[[], None]
     pace: Pace
-    eval_loss: float | None = None
-    eval_accuracy: float | None = None
+    standing: Standing = field(default_factory=Standing)
+    last_step: Measured | None = None
+    last_evaluation: Measured | None = None
 
     @property
     def numbers(self) -> Hyperparameters:

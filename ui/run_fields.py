@@ -95,15 +95,15 @@ GROUPS = (
             ),
             FormField(
                 "max_length",
-                "Longest row, in tokens",
-                "Chat models: longer rows are left out, never cut. T5 and its kin: longer source "
-                "texts are cut.",
+                "Longest row",
+                "In tokens. Chat models: longer rows are left out, never cut. T5 and its kin: "
+                "longer source texts are cut.",
                 whole,
             ),
             FormField(
                 "max_target_length",
-                "Longest answer, in tokens",
-                "Only T5 and its kin: rows with longer answers are left out.",
+                "Longest answer",
+                "In tokens, for T5 and its kin: rows with longer answers are left out.",
                 whole,
             ),
             FormField(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.chat import ChatRequest
 from shared.runs import FineTuneSpec
-from tests.ui.gallery import new_run_page
+from tests.ui.gallery_runs import new_run_page
 from ui import chat_form, route_form, run_fields, run_form
 from ui.chat_form import ChatForm
 

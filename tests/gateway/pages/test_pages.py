@@ -223,7 +223,7 @@ def test_the_panel_of_an_ended_run_is_its_state_and_the_end(browser: TestClient)
     browser.post(f"{path}/cancel")
     stream = browser.get(f"{path}/panel").text
     events = re.findall(r"^event: (\w+)$", stream, re.MULTILINE)
-    assert events == ["head", "panel", "foot", "done"]
+    assert events == ["head", "said", "panel", "points", "log", "settings", "foot", "done"]
     assert "Cancelled" in stream and "event: error" not in stream
 
 
