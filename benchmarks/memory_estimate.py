@@ -1,4 +1,4 @@
-"""How near `shared.memory` comes to what a training really takes: six runs, each in a fresh child.
+"""How near `shared.memory` comes to what a training really takes: eight runs, each in a fresh child.
 
     python -m benchmarks.memory_estimate [--data-dir DIR] [--only NAME]
 
@@ -38,6 +38,7 @@ CONFIGS = (
     Config("LoRA, short rows", 40, 20, {"method": "lora", "per_device_train_batch_size": 2}),
     Config("LoRA, long rows", 600, 300, {"method": "lora", "per_device_train_batch_size": 2}),
     Config("QLoRA", 200, 100, {"method": "qlora", "per_device_train_batch_size": 4}),
+    Config("QLoRA, long rows", 600, 300, {"method": "qlora", "per_device_train_batch_size": 2}),
     Config("full", 200, 100, {"method": "full", "per_device_train_batch_size": 4}),
     Config(
         "LoRA, long rows, gradient checkpointing",
@@ -50,6 +51,12 @@ CONFIGS = (
         110,
         8,
         {"base_model": T5_SHAPE, "method": "full", "per_device_train_batch_size": 8},
+    ),
+    Config(
+        "LoRA, encoder-decoder, long sources",
+        180,
+        8,
+        {"base_model": T5_SHAPE, "method": "lora", "per_device_train_batch_size": 8},
     ),
 )
 

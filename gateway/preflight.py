@@ -8,13 +8,15 @@ import asyncio
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from gateway import library
 from gateway.datasets import store
+from gateway.run_queue import continued_run
+from gateway.runs import checked_spec
 from gateway.services import Services
 from gateway.tables import Dataset
 from shared.errors import InvalidData, NotFound, Unavailable
@@ -118,7 +120,13 @@ def _report(storage: Storage, owner: str, preflight_id: str) -> PreflightReport 
 def _command(services: Services, owner: str, spec: FineTuneSpec) -> PreflightCommand:
     """What the trainer is to check. InvalidData, naming the field, where the run could not even be
     made."""
-    entry = _model(services, owner, spec)
+    known: dict[str, Any] = {
+        "database": services.database,
+        "storage": services.storage,
+        "owner": owner,
+    }
+    spec = checked_spec(**known, spec=spec)
+    entry = library.get_library_item(**known, model_id=spec.base_model).entry
     sources = _sources(services, owner, spec)
     validation = _validation(services, owner, spec)
     preflight_id = _digest(services.storage, owner, spec, entry, [*sources, *validation])
@@ -130,27 +138,11 @@ def _command(services: Services, owner: str, spec: FineTuneSpec) -> PreflightCom
         validation=_ref(validation[0]) if validation else None,
         base_model_folder=entry.folder,
         chat_template=entry.chat_template,
+        continue_from=continued_run(spec),
     )
     facts = [_facts(source) for source in sources]
     facts += [_facts(source, role="validation") for source in validation]
     return PreflightCommand(id=preflight_id, owner=owner, run=run, model=entry, datasets=facts)
-
-
-def _model(services: Services, owner: str, spec: FineTuneSpec) -> LibraryEntry:
-    try:
-        item = library.get_library_item(
-            database=services.database,
-            storage=services.storage,
-            owner=owner,
-            model_id=spec.base_model,
-        )
-    except NotFound as error:
-        raise InvalidData(
-            f"base_model {spec.base_model!r} is not in the model library. Choose one of "
-            "GET /api/library, or add it with POST /api/library.",
-            param="base_model",
-        ) from error
-    return item.entry
 
 
 def _sources(services: Services, owner: str, spec: FineTuneSpec) -> list[Source]:

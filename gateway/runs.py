@@ -71,10 +71,7 @@ def _insert_run(
     claim: Claim | None,
     openai: dict[str, Any] | None,
 ) -> RunView:
-    with database.read() as session:
-        spec = resolve_origin(session, owner, spec)
-    spec = _with_library(database, storage, owner, spec)
-    _check_validation(spec)
+    spec = checked_spec(database=database, storage=storage, owner=owner, spec=spec)
     origin = continued_run(spec)
     if origin is not None and origin.step is not None:
         # Before the transaction: weights may be large. A checkpoint in use is not forgotten.
@@ -100,6 +97,18 @@ def _insert_run(
         if claim is not None:
             claim.attach(session, run.id)
         return view_of(session, run)
+
+
+def checked_spec(
+    *, database: Database, storage: Storage, owner: str, spec: FineTuneSpec
+) -> FineTuneSpec:
+    """The spec as a run would keep it: with what an earlier run and the library decide. InvalidData,
+    naming the field, where it makes no run. (The datasets are looked at apart.)"""
+    with database.read() as session:
+        spec = resolve_origin(session, owner, spec)
+    spec = _with_library(database, storage, owner, spec)
+    _check_validation(spec)
+    return spec
 
 
 def _with_library(

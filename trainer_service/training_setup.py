@@ -18,7 +18,13 @@ from trainer_service.adapters import add_adapter, learn_whole
 from trainer_service.base_models import prepare_base_model
 from trainer_service.batching import StepOrder
 from trainer_service.continuing import inherited_spec
-from trainer_service.hardware import Device, Precision, choose_precision, thread_count
+from trainer_service.hardware import (
+    Device,
+    Precision,
+    choose_precision,
+    give_back_memory,
+    thread_count,
+)
 from trainer_service.job_files import Job, WeightedRecords, read_json
 from trainer_service.mixing import Part, held_out_sources, rows_in_epoch
 from trainer_service.modeling import (
@@ -92,6 +98,7 @@ def set_up(job: Job, report: Report, *, check: Callable[[], None], device: Devic
     """Tokenize first, so that bad data costs no model load; then load the model and say what of it
     learns."""
     torch.set_num_threads(thread_count())
+    give_back_memory()
     report(Advanced(phase="preparing"))
     lessons = read_lessons(job)
     check()
