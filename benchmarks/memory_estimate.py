@@ -1,4 +1,4 @@
-"""How near `shared.memory` comes to what a training really takes: eight runs, each in a fresh child.
+"""How near `shared.memory` comes to what trainings really take: eight, each in a fresh process.
 
     python -m benchmarks.memory_estimate [--data-dir DIR] [--only NAME]
 

@@ -102,8 +102,8 @@ def _insert_run(
 def checked_spec(
     *, database: Database, storage: Storage, owner: str, spec: FineTuneSpec
 ) -> FineTuneSpec:
-    """The spec as a run would keep it: with what an earlier run and the library decide. InvalidData,
-    naming the field, where it makes no run. (The datasets are looked at apart.)"""
+    """The spec as a run would keep it, with what an earlier run and the library decide.
+    InvalidData, naming the field, where it makes no run. (The datasets are looked at apart.)"""
     with database.read() as session:
         spec = resolve_origin(session, owner, spec)
     spec = _with_library(database, storage, owner, spec)

@@ -1,6 +1,7 @@
 """What a model folder must look like to be taken, and what is refused with which sentence."""
 
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -10,8 +11,10 @@ from typing import NoReturn
 
 import huggingface_hub
 import pytest
+from huggingface_hub import errors
 from transformers import AutoModelForCausalLM
 
+from shared.datasets import Message
 from shared.errors import GenPlatError
 from shared.model_library import (
     BUNDLED_MODEL,
@@ -25,6 +28,7 @@ from tests.trainer_service.tiny import save_tiny_model
 from trainer_service.base_models import main, prepare_base_model
 from trainer_service.exit_codes import DISK_FULL, exit_code_of
 from trainer_service.modeling import load_tokenizer, make_template
+from trainer_service.tokenizing import render
 
 MINE = "me/mine"
 
@@ -171,6 +175,88 @@ def test_a_model_that_cannot_be_had_says_why(
     assert main([model_id, "--data-dir", str(storage.root)]) == 1
     failure = storage.base_model(model_id).with_suffix(".error.json")
     assert word in json.loads(failure.read_text())["message"]
+
+
+def refusing(kind: type[errors.HfHubHTTPError], status: int) -> Callable[..., NoReturn]:
+    """Stands in for a hub that answers with an error."""
+    hub = importlib.import_module(errors.HfHubHTTPError.__mro__[1].__module__.partition(".")[0])
+
+    def refuse(*_arguments: object, **_options: object) -> NoReturn:
+        request = hub.Request("GET", "https://hub.invalid/me/mine")
+        raise kind(
+            f"{status} for https://hub.invalid", response=hub.Response(status, request=request)
+        )
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "words"),
+    [
+        (errors.GatedRepoError, 403, ("accept its licence", "HF_TOKEN", "GENPLAT_MODEL_ROOT")),
+        (errors.RepositoryNotFoundError, 404, ("The hub has no model me/mine", "HF_TOKEN")),
+        (errors.HfHubHTTPError, 503, ("the hub cannot be reached", "GENPLAT_MODEL_ROOT")),
+    ],
+)
+def test_what_the_hub_refuses_is_a_sentence_with_a_way_out(
+    storage: Storage,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[errors.HfHubHTTPError],
+    status: int,
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refusing(kind, status))
+    assert main([MINE, "--data-dir", str(storage.root)]) == 1
+    message = told(storage).message
+    assert all(word in message for word in words) and "hub.invalid" not in message
+
+
+def test_a_hub_model_of_pickles_alone_is_refused(
+    storage: Storage, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "model.safetensors").unlink()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(source))
+    assert main([MINE, "--data-dir", str(storage.root)]) == 1
+    message = told(storage).message
+    assert "has no safetensors on the hub" in message and "save_pretrained" in message
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_librarys_chat_template_is_for_tokenizers_without_one(
+    storage: Storage, source: Path, own: bool
+) -> None:
+    if not own:
+        (source / "chat_template.jinja").unlink()
+    target = prepare_base_model(storage, "microsoft/phi-1_5", folder=source)
+    template = load_tokenizer(target).chat_template
+    assert isinstance(template, str)
+    assert (template == built_in_library()["microsoft/phi-1_5"].chat_template) != own
+    assert manifest_problem(target) is None
+
+
+@pytest.mark.parametrize("model_id", ["microsoft/phi-1_5", "databricks/dolly-v2-3b"])
+def test_the_librarys_chat_templates_ask_as_they_were_asked_in_training(
+    storage: Storage, source: Path, model_id: str
+) -> None:
+    """What is asked begins what is learned, turn by turn."""
+    (source / "chat_template.jinja").unlink()
+    tokenizer = load_tokenizer(prepare_base_model(storage, model_id, folder=source))
+    template = make_template(model_id, "", tokenizer, 2)
+    turns = [
+        Message(role="system", content="Be brief."),
+        Message(role="user", content="Why?"),
+        Message(role="assistant", content="Because."),
+        Message(role="user", content="And?"),
+        Message(role="assistant", content="So."),
+    ]
+    whole = render(tokenizer, template, turns, ask=False)
+    for end in (2, 4):
+        asked = render(tokenizer, template, turns[:end], ask=True)
+        answered = render(tokenizer, template, turns[: end + 1], ask=False)
+        assert whole.startswith(answered) and answered.startswith(asked)
+        assert turns[end].content in answered[len(asked) :]
+    assert "Be brief." in whole and whole.index("Why?") < whole.index("Because.")
 
 
 def failing(number: int) -> Callable[..., NoReturn]:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.ui.dataset_gallery import dataset_pages
+from tests.ui.gallery_models import library, model_pages
 from tests.ui.gallery_objects import (
     deployment,
     run,
@@ -60,26 +61,6 @@ def conversation() -> list[chat_form.Turn]:
     return [chat_form.Turn.model_validate(turn) for turn in turns]
 
 
-def library() -> list[SimpleNamespace]:
-    def item(name: str, state: str, error: str | None = None) -> SimpleNamespace:
-        entry = SimpleNamespace(
-            id=f"org/{name}",
-            name=name,
-            parameters=134_515_008,
-            context_length=8192,
-            licence="Apache-2.0",
-        )
-        return SimpleNamespace(entry=entry, state=state, error=error)
-
-    return [
-        item("SmolLM2 135M Instruct", "ready"),
-        item("SmolLM2 360M Instruct", "preparing"),
-        item("Qwen2.5 0.5B Instruct", "missing"),
-        item("Local", "available"),
-        item("Broken", "failed", EVIL),
-    ]
-
-
 def _home(**counts: Any) -> str:
     known = {"datasets": 0, "runs": 0, "succeeded": 0, "live": 0, "deployments": 0}
     steps = start_steps(**(known | {"newest_success": ""} | counts))
@@ -120,8 +101,6 @@ def pages() -> dict[str, str]:
         created_at=NOW,
         last_used_at=None,
     )
-    no_model = {"id": "", "folder": "", "name": "", "context_length": ""}
-    models_page = {"library": library(), "import_root": "/data/imports", "error": None}
     try_it = {
         "values": {"inputs": ""},
         "errors": {},
@@ -145,22 +124,7 @@ def pages() -> dict[str, str]:
         "home-done": _home(datasets=2, runs=2, succeeded=1, deployments=1),
         **dataset_pages(library()[2]),
         **run_pages(),
-        "models": render(
-            "models/list.html",
-            **models_page,
-            tuned=[succeeded()],
-            adding=False,
-            values=no_model,
-            errors={},
-        ),
-        "models-errors": render(
-            "models/list.html",
-            **models_page,
-            tuned=[],
-            adding=True,
-            values=no_model | {"folder": EVIL},
-            errors={"folder": EVIL, "id": "Write owner/name."},
-        ),
+        **model_pages(),
         "deployments-empty": render("deployments/list.html", deployments=[], has_more=False),
         "deployments": render(
             "deployments/list.html",

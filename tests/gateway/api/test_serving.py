@@ -166,7 +166,7 @@ def add_unprepared(live: Live) -> str:
     """A base model whose weights are on disk and were never converted."""
     folder = live.services.settings.import_root / "mine"
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (folder / "config.json").write_text('{"model_type": "llama"}')
     (folder / "model.safetensors").write_bytes(b"weights")
     answer = live.http.post("/api/library", json={"id": "me/mine", "folder": "mine"})
     assert (answer.status_code, answer.json()["state"]) == (201, "available")

@@ -401,7 +401,8 @@ def test_a_local_folder_is_added_and_offered_for_preparation(
     folder.mkdir(parents=True)
     bad = browser.post("/models", data={"folder": "my-model"})
     assert bad.status_code == 422 and 'id="folder-error">The folder holds no' in bad.text
-    (folder / "config.json").write_text('{"max_position_embeddings": 4096}')
+    config = '{"model_type": "llama", "max_position_embeddings": 4096}'
+    (folder / "config.json").write_text(config)
     (folder / "model.safetensors").write_bytes(b"")
     assert browser.post("/models", data={"folder": "my-model"}).status_code == 303
     page = browser.get("/models").text

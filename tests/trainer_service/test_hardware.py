@@ -1,0 +1,118 @@
+"""What a worker computes on: limits of containers, and that it says so in Redis."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.errors import Unavailable
+from shared.hardware import read_all
+from tests.trainer_service.runs import environment_of
+from tests.valkey import Valkey
+from trainer_service import announcing, hardware
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [("4000000000\n", [4_000_000_000]), ("max\n", []), ("", []), ("-1", []), ("0", [])],
+)
+def test_a_containers_limit_is_all_the_memory_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, limits: list[int]
+) -> None:
+    (tmp_path / "memory.max").write_text(text)
+    monkeypatch.setattr(hardware, "_LIMIT_FILES", (tmp_path / "memory.max", tmp_path / "none"))
+    assert hardware._container_limits() == limits
+    machine = hardware.find_cpu().memory_bytes
+    assert machine == limits[0] if limits else machine > 2**28
+
+
+async def says(facts: dict[str, Any] | None) -> dict[str, Any]:
+    if facts is None:
+        raise Unavailable("torch cannot be loaded here.")
+    return facts
+
+
+def test_a_cpu_is_known_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcing, "has_gpu", lambda: False)
+    found = asyncio.run(announcing.find_facts("w", lambda: says(None)))
+    assert found is not None and (found.worker, found.kind, found.precision) == ("w", "cpu", "fp32")
+    assert found.memory_bytes == hardware.find_cpu().memory_bytes
+
+
+def test_where_there_may_be_a_gpu_a_child_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcing, "has_gpu", lambda: True)
+    told = {
+        "kind": "cuda", "name": "T4", "device": "cuda:0 (T4)", "memory_bytes": 16, "bf16": False,
+        "precision": "fp16", "cores": 2, "torch": "2",
+    }  # fmt: skip
+    found = asyncio.run(announcing.find_facts("w", lambda: says(told)))
+    assert found is not None and (found.kind, found.precision) == ("cuda", "fp16")
+    assert asyncio.run(announcing.find_facts("w", lambda: says(None))) is None
+    assert asyncio.run(announcing.find_facts("w", lambda: says({"kind": "abacus"}))) is None
+
+
+def test_what_the_child_prints_can_be_announced() -> None:
+    """Torch is asked in a process of its own, as the service does."""
+    printed = subprocess.run(
+        [sys.executable, "-m", "trainer_service.hardware"],
+        env=environment_of({}),
+        capture_output=True,
+        check=True,
+    ).stdout
+    found = asyncio.run(announcing.find_facts("w", lambda: says(json.loads(printed))))
+    assert found is not None and found.memory_bytes > 2**28
+
+
+def test_a_worker_says_what_it_has_again_and_again(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(announcing, "has_gpu", lambda: False)
+
+    async def announce_through_a_restart() -> None:
+        redis = Redis.from_url(valkey.url, socket_timeout=1, socket_connect_timeout=1)
+        task = asyncio.create_task(announcing.announce_hardware(redis, "w", lambda: says(None)))
+        await heard(redis)
+        valkey.stop()
+        await asyncio.sleep(0.2)
+        valkey.start()
+        await heard(redis)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await redis.aclose()
+
+    async def heard(redis: Redis) -> None:
+        while True:
+            with contextlib.suppress(OSError, RedisError):
+                if [facts.worker for facts in await read_all(redis)] == ["w"]:
+                    return
+            await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(announce_through_a_restart(), 60))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_large_blocks_go_back_when_they_are_free() -> None:
+    """In a process of its own: blocks of ever other sizes, of which none is left in the end."""
+    program = (
+        "from trainer_service.hardware import give_back_memory\n"
+        "give_back_memory()\n"
+        "for round in range(20):\n"
+        "    blocks = [bytearray(2**20 * (2 + (round * 7 + n) % 9)) for n in range(20)]\n"
+        "    del blocks[::2]\n"
+        "del blocks\n"
+        "text = open('/proc/self/status').read()\n"
+        "print(int(text.partition('VmRSS:')[2].split()[0]))\n"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program], env=environment_of({}), capture_output=True, check=True
+    ).stdout
+    assert int(printed) < 60_000
