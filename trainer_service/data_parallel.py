@@ -60,6 +60,11 @@ class Ranks:
             distributed.all_reduce(value)
         return value
 
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
+
     def agree(self, wish: int) -> int:
         """The strongest of all processes' wishes: signals reach them at different moments."""
         if self.size == 1:
@@ -80,7 +85,8 @@ def join(local_device: str) -> Ranks:
     return Ranks(distributed.get_rank(), distributed.get_world_size())
 
 
-def leave() -> None:
+def part() -> None:
+    """Leave the others once all is done."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
