@@ -60,6 +60,9 @@ class FineTuneSpec(BaseModel):
         None, max_length=500, description="Goes before each source text."
     )
     continue_from: str | None = Field(None, min_length=1, max_length=300)
+    devices: int = Field(
+        1, ge=1, le=64, description="GPUs (or processes on a CPU) of one worker that share a step."
+    )
 
     num_train_epochs: Annotated[float, Field(gt=0, le=1000)] | Auto = "auto"
     max_steps: Positive | Auto = "auto"
@@ -185,9 +188,9 @@ def resolve_hyperparameters(
     size = 0 if examples < 1_000 else 1 if examples <= 10_000 else 2
     wanted_steps, most_epochs, usual_rank = _EFFORT[spec.preset]
     thorough = spec.preset == "thorough"
-    batch = or_auto(spec.per_device_train_batch_size, (2, 4, 8)[size])
+    batch = or_auto(spec.per_device_train_batch_size, max(1, (2, 4, 8)[size] // spec.devices))
     accumulation = or_auto(spec.gradient_accumulation_steps, 1)
-    steps_per_epoch = max(1, math.ceil(examples / (batch * accumulation)))
+    steps_per_epoch = max(1, math.ceil(examples / (batch * accumulation * spec.devices)))
     usual_epochs = min(most_epochs, max(1, math.ceil(wanted_steps / steps_per_epoch)))
     epochs = or_auto(spec.num_train_epochs, float(usual_epochs))
     steps = or_auto(spec.max_steps, max(1, math.ceil(steps_per_epoch * epochs)))

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NamedTuple, NoReturn, TextIO
 
 from shared.errors import GenPlatError
 from shared.logs import configure_logging
@@ -51,10 +51,34 @@ def claim_stdout() -> TextIO:
     return events
 
 
-def reporter(events: TextIO, stop: StopRequest) -> Callable[[Payload], None]:
+class LocalPlace(NamedTuple):
+    """Which of the processes that torchrun started on this machine this one is."""
+
+    rank: int
+    size: int
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+
+def local_place() -> LocalPlace:
+    """This process's place; where it is one of several, its GPU is the only one that it sees."""
+    rank, size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if size > 1:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = seen.split(",") if seen is not None else [str(number) for number in range(size)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[rank] if rank < len(names) else ""
+    return LocalPlace(rank, size)
+
+
+def reporter(events: TextIO, stop: StopRequest, *, leads: bool) -> Callable[[Payload], None]:
     def report(payload: Payload) -> None:
         if isinstance(payload, Advanced) and payload.phase == "training":
             stop.deferred = True
+        # What goes wrong is said by whomever it hits; of what goes well one tells.
+        if not leads and not (isinstance(payload, Logged) and payload.level == "error"):
+            return
         events.write(payload.model_dump_json(exclude_none=True) + "\n")
         events.flush()
 
@@ -63,6 +87,7 @@ def reporter(events: TextIO, stop: StopRequest) -> Callable[[Payload], None]:
 
 def train(spec: SupervisedSpec, report: Callable[[Payload], None], stop: StopRequest) -> None:
     # Imported when the guards stand: torch takes seconds, in which a parent may die.
+    from trainer_service.data_parallel import join, part
     from trainer_service.finetune import fine_tune, quiet_libraries
     from trainer_service.hardware import find_device
 
@@ -70,7 +95,13 @@ def train(spec: SupervisedSpec, report: Callable[[Payload], None], stop: StopReq
     device = find_device()
     report(Started(worker=spec.worker, device=device.label))
     job = supervised_job(spec)
-    report(fine_tune(job, report, check=stop.check, stop=lambda: stop.enough, device=device))
+    ranks = join(device.torch_name)
+    report(
+        fine_tune(
+            job, report, check=stop.check, stop=lambda: stop.enough, device=device, ranks=ranks
+        )
+    )
+    part()
 
 
 def explain(error: BaseException, code: int) -> str:
@@ -90,13 +121,16 @@ def main(arguments: list[str]) -> int:
     stop.install()
     events = claim_stdout()
     configure_logging()
-    report = reporter(events, stop)
+    place = local_place()
+    report = reporter(events, stop, leads=place.leads)
     logging.getLogger("trainer_service").addHandler(EventHandler(report))
     try:
         spec = parse_supervised(read_json(Path(arguments[0])))
-        die_with_parent(spec.parent_pid)
+        # Under torchrun that is the parent, and has the same guards.
+        die_with_parent(spec.parent_pid if place.size == 1 else 0)
         offer_to_oom_killer()
-        watch_dead_man(sys.stdin.fileno(), spec.dead_man_seconds)
+        if place.leads:
+            watch_dead_man(sys.stdin.fileno(), spec.dead_man_seconds, stop.finish)
         train(spec, report, stop)
     except exit_codes.Preempted:
         return exit_codes.PREEMPTED

@@ -10,6 +10,7 @@ from shared.datasets import Record
 from shared.prompt_template import PromptTemplate
 from shared.run_events import Sampled
 from trainer_service.batching import collate, cut_to_passes
+from trainer_service.data_parallel import Ranks
 from trainer_service.head_loss import Score
 from trainer_service.seq2seq_tokenizing import source_text, source_tokens
 from trainer_service.supervised_loss import decoder_start
@@ -36,8 +37,13 @@ def validation_loss(
     device: str,
     pad_token_id: int,
     check: Callable[[], None],
+    ranks: Ranks | None = None,
 ) -> Evaluation:
-    """``check`` is called between passes and may raise."""
+    """``check`` is called between passes and may raise. Of several processes each takes a share of
+    the rows, and all get the same result."""
+    ranks = ranks or Ranks()
+    learned = sum(row.supervised for row in rows)
+    rows = [rows[index] for index in ranks.share([sum(row.size) for row in rows])]
     total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
     sizes = [row.size for row in rows]
     for part in cut_to_passes(sizes, max_rows=len(rows), max_tokens=EVAL_PASS_TOKENS):
@@ -46,8 +52,8 @@ def validation_loss(
         score = loss(*batch)
         total += score.loss
         correct += score.correct
-    learned = sum(row.supervised for row in rows)
-    return Evaluation(*(torch.stack([total, correct]) / learned).tolist())
+    both = ranks.sum(torch.stack([total, correct]))
+    return Evaluation(*(both / learned).tolist())
 
 
 @torch.no_grad()

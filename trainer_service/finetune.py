@@ -18,6 +18,7 @@ from shared.run_events import Advanced, Finished, Measured, Stopped
 from shared.settings import Settings, read_settings
 from shared.storage import Storage, manifest_problem
 from trainer_service import exit_codes
+from trainer_service.data_parallel import Ranks
 from trainer_service.evaluating import validation_loss, write_samples
 from trainer_service.hardware import (
     Device,
@@ -40,11 +41,15 @@ def fine_tune(
     check: Callable[[], None],
     stop: Callable[[], bool] = lambda: False,
     device: Device | None = None,
+    ranks: Ranks | None = None,
 ) -> Finished:
     """Do the whole job. ``check`` is called between steps; where it raises `Preempted`, what was
     learned since the last checkpoint is saved before the exception goes on. Where ``stop`` turns
-    true, training ends after the step under way and what was learned is published."""
-    training = set_up(job, report, check=check, device=device or find_device())
+    true, training ends after the step under way and what was learned is published. Of several
+    processes (``ranks``) all do this; the first one writes and tells."""
+    ranks = ranks or Ranks()
+    together = agreed(ranks, check)
+    training = set_up(job, report, check=together, device=device or find_device(), ranks=ranks)
     numbers = training.numbers
     if not training.lessons.validation_rows and (
         numbers.early_stopping_patience or numbers.load_best_model_at_end
@@ -53,8 +58,23 @@ def fine_tune(
             "There are no validation rows: early_stopping_patience and load_best_model_at_end "
             "have nothing to go by."
         )
-    stopped = learn(training, stop)
+    stopped = learn(training, lambda: bool(ranks.agree(int(stop()))))
     return publish(training, stopped)
+
+
+def agreed(ranks: Ranks, check: Callable[[], None]) -> Callable[[], None]:
+    """``check`` for all processes at once: a signal may reach one of them a step earlier."""
+
+    def check_together() -> None:
+        wanted = 0
+        try:
+            check()
+        except exit_codes.Preempted:
+            wanted = 1
+        if ranks.agree(wanted):
+            raise exit_codes.Preempted
+
+    return check_together if ranks.size > 1 else check
 
 
 def learn(training: Training, stop: Callable[[], bool]) -> Stopped | None:
@@ -77,6 +97,7 @@ def learn(training: Training, stop: Callable[[], bool]) -> Stopped | None:
     except exit_codes.Preempted:
         if step > saved:
             save_position(training, step)
+        training.ranks.wait()
         raise
 
 
@@ -131,13 +152,15 @@ def evaluate(training: Training, step: int) -> None:
                 training.lessons.validation_rows,
                 device=training.device.torch_name,
                 pad_token_id=training.lessons.pad_token_id,
-                check=training.check,
+                # (Shares differ in length: only between steps can all be asked.)
+                check=training.check if training.ranks.size == 1 else lambda: None,
+                ranks=training.ranks,
             )
             samples = write_samples(
                 training.model,
                 training.lessons.tokenizer,
                 training.lessons.template,
-                training.lessons.validation_records,
+                training.lessons.validation_records if training.ranks.leads else [],
                 step=step,
                 pad_token_id=training.lessons.pad_token_id,
                 context_length=training.lessons.context_length,

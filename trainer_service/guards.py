@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from trainer_service.exit_codes import PREEMPTED, Preempted
@@ -33,22 +34,31 @@ def offer_to_oom_killer() -> None:
         file.write(_OOM_SCORE)
 
 
-def watch_dead_man(descriptor: int, seconds: float) -> None:
+# What a supervisor writes into its child's stdin: a sign of life, and that what was learned is
+# enough. (A signal would reach torchrun, where that is between them, and not who trains.)
+ALIVE = b"."
+ENOUGH = b"e"
+
+
+def watch_dead_man(descriptor: int, seconds: float, on_enough: Callable[[], None]) -> None:
     """Leave at once when nothing came through the pipe for ``seconds``, or it was closed: by then
     another worker may have taken the run, and a checkpoint would be written beside its own."""
 
     def watch() -> None:
         while True:
             ready, _, _ = select.select([descriptor], [], [], seconds)
-            if not ready or not os.read(descriptor, 4096):
+            said = os.read(descriptor, 4096) if ready else b""
+            if not said:
                 os._exit(PREEMPTED)
+            if ENOUGH in said:
+                on_enough()
 
     threading.Thread(target=watch, name="dead-man", daemon=True).start()
 
 
 class StopRequest:
     """A SIGTERM: ends the process at once until there is something to save, from then on at the
-    next step. A SIGUSR1: what was learned is enough, training shall end and publish it."""
+    next step. ``enough``: what was learned shall be published, and training end."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -57,14 +67,13 @@ class StopRequest:
 
     def install(self) -> None:
         signal.signal(signal.SIGTERM, self._preempt)
-        signal.signal(signal.SIGUSR1, self._finish)
 
     def _preempt(self, _signal: int, _frame: FrameType | None) -> None:
         self.requested = True
         if not self.deferred:
             raise Preempted
 
-    def _finish(self, _signal: int, _frame: FrameType | None) -> None:
+    def finish(self) -> None:
         self.enough = True
 
     def check(self) -> None:

@@ -10,6 +10,7 @@ import torch
 from shared.errors import InvalidRequest
 from shared.runs import Hyperparameters
 from trainer_service.batching import Batch, PairBatch, collate, cut_to_passes
+from trainer_service.data_parallel import Ranks
 from trainer_service.hardware import Device, Precision
 from trainer_service.head_loss import Score
 from trainer_service.modeling import DTYPES
@@ -70,12 +71,14 @@ class Optimizer:
         device: Device,
         precision: Precision,
         pad_token_id: int,
+        ranks: Ranks | None = None,
     ) -> None:
         self.parameters = parameters
         self.numbers = numbers
         self.device = device
         self.precision = precision
         self.pad_token_id = pad_token_id
+        self.ranks = ranks or Ranks()
         self.adamw = torch.optim.AdamW(
             _groups(parameters, numbers.weight_decay),
             lr=numbers.learning_rate,
@@ -93,17 +96,21 @@ class Optimizer:
         )
 
     def step(self, loss: Callable[..., Score], rows: Sequence[AnyRow], step: int) -> StepOutcome:
-        """Learn from ``rows``. Means are over the whole step, however it is cut into passes."""
+        """Learn from ``rows``. Means are over the whole step, however it is cut into passes and
+        shared among processes."""
         learned = sum(row.supervised for row in rows)
         device = self.device.torch_name
         total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-        for batch in self._passes(rows):
+        mine = [rows[index] for index in self.ranks.share([sum(row.size) for row in rows])]
+        for batch in self._passes(mine):
             with autocast(self.device, self.precision):
                 score = loss(*batch)
             part = score.loss / learned
             self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
             total += part.detach()
             correct += score.correct
+        self.ranks.sum_gradients(self.parameters.values())
+        total, correct = self.ranks.sum(torch.stack([total, correct]))
         self.scaler.unscale_(self.adamw)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.numbers.max_grad_norm)
         # One wait for the device a step.

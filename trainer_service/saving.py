@@ -30,7 +30,17 @@ KEPT_ADAPTERS = 8
 
 
 def resume(training: Training) -> int:
-    """The step to go on from: that of the newest valid checkpoint, or 0."""
+    """The step to go on from: that of the newest valid checkpoint, or 0. The first of several
+    processes tidies up before the others look."""
+    if not training.ranks.leads:
+        training.ranks.wait()
+    step = _resume(training)
+    if training.ranks.leads:
+        training.ranks.wait()
+    return step
+
+
+def _resume(training: Training) -> int:
     folder = training.job.checkpoints
     found = find_checkpoint(folder, fingerprint=training.job.fingerprint)
     drop_after(folder, 0 if found is None else found[1].step)
@@ -79,6 +89,8 @@ def keep(training: Training, step: int, saved: int) -> int:
 
 def _keep_best(training: Training, step: int) -> None:
     training.standing = training.standing.kept(step)
+    if not training.ranks.leads:
+        return
     # They lie there already where the evaluation came after the checkpoint, of a preempted run.
     path = find_weights(training.job.checkpoints, step) or save_weights_alone(
         training.job.checkpoints,
@@ -93,6 +105,8 @@ def save_position(training: Training, step: int) -> None:
     """A checkpoint from which `resume` goes on exactly."""
     watch = Stopwatch()
     training.standing = training.standing.kept(step)
+    if not training.ranks.leads:
+        return
     path = save_checkpoint(
         training.job.checkpoints,
         Position(
@@ -144,6 +158,8 @@ def publish(training: Training, stopped: Stopped | None) -> Finished:
         tokens_per_second=training.pace.overall_tokens_per_second,
         eval_loss=standing.eval_loss if best is None else standing.best_loss,
     )
+    if not training.ranks.leads:
+        return finished
     result = training.job.result
     with atomic_directory(result) as temporary:
         if best is None:

@@ -9,7 +9,6 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,6 +28,7 @@ from trainer_service.child_process import (
 )
 from trainer_service.controls import Wish, read_wish
 from trainer_service.event_log import EventLog
+from trainer_service.guards import ALIVE, ENOUGH
 from trainer_service.outcomes import Ended, existing_result, not_started, outcome
 from trainer_service.preparing import PrepareCommand, start_preparing
 from trainer_service.settings import TrainerSettings
@@ -36,6 +36,7 @@ from trainer_service.settings import TrainerSettings
 log = logging.getLogger(__name__)
 
 CHILD_MODULE = "trainer_service.child"
+RANKS_MODULE = "trainer_service.ranks"
 COMMAND_FILE = "command.json"
 _PAYLOAD: TypeAdapter[Payload] = TypeAdapter(Payload)
 # How often the end of a run is offered to a Redis that does not answer.
@@ -61,7 +62,6 @@ class Supervisor:
         self.finished: Finished | None = None
         self.error: str | None = None
         # Before its first event the child knows no signal but those that end it.
-        self._listens = False
         self._news = asyncio.Event()
 
     async def run(self) -> Finished:
@@ -173,8 +173,9 @@ class Supervisor:
         }
         with atomic_file(file) as handle:
             handle.write(json.dumps(spec).encode())
+        module = CHILD_MODULE if self.command.spec.devices == 1 else RANKS_MODULE
         return await start_module(
-            CHILD_MODULE, str(file), environment=child_environment(os.environ), piped=True
+            module, str(file), environment=child_environment(os.environ), piped=True
         )
 
     def _say(self, payload: Payload) -> None:
@@ -206,7 +207,6 @@ class Supervisor:
             self._take(payload)
 
     def _take(self, payload: Payload) -> None:
-        self._listens = True
         if isinstance(payload, Finished):
             # True only once the exit code says so too.
             self.finished = payload
@@ -223,12 +223,15 @@ class Supervisor:
 
     async def _feed_dead_man(self, process: asyncio.subprocess.Process) -> None:
         """A byte now and then, also while Redis is down: nobody else can take the run then."""
-        assert process.stdin is not None  # noqa: S101 (it was piped)
         pause = min(self.settings.heartbeat_seconds, self.settings.dead_man_seconds / 4)
         while True:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                process.stdin.write(b".")
+            self._write(process, ALIVE)
             await asyncio.sleep(pause)
+
+    def _write(self, process: asyncio.subprocess.Process, said: bytes) -> None:
+        assert process.stdin is not None  # noqa: S101 (it was piped)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            process.stdin.write(said)
 
     async def _beat(self) -> None:
         while True:
@@ -257,11 +260,9 @@ class Supervisor:
 
     def _pass_on(self, wish: Wish, process: asyncio.subprocess.Process) -> bool:
         """Tell the child; False where it would not understand yet."""
-        if wish == "stop" and not self._listens:
-            return False
         with contextlib.suppress(ProcessLookupError):
             if wish == "stop":
-                process.send_signal(signal.SIGUSR1)
+                self._write(process, ENOUGH)
             elif wish == "pause" and self.ended is None:
                 # Without a time limit: a step may take long, and nobody waits for the device.
                 self.ended = "paused"

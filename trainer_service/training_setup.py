@@ -18,6 +18,8 @@ from trainer_service.adapters import add_adapter, learn_whole
 from trainer_service.base_models import prepare_base_model
 from trainer_service.batching import StepOrder
 from trainer_service.continuing import inherited_spec
+from trainer_service.data_parallel import Ranks
+from trainer_service.fused_layers import fuse_layers
 from trainer_service.hardware import (
     Device,
     Precision,
@@ -58,6 +60,7 @@ class Lessons:
     validation_rows: list[AnyRow]
     validation_records: list[Record]
     context_length: int
+    devices: int = 1
 
     @property
     def pad_token_id(self) -> int:
@@ -67,7 +70,9 @@ class Lessons:
 
     @property
     def rows_per_step(self) -> int:
-        return self.numbers.per_device_train_batch_size * self.numbers.gradient_accumulation_steps
+        numbers = self.numbers
+        rows = numbers.per_device_train_batch_size * numbers.gradient_accumulation_steps
+        return rows * self.devices
 
 
 @dataclass
@@ -85,6 +90,7 @@ class Training:
     report: Report
     check: Callable[[], None]
     pace: Pace
+    ranks: Ranks
     standing: Standing = field(default_factory=Standing)
     last_step: Measured | None = None
     last_evaluation: Measured | None = None
@@ -94,9 +100,17 @@ class Training:
         return self.lessons.numbers
 
 
-def set_up(job: Job, report: Report, *, check: Callable[[], None], device: Device) -> Training:
+def set_up(
+    job: Job,
+    report: Report,
+    *,
+    check: Callable[[], None],
+    device: Device,
+    ranks: Ranks | None = None,
+) -> Training:
     """Tokenize first, so that bad data costs no model load; then load the model and say what of it
     learns."""
+    ranks = ranks or Ranks()
     torch.set_num_threads(thread_count())
     give_back_memory()
     report(Advanced(phase="preparing"))
@@ -117,12 +131,17 @@ def set_up(job: Job, report: Report, *, check: Callable[[], None], device: Devic
     base = load_base(lessons.folder, method=job.spec.method, device=device, precision=precision)
     learn = learn_whole if job.spec.method == "full" else add_adapter
     model = learn(base, lessons.numbers, seed=job.spec.seed)
+    fuse_layers(base)
+    if not ranks.leads:
+        # Weights begin alike everywhere; what drops out does not.
+        torch.manual_seed(job.spec.seed + ranks.rank)
     optimizer = Optimizer(
         trainable_parameters(model),
         lessons.numbers,
         device=device,
         precision=precision,
         pad_token_id=lessons.pad_token_id,
+        ranks=ranks,
     )
     return Training(
         job=job,
@@ -141,6 +160,7 @@ def set_up(job: Job, report: Report, *, check: Callable[[], None], device: Devic
         report=report,
         check=check,
         pace=Pace(),
+        ranks=ranks,
     )
 
 
@@ -182,6 +202,7 @@ def read_lessons(job: Job) -> Lessons:
         validation_rows=validation_rows,
         validation_records=validation_records,
         context_length=context,
+        devices=spec.devices,
     )
 
 

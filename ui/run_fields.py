@@ -149,6 +149,13 @@ GROUPS = (
     FieldGroup(
         "The rest",
         (
+            FormField(
+                "devices",
+                "Devices",
+                "GPUs of the worker that share each step; the batch grows with them.",
+                whole,
+                default="1",
+            ),
             FormField("seed", "Seed", "The same seed gives the same run.", whole, default="42"),
             FormField(
                 "task_prefix",

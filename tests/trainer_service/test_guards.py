@@ -10,14 +10,14 @@ import pytest
 
 from trainer_service.child_process import child_environment
 from trainer_service.exit_codes import PREEMPTED, Preempted
-from trainer_service.guards import StopRequest
+from trainer_service.guards import ALIVE, ENOUGH, StopRequest
 
 WATCHED = """
 import sys, time
 from trainer_service.guards import die_with_parent, offer_to_oom_killer, watch_dead_man
 die_with_parent(int(sys.argv[1]))
 offer_to_oom_killer()
-watch_dead_man(0, float(sys.argv[2]))
+watch_dead_man(0, float(sys.argv[2]), lambda: print("enough", flush=True))
 print("watching", flush=True)
 time.sleep(60)
 """
@@ -35,6 +35,20 @@ def start_watched(parent: int, *, patience: float) -> "subprocess.Popen[bytes]":
         stdout=subprocess.PIPE,
         env=child_environment(os.environ),
     )
+
+
+def test_a_child_is_told_through_the_pipe_that_it_is_enough() -> None:
+    process = start_watched(os.getpid(), patience=LONG_SECONDS)
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        assert process.stdout.readline() == b"watching\n"
+        process.stdin.write(ALIVE + ENOUGH + ALIVE)
+        process.stdin.flush()
+        assert process.stdout.readline() == b"enough\n"
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_child_that_is_left_alone_stops() -> None:

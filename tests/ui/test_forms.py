@@ -56,6 +56,7 @@ OTHER_VALUES: dict[str, Any] = {
     "early_stopping_patience": "4",
     "load_best_model_at_end": "false",
     "gradient_checkpointing": "true",
+    "devices": "2",
 }
 # Several datasets come instead of the one.
 ALONG = {"datasets": {"dataset_id"}}
