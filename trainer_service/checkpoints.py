@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from shared.storage import atomic_directory, link_weights, manifest_problem, remove, set_aside
+from trainer_service.modeling import load_weights
 from trainer_service.optimization import Optimizer
 from trainer_service.standing import Standing
 
@@ -122,17 +122,13 @@ def drop_after(folder: Path, step: int) -> None:
 
 def load_checkpoint(path: Path, position: Position, *, model: Any, optimizer: Optimizer) -> None:
     """Put weights, optimizer and random numbers back to where they were."""
-    _load_weights(model, path)
+    load_weights(model, path)
     optimizer.load_tensors(load_file(path / "optimizer.safetensors"))
     optimizer.scaler.load_state_dict(position.scaler)
     random = load_file(path / "random.safetensors")
     torch.set_rng_state(random["cpu"])
     if "cuda" in random and torch.cuda.is_available():
         torch.cuda.set_rng_state(random["cuda"])
-
-
-def _load_weights(model: Any, folder: Path) -> None:
-    set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
 
 
 def _random_state() -> dict[str, torch.Tensor]:

@@ -18,7 +18,6 @@ from shared.run_events import Advanced, Finished, Measured, Stopped
 from shared.settings import Settings, read_settings
 from shared.storage import Storage, manifest_problem
 from trainer_service import exit_codes
-from trainer_service.batching import steps_per_epoch
 from trainer_service.evaluating import validation_loss, write_samples
 from trainer_service.hardware import (
     Device,
@@ -96,15 +95,16 @@ def train_step(training: Training, step: int) -> None:
     watch = Stopwatch()
     numbers = training.numbers
     rows = [training.lessons.rows[index] for index in training.order.rows(step)]
-    loss, norm = training.optimizer.step(training.loss, rows, step)
-    training.pace.add_step(sum(len(row.tokens) for row in rows), watch.seconds)
+    outcome = training.optimizer.step(training.loss, rows, step)
+    training.pace.add_step(sum(sum(row.size) for row in rows), watch.seconds)
     training.last_step = Measured(
         step=step + 1,
         total_steps=numbers.max_steps,
         epoch=_epoch(training, step + 1),
-        loss=loss,
+        loss=outcome.loss,
+        mean_token_accuracy=outcome.accuracy,
         learning_rate=training.optimizer.rate(step),
-        grad_norm=norm,
+        grad_norm=outcome.grad_norm,
         tokens_per_second=training.pace.tokens_per_second,
         eta_seconds=training.pace.eta_seconds(numbers.max_steps - step - 1),
         memory_bytes=peak_memory_bytes(training.device),
@@ -113,7 +113,7 @@ def train_step(training: Training, step: int) -> None:
 
 
 def _epoch(training: Training, step: int) -> float:
-    return step / steps_per_epoch(len(training.lessons.rows), training.lessons.rows_per_step)
+    return step / training.order.steps_per_epoch
 
 
 def evaluate(training: Training, step: int) -> None:
@@ -126,7 +126,7 @@ def evaluate(training: Training, step: int) -> None:
     training.model.eval()
     try:
         with autocast(training.device, training.precision):
-            eval_loss = validation_loss(
+            eval_loss, accuracy = validation_loss(
                 training.loss,
                 training.lessons.validation_rows,
                 device=training.device.torch_name,
@@ -140,6 +140,8 @@ def evaluate(training: Training, step: int) -> None:
                 training.lessons.validation_records,
                 step=step,
                 pad_token_id=training.lessons.pad_token_id,
+                context_length=training.lessons.context_length,
+                max_source_length=training.numbers.max_length,
             )
     finally:
         training.model.train()
@@ -148,6 +150,7 @@ def evaluate(training: Training, step: int) -> None:
         total_steps=training.numbers.max_steps,
         epoch=_epoch(training, step),
         eval_loss=eval_loss,
+        eval_mean_token_accuracy=accuracy,
         memory_bytes=peak_memory_bytes(training.device),
     )
     training.report(training.last_evaluation)
@@ -188,7 +191,7 @@ def main(arguments: list[str]) -> int:
     except (GenPlatError, KeyboardInterrupt) as error:
         sys.stderr.write(f"{getattr(error, 'message', 'Interrupted.')}\n")
         return exit_codes.exit_code_of(error)
-    sys.stdout.write(f"adapter in {job.result}\n")
+    sys.stdout.write(f"model in {job.result}\n")
     return exit_codes.OK
 
 

@@ -17,7 +17,8 @@ from trainer_service.checkpoints import (
     save_checkpoint,
     save_weights_alone,
 )
-from trainer_service.modeling import save_adapter
+from trainer_service.continuing import load_first_weights
+from trainer_service.modeling import save_weights
 from trainer_service.outcomes import SUMMARY_FILE
 from trainer_service.progress import Stopwatch
 from trainer_service.training_setup import Training
@@ -34,6 +35,7 @@ def resume(training: Training) -> int:
     found = find_checkpoint(folder, fingerprint=training.job.fingerprint)
     drop_after(folder, 0 if found is None else found[1].step)
     if found is None:
+        load_first_weights(training.job, training.model)
         training.report(Advanced(phase="training"))
         return 0
     path, position = found
@@ -51,7 +53,13 @@ def resume(training: Training) -> int:
 
 def write_weights(training: Training, folder: Path) -> None:
     """What was learned, with all that it takes to serve it."""
-    save_adapter(training.model, training.lessons.template, folder)
+    save_weights(
+        training.model,
+        training.lessons.template,
+        folder,
+        method=training.job.spec.method,
+        base_folder=training.lessons.folder,
+    )
 
 
 def _kept_weights(training: Training) -> int:

@@ -19,7 +19,7 @@ from trainer_service import checkpoints as kept
 from trainer_service import exit_codes
 from trainer_service.finetune import fine_tune
 from trainer_service.hardware import Device
-from trainer_service.job_files import Job
+from trainer_service.job_files import Job, WeightedRecords
 
 CPU = Device(kind="cpu", name="a cpu", memory_bytes=1)
 ADAPTER = "adapter_model.safetensors"
@@ -69,7 +69,7 @@ def spoiling_job(storage: Storage, name: str = "run_a", **spec: Any) -> Job:
     wrong = [Record.from_pair(f"say {n}", f"no, {9 - n}?") for n in range(6)]
     numbers = {"max_steps": 40, "eval_steps": 2, "learning_rate": 3e-2, "save_steps": 1000}
     job = make_job(storage, name, **(numbers | spec))
-    return replace(job, records=small_records(8), validation=wrong)
+    return replace(job, datasets=(WeightedRecords(small_records(8)),), validation=wrong)
 
 
 def test_of_older_checkpoints_the_weights_stay(storage: Storage) -> None:
