@@ -1,7 +1,8 @@
 """A training as the supervisor's child: the recipe between guards, reporting in JSON lines.
 
-Started as ``python -m trainer_service.child SPEC.json``. The supervisor keeps its stdin alive,
-reads its stdout and its exit code; it knows neither Redis nor the gateway.
+Started as ``python -m trainer_service.child SPEC.json``, or beforehand (`trainer_service.spare`) as
+``--wait PARENT_PID``: then the file's name comes through stdin once there is a run. The supervisor
+keeps its stdin alive, reads its stdout and its exit code; it knows neither Redis nor the gateway.
 """
 
 import logging
@@ -22,6 +23,7 @@ from trainer_service.guards import (
     watch_dead_man,
 )
 from trainer_service.job_files import SupervisedSpec, parse_supervised, read_json, supervised_job
+from trainer_service.spare import WAIT
 
 log = logging.getLogger("trainer_service.child")
 
@@ -85,6 +87,23 @@ def reporter(events: TextIO, stop: StopRequest, *, leads: bool) -> Callable[[Pay
     return report
 
 
+def wait_for_command(parent_pid: int) -> str:
+    """Load what every training needs, and wait for the name of a command's file. A worker that
+    ends without one closes the pipe."""
+    die_with_parent(parent_pid)
+    offer_to_oom_killer()
+    import trainer_service.finetune  # noqa: F401
+
+    # Byte by byte: behind the name come the signs of life that the dead man's watch reads.
+    name = b""
+    while not name.endswith(b"\n"):
+        byte = os.read(sys.stdin.fileno(), 1)
+        if not byte:
+            raise exit_codes.Preempted
+        name += byte
+    return name.decode().rstrip("\n")
+
+
 def train(spec: SupervisedSpec, report: Callable[[Payload], None], stop: StopRequest) -> None:
     # Imported when the guards stand: torch takes seconds, in which a parent may die.
     from trainer_service.data_parallel import join, part
@@ -125,7 +144,8 @@ def main(arguments: list[str]) -> int:
     report = reporter(events, stop, leads=place.leads)
     logging.getLogger("trainer_service").addHandler(EventHandler(report))
     try:
-        spec = parse_supervised(read_json(Path(arguments[0])))
+        path = wait_for_command(int(arguments[1])) if arguments[0] == WAIT else arguments[0]
+        spec = parse_supervised(read_json(Path(path)))
         # Under torchrun that is the parent, and has the same guards.
         die_with_parent(spec.parent_pid if place.size == 1 else 0)
         offer_to_oom_killer()

@@ -15,6 +15,11 @@ class TrainerSettings(Settings):
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         description="How this worker calls itself in run events.",
     )
+    keep_child_ready: bool = Field(
+        True,
+        description="Keep a process that has loaded the training libraries (about 400 MB) while "
+        "no run is in training: runs start seconds sooner.",
+    )
 
 
 if __name__ == "__main__":

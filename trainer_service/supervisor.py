@@ -32,10 +32,10 @@ from trainer_service.guards import ALIVE, ENOUGH
 from trainer_service.outcomes import Ended, existing_result, not_started, outcome
 from trainer_service.preparing import PrepareCommand, start_preparing
 from trainer_service.settings import TrainerSettings
+from trainer_service.spare import CHILD_MODULE, Spare
 
 log = logging.getLogger(__name__)
 
-CHILD_MODULE = "trainer_service.child"
 RANKS_MODULE = "trainer_service.ranks"
 COMMAND_FILE = "command.json"
 _PAYLOAD: TypeAdapter[Payload] = TypeAdapter(Payload)
@@ -46,8 +46,16 @@ RETRY_SECONDS = 1.0
 class Supervisor:
     """One attempt of one run."""
 
-    def __init__(self, command: RunCommand, *, settings: TrainerSettings, redis: Redis) -> None:
+    def __init__(
+        self,
+        command: RunCommand,
+        *,
+        settings: TrainerSettings,
+        redis: Redis,
+        spare: Spare | None = None,
+    ) -> None:
         self.command = command
+        self.spare = spare
         self.settings = settings
         self.redis = redis
         self.storage = Storage(settings.root)
@@ -173,7 +181,10 @@ class Supervisor:
         }
         with atomic_file(file) as handle:
             handle.write(json.dumps(spec).encode())
-        module = CHILD_MODULE if self.command.spec.devices == 1 else RANKS_MODULE
+        several = self.command.spec.devices > 1
+        if not several and self.spare is not None and (ready := self.spare.take(file)) is not None:
+            return ready
+        module = RANKS_MODULE if several else CHILD_MODULE
         return await start_module(
             module, str(file), environment=child_environment(os.environ), piped=True
         )

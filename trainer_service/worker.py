@@ -36,6 +36,7 @@ from shared.tasks import cancel_until_done
 from trainer_service.preflighting import Preflight
 from trainer_service.preparing import Preparation, PrepareCommand
 from trainer_service.settings import TrainerSettings
+from trainer_service.spare import Spare
 from trainer_service.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -161,6 +162,7 @@ class TrainerWorker:
             Listener(settings, QUEUE_NAME, {TRAIN_RUN: self._train} | prepare),
             Listener(settings, PREPARE_QUEUE_NAME, prepare | {PREFLIGHT: self._check}),
         )
+        self.spare = Spare(wanted=settings.keep_child_ready)
         self.stopping = False
         self.finished_runs = dict[str, float].fromkeys(OUTCOMES, 0)
         self._work: set[asyncio.Task[None]] = set()
@@ -173,10 +175,12 @@ class TrainerWorker:
     async def run(self) -> None:
         """Listen to the queues until `stop`, through any loss of Redis."""
         telling = asyncio.create_task(self._keep_telling())
+        await self.spare.prepare()
         try:
             await asyncio.gather(*(listener.run() for listener in self.listeners))
         finally:
             await cancel_until_done([telling])
+            await self.spare.drop()
 
     async def _keep_telling(self) -> None:
         """Say that somebody takes runs: a gateway tells those who wait for it."""
@@ -196,6 +200,7 @@ class TrainerWorker:
         with contextlib.suppress(OSError, RedisError):
             await say_gone(self.redis, self.settings.worker_name)
         stops = [preparation.stop() for preparation in self.preparations]
+        stops.append(self.spare.drop())
         if self.supervisor is not None:
             stops.append(self.supervisor.stop())
         await asyncio.gather(*stops)
@@ -216,7 +221,9 @@ class TrainerWorker:
 
     async def _supervise(self, command: RunCommand) -> None:
         try:
-            self.supervisor = Supervisor(command, settings=self.settings, redis=self.redis)
+            self.supervisor = Supervisor(
+                command, settings=self.settings, redis=self.redis, spare=self.spare
+            )
             if self.stopping:
                 # `stop` looked for a supervisor before there was this one.
                 await self.supervisor.stop()
@@ -227,6 +234,8 @@ class TrainerWorker:
             return
         finally:
             self.supervisor = None
+            if not self.stopping:
+                await self.spare.prepare()
         self.finished_runs[end.status] += 1
 
     async def _prepare(self, context: dict[str, Any], payload: dict[str, Any]) -> None:

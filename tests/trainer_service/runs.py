@@ -92,6 +92,7 @@ def quick_values(storage: Storage, valkey: Valkey) -> dict[str, Any]:
         "stop_grace_seconds": 30,
         "cancel_poll_seconds": 0.05,
         "queue_poll_seconds": 0.02,
+        "keep_child_ready": False,
     }
 
 
