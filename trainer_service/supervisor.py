@@ -69,7 +69,6 @@ class Supervisor:
         self.stopping = asyncio.Event()
         self.finished: Finished | None = None
         self.error: str | None = None
-        # Before its first event the child knows no signal but those that end it.
         self._news = asyncio.Event()
 
     async def run(self) -> Finished:

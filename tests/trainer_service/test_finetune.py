@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers.models.llama.modeling_llama import LlamaMLP
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from shared.datasets import Record
 from shared.errors import InvalidRequest
@@ -265,14 +265,14 @@ def test_accumulated_small_batches_learn_like_one_large_batch(storage: Storage) 
 def test_gradient_checkpointing_computes_twice_and_changes_nothing(
     storage: Storage, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward: Any = LlamaMLP.forward
+    forward: Any = LlamaAttention.forward
     passes = [0]
 
-    def counted(layer: LlamaMLP, x: torch.Tensor) -> Any:
+    def counted(layer: LlamaAttention, *arguments: Any, **named: Any) -> Any:
         passes[0] += torch.is_grad_enabled()
-        return forward(layer, x)
+        return forward(layer, *arguments, **named)
 
-    monkeypatch.setattr(LlamaMLP, "forward", counted)
+    monkeypatch.setattr(LlamaAttention, "forward", counted)
     runs: list[tuple[Any, ...]] = []
     for name, checkpointing in (("run_plain", False), ("run_checkpointing", True)):
         passes[0] = 0
