@@ -78,7 +78,14 @@ async def find(*, services: Services, owner: str, preflight_id: str) -> Prefligh
             f"There is no pre-flight report {preflight_id[:80]!r}: its check may have been cut "
             "short. Check the run again."
         )
+    await asyncio.to_thread(_still_there, services, owner, report)
     return report
+
+
+def _still_there(services: Services, owner: str, report: PreflightReport) -> None:
+    """A report shows rows of its datasets: it goes when one of them does."""
+    for dataset in report.datasets:
+        store.get_dataset(database=services.database, owner=owner, dataset_id=dataset.id)
 
 
 async def wait(

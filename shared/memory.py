@@ -34,6 +34,7 @@ _BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 # NF4: half a byte, and the scales of its blocks, which are quantised themselves.
 NF4_BYTES = 0.5 + 0.127 / 8
 _ADAM_BYTES = 8
+_SILU = ("Llama", "Mistral", "Qwen")
 
 
 class MemoryEstimate(BaseModel):
@@ -143,7 +144,7 @@ def _activations(
     rows = numbers.per_device_train_batch_size
     if device == "cpu":
         rows = min(rows, max(1, CPU_PASS_TOKENS // size))
-    width = _layer_widths(model, whole=method == "full")
+    width = _layer_widths(model, precision, whole=method == "full")
     layers = model.shape.num_hidden_layers
     encoder, decoder = rows * longest.row, rows * longest.target
     values = layers * width.layer * encoder + _attention_values(model, rows, longest)
@@ -171,14 +172,18 @@ class _Widths(NamedTuple):
     cross: int
 
 
-def _layer_widths(model: Model, *, whole: bool) -> _Widths:
-    """Counted with autograd's hooks. Input and output of both halves of a layer, queries, keys,
-    values and what attention makes of them, and the inside of the MLP: its inputs and outputs and,
-    where it is gated, both factors. Norms that learn keep their input once more."""
+def _layer_widths(model: Model, precision: Precision, *, whole: bool) -> _Widths:
+    """Counted with autograd's hooks: input and output of both halves of a layer, queries, keys,
+    values and what attention makes of them, and the inside of the MLP."""
     shape = model.shape
-    inner = (4 if shape.gated_mlp else 2) * shape.intermediate_size
     attention = 2 * shape.query_size + 2 * shape.key_value_size
-    half = 2 * shape.hidden_size + (shape.hidden_size if whole else 0)
+    inner = _mlp_factors(model, precision) * shape.intermediate_size
+    halves = 2
+    # Norms that learn keep their input once more, unless they are the trainer's own; of T5, which
+    # learns with dropout, each half keeps what was dropped.
+    if model.family == "seq2seq" or (whole and precision != "fp32"):
+        halves = 3
+    half = halves * shape.hidden_size
     return _Widths(
         layer=2 * half + attention + inner,
         decoder_layer=3 * half + attention + 2 * shape.query_size + inner,
@@ -186,17 +191,29 @@ def _layer_widths(model: Model, *, whole: bool) -> _Widths:
     )
 
 
+def _mlp_factors(model: Model, precision: Precision) -> int:
+    """Values of the MLP's own width: its inputs and outputs, where it is gated both factors, and
+    with dropout what it lets through. In fp32 the trainer's own SiLU gates keep less."""
+    gated = model.shape.gated_mlp
+    if model.family == "seq2seq":
+        return 5 if gated else 3
+    if gated and precision == "fp32" and (model.architecture or "").startswith(_SILU):
+        return 3
+    return 4 if gated else 2
+
+
 def _decoder_layers(model: Model) -> int:
     return model.shape.num_decoder_layers or 0
 
 
 def _attention_values(model: Model, rows: int, longest: Longest) -> int:
-    """T5 adds a learned bias to its scores, so that it keeps them; others never write them down."""
+    """T5 adds a learned bias to its scores and drops some, so that it keeps them three times;
+    others never write them down."""
     if model.family != "seq2seq":
         return 0
     scores = model.shape.num_hidden_layers * longest.row**2
     scores += _decoder_layers(model) * longest.target * (longest.target + longest.row)
-    return rows * model.shape.num_attention_heads * scores
+    return 3 * rows * model.shape.num_attention_heads * scores
 
 
 def _logits(model: Model, learned: int) -> int:
@@ -210,7 +227,7 @@ def _evaluation(model: Model, precision: Precision, longest: Longest) -> int:
     values."""
     size = max(1, longest.row + longest.target)
     tokens = size * max(1, EVAL_PASS_TOKENS // size)
-    width = _layer_widths(model, whole=False)
+    width = _layer_widths(model, precision, whole=False)
     passing = (width.layer * tokens) * _BYTES[precision] + _logits(model, tokens)
     layers = model.shape.num_hidden_layers + _decoder_layers(model)
     cached = 2 * model.shape.key_value_size * layers * SAMPLES * (longest.row + SAMPLE_TOKENS)

@@ -2,10 +2,13 @@
 torch."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 from shared.preflight import PreflightCommand, PreflightFile, PreflightReport
 from shared.storage import Storage, atomic_file
@@ -17,6 +20,8 @@ log = logging.getLogger(__name__)
 
 CHILD_MODULE = "trainer_service.preflight"
 GRACE_SECONDS = 5.0
+# Reports show rows of datasets, which may be deleted: none is kept for long.
+KEPT_SECONDS = 24 * 3600
 _REASONS = {
     exit_codes.DEVICE_OUT_OF_MEMORY: "The device ran out of memory while the run was tried. "
     "Lower per_device_train_batch_size or max_length.",
@@ -40,6 +45,7 @@ class Preflight:
         """Check to the end, unless a stop came before the start."""
         if self.stopping:
             return
+        _sweep(self.storage.preflight(self.command.id).parent)
         file = self.storage.preflight(self.command.id).with_suffix(".command.json")
         wanted = {
             "command": self.command.model_dump(mode="json"),
@@ -96,6 +102,14 @@ class Preflight:
 def write_report(storage: Storage, file: PreflightFile) -> None:
     with atomic_file(storage.preflight(file.report.id)) as handle:
         handle.write(file.model_dump_json().encode())
+
+
+def _sweep(folder: Path) -> None:
+    """Drop old reports, and what a check that was killed left behind."""
+    for path in folder.glob("*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+                path.unlink()
 
 
 def _changed_at(storage: Storage, preflight_id: str) -> int | None:

@@ -158,6 +158,15 @@ def test_reports_are_their_owners(
     assert refused.status_code == 422
 
 
+def test_a_report_goes_with_its_dataset(
+    client: TestClient, dataset_id: str, valkey: Valkey, data: Storage
+) -> None:
+    asked = check(client, dataset_id).json()["id"]
+    work_off(valkey, data)
+    assert client.delete(f"/api/datasets/{dataset_id}").status_code == 204
+    assert client.get(f"/api/preflights/{asked}").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("spec", "param"),
     [

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,8 +176,12 @@ def saved(storage: Storage) -> PreflightFile:
     return PreflightFile.model_validate_json(storage.preflight(ID).read_bytes())
 
 
-def test_a_child_writes_the_report(storage: Storage, valkey: Valkey) -> None:
+def test_a_child_writes_the_report_and_old_ones_go(storage: Storage, valkey: Valkey) -> None:
     settings = quick_settings(storage, valkey)
+    old = storage.preflight("b" * 40)
+    old.parent.mkdir()
+    old.write_text("{}")
+    os.utime(old, (0, 0))
     asyncio.run(Preflight(command(storage), busy=False, settings=settings).run())
     file = saved(storage)
     assert file.owner == "me" and file.report.status == "done"
