@@ -20,6 +20,7 @@ from gateway.run_states import cancelled, state_of, write_state
 from gateway.run_views import RunView, owned_run, view_of
 from gateway.services import Services
 from gateway.tables import Dataset, Deployment, LibraryModel, Run, now
+from shared.chaos import stage
 from shared.errors import Conflict, GenPlatError, InvalidData, NotFound
 from shared.event_stream import cancel_key
 from shared.job_queue import TRAIN_RUN
@@ -47,7 +48,9 @@ async def create_run(
         spec=spec,
         claim=claim,
     )
+    stage("gateway_enqueues", view.id)
     await enqueue_run(services=services, run_id=view.id)
+    stage("gateway_answers", view.id)
     return view
 
 
@@ -89,10 +92,12 @@ def _insert_run(
             dataset_id=spec.sources[0].id,
             queued_at=now(),
         )
+        stage("gateway_inserts")
         session.add(run)
         session.flush()
         if claim is not None:
             claim.attach(session, run.id)
+        stage("gateway_commits", run.id)
         return view_of(session, run)
 
 

@@ -14,6 +14,7 @@ import torch
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
+from shared.chaos import stage
 from shared.prompt_template import PromptTemplate
 from shared.storage import atomic_directory, manifest_problem
 from trainer_service.modeling import save_adapter
@@ -56,6 +57,7 @@ def save_checkpoint(
     target = folder / f"{_PREFIX}{position.step}"
     with atomic_directory(target) as temporary:
         save_adapter(model, template, temporary)
+        stage("checkpoint_half", position.step)
         save_file(optimizer.tensors(), temporary / "optimizer.safetensors")
         save_file(_random_state(), temporary / "random.safetensors")
         (temporary / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")

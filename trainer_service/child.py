@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from shared.chaos import stage
 from shared.errors import GenPlatError
 from shared.logs import configure_logging
 from shared.run_events import Advanced, Logged, Payload, Started
@@ -96,6 +97,7 @@ def main(arguments: list[str]) -> int:
         die_with_parent(spec.parent_pid)
         offer_to_oom_killer()
         watch_dead_man(sys.stdin.fileno(), spec.dead_man_seconds)
+        stage("child_started", f"{spec.worker} {spec.command.job_id}")
         train(spec, report, stop)
     except exit_codes.Preempted:
         return exit_codes.PREEMPTED

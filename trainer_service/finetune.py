@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
+from shared.chaos import stage
 from shared.errors import GenPlatError
 from shared.logs import configure_logging
 from shared.run_events import Advanced, Checkpointed, Finished, Measured
@@ -84,9 +85,11 @@ def resume(training: Training) -> int:
 
 def train_step(training: Training, step: int) -> None:
     watch = Stopwatch()
+    stage("step_begins", step + 1)
     numbers = training.numbers
     rows = [training.lessons.rows[index] for index in training.order.rows(step)]
     loss, norm = training.optimizer.step(training.loss, rows, step)
+    stage("step_done", step + 1)
     training.pace.add_step(sum(len(row.tokens) for row in rows), watch.seconds)
     training.report(
         Measured(
@@ -162,6 +165,7 @@ def save_position(training: Training, step: int) -> None:
         template=training.lessons.template,
         optimizer=training.optimizer,
     )
+    stage("checkpoint_saved", step)
     training.pace.add_other(watch.seconds)
     training.report(Checkpointed(step=step, path=path.name, eval_loss=training.eval_loss))
 
@@ -180,6 +184,7 @@ def publish(training: Training) -> Finished:
     with atomic_directory(result) as temporary:
         save_adapter(training.model, training.lessons.template, temporary)
         (temporary / SUMMARY_FILE).write_text(finished.model_dump_json(), encoding="utf-8")
+    stage("result_saved")
     digest = sha256_of(result / "manifest.json")
     return finished.model_copy(update={"manifest_sha256": digest})
 

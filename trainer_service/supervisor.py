@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from shared.chaos import stage
 from shared.event_stream import cancel_key
 from shared.model_library import is_prepared, preparation_failure
 from shared.run_events import Advanced, Beat, Finished, Logged, Payload, Started
@@ -129,6 +130,7 @@ class Supervisor:
     async def _see_through(self, process: asyncio.subprocess.Process) -> int:
         """Answer for a child until it and all that it started is gone; its exit code."""
         self.process = process
+        stage("worker_spawned", self.command.job_id)
         try:
             if self.stopping.is_set():
                 # `stop` came while the child was starting, and found none.
@@ -173,6 +175,7 @@ class Supervisor:
         }
         with atomic_file(file) as handle:
             handle.write(json.dumps(spec).encode())
+        stage("worker_spawns", self.command.job_id)
         return await start_module(
             CHILD_MODULE, str(file), environment=child_environment(os.environ), piped=True
         )
@@ -275,3 +278,4 @@ class Supervisor:
         while not await self.log.publish(self.redis) and not self.stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), RETRY_SECONDS)
+        stage("worker_delivered", self.command.job_id)

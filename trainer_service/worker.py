@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from shared.chaos import stage
 from shared.job_queue import (
     PREPARE_BASE_MODEL,
     PREPARE_QUEUE_NAME,
@@ -192,6 +193,7 @@ class TrainerWorker:
         await self._apart(context["job_id"], self._supervise(command))
 
     async def _supervise(self, command: RunCommand) -> None:
+        stage("worker_took_run", command.job_id)
         try:
             self.supervisor = Supervisor(command, settings=self.settings, redis=self.redis)
             if self.stopping:

@@ -15,6 +15,7 @@ from gateway.datasets.canonical import Checked, check_file
 from gateway.idempotency import Claim
 from gateway.paging import Page, paginate
 from gateway.tables import Dataset, Run, now
+from shared.chaos import stage
 from shared.errors import Conflict, InvalidData, NotFound
 from shared.runs import TERMINAL
 from shared.storage import Storage, atomic_directory, remove, set_aside, sha256_of
@@ -60,6 +61,7 @@ def create_dataset(
             target_column=target_column or None,
         )
         _describe(dataset, folder, checked)
+    stage("dataset_placed", dataset.id)
     try:
         return _insert(database, dataset, claim)
     except BaseException:
