@@ -1,9 +1,11 @@
 """A client that writes down what it was told; it asks as users do, by HTTP."""
 
 import hashlib
+import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -80,13 +82,18 @@ class Client:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
-    def submit_until_answered(self, key: str, seconds: float = BUSY_SECONDS) -> Json:
+    def cancel(self, run_id: str) -> httpx.Response:
+        return self.http.post(f"/api/runs/{run_id}/cancel")
+
+    def submit_until_answered(
+        self, key: str, seconds: float = 2 * BUSY_SECONDS, **changes: Any
+    ) -> Json:
         """Ask under the same key until it is acknowledged, as a client does whose connection
         broke."""
         deadline = time.monotonic() + seconds
         while True:
             try:
-                answer = self.submit(key)
+                answer = self.submit(key, **changes)
                 if answer.status_code == 202:
                     body: Json = answer.json()
                     return body
@@ -162,3 +169,45 @@ def trains(attempt: int) -> Callable[[Json], bool]:
         run["status"] in ENDED
         or (run["status"] == "running" and run["attempt"] >= attempt and run["phase"] == "training")
     )
+
+
+@dataclass
+class Told:
+    """What one stream of server-sent events told, and how it ended."""
+
+    client: Client
+    url: str
+    last_id: str | None = None
+    events: list[tuple[str, Json]] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
+
+    def of(self, kind: str) -> list[Json]:
+        return [data for name, data in self.events if name == kind]
+
+    def read(self) -> None:
+        """To the end, whichever it is."""
+        headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
+        try:
+            with self.client.http.stream("GET", self.url, headers=headers, timeout=120) as answer:
+                answer.raise_for_status()
+                self._take(answer.iter_lines())
+            self.ends.append("done")
+        except httpx.TransportError:
+            self.ends.append("broken")
+        self.client.history.add("stream", of=self.url, ends=self.ends)
+
+    def _take(self, lines: Iterator[str]) -> None:
+        fields: dict[str, str] = {}
+        for line in lines:
+            name, _, value = line.partition(": ")
+            if line:
+                fields[name] = value
+            elif "data" in fields:
+                self.events.append((fields.get("event", ""), json.loads(fields["data"])))
+                self.last_id = fields.get("id", self.last_id)
+                fields = {}
+
+
+def follow(client: Client, run_id: str, after: str | None = None) -> Told:
+    """A run's events, to be read."""
+    return Told(client, f"/api/runs/{run_id}/events", last_id=after)

@@ -12,6 +12,7 @@ _SECONDS = {
     "reconcile_seconds": 10.0,
     "dead_man_seconds": 20.0,
     "stop_grace_seconds": 30.0,
+    "key_abandoned_seconds": 60.0,
 }
 # Time that a busy machine may take for what is not waiting: to start processes, to load torch.
 BUSY_SECONDS = 90.0
