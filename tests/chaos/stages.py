@@ -3,12 +3,14 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.chaos.times import BUSY_SECONDS
+
+_LONG = 2 * BUSY_SECONDS
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,14 @@ class Stages:
             time.sleep(0.02)
         return Hit(file, int(text))
 
-    def wait_passed(self, stage: str, after: float, seconds: float = 2 * BUSY_SECONDS) -> float:
-        """Until somebody passes a stage after a moment; when that was."""
+    def wait_passed(
+        self, stage: str, after: float, *, but: Collection[int] = (), seconds: float = _LONG
+    ) -> float:
+        """Until somebody else than these passes a stage after a moment; when that was."""
         deadline = time.monotonic() + seconds
         while True:
             for line in self.passed(stage):
-                if line["time"] > after:
+                if line["time"] > after and line["pid"] not in but:
                     return float(line["time"])
             assert time.monotonic() < deadline, f"nobody passed the stage {stage}"
             time.sleep(0.1)

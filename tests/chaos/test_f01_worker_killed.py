@@ -62,7 +62,7 @@ def test_a_run_survives_its_worker(stack: Stack, recovery: Note, stage: str, rou
     moment = kill_at(stack, stage)
     reached = stack.client.run(run_id)["step"]
     stack.start(WORKER)
-    again = stack.stages.wait_passed("step_begins", after=moment)
+    again = stack.stages.wait_passed("step_begins", moment)
     recovery(f"F1 {stage}", again - moment)
     assert again - moment < scaled(60) + BUSY_SECONDS
     run = stack.client.wait_end(run_id)
@@ -94,7 +94,7 @@ def test_an_idle_worker_is_missed_by_nobody(stack: Stack, recovery: Note, round:
     moment = time.monotonic()
     run_id = stack.client.start_run(max_steps=5)
     stack.start(WORKER)
-    recovery("F1 idle", stack.stages.wait_passed("step_begins", after=moment) - moment)
+    recovery("F1 idle", stack.stages.wait_passed("step_begins", moment) - moment)
     assert stack.client.wait_end(run_id)["attempt"] == 1
 
 
@@ -107,7 +107,7 @@ def test_a_worker_is_killed_while_it_stops(stack: Stack, recovery: Note, round: 
     stack.signal(WORKER, signal.SIGTERM)
     moment = kill_at(stack, "checkpoint_half")
     stack.start(WORKER)
-    recovery("F1 drain", stack.stages.wait_passed("step_begins", after=moment) - moment)
+    recovery("F1 drain", stack.stages.wait_passed("step_begins", moment) - moment)
     run = stack.client.wait_end(run_id)
     assert run["attempt"] == 2
     assert stack.client.resumed_step(run_id) == SAVE_STEPS

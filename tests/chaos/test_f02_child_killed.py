@@ -53,7 +53,7 @@ def test_a_run_survives_its_child(
     run_id = stack.client.start_run()
     moment = end_child(stack, stage, signal.Signals[name])
     if stage != "result_saved":
-        again = stack.stages.wait_passed("step_begins", after=moment)
+        again = stack.stages.wait_passed("step_begins", moment)
         recovery(f"F2 {fault}", again - moment)
     run = stack.client.wait_end(run_id)
     assert run["attempt"] == 2

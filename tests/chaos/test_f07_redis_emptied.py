@@ -62,5 +62,5 @@ def test_nothing_under_way(stack: Stack, recovery: Note, round: int) -> None:
     stack.valkey.flush()
     moment = time.monotonic()
     run_id = stack.client.start_run(max_steps=5)
-    recovery("F7 idle", stack.stages.wait_passed("step_begins", after=moment) - moment)
+    recovery("F7 idle", stack.stages.wait_passed("step_begins", moment) - moment)
     assert stack.client.wait_end(run_id)["attempt"] == 1

@@ -192,7 +192,7 @@ def test_the_newest_whole_checkpoint_is_used(
     canary = stack.folder / CANARY
     corrupt(stack.storage.run_checkpoints(run_id) / "step-20", way, canary)
     stack.start(WORKER)
-    again = stack.stages.wait_passed("step_begins", after=moment)
+    again = stack.stages.wait_passed("step_begins", moment)
     recovery(f"F21 {way}", again - moment)
     stack.client.wait_end(run_id)
     assert stack.client.resumed_step(run_id) == (20 if way == "invent_newer" else 10)
