@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from inference_service.engine.base_model import BaseModel, choose_precision, load_base_model
 from inference_service.engine.engine import Engine
 from inference_service.engine.lora import Adapter, load_adapter
+from shared.chaos import stage
 from shared.chat import LoadedModel, ModelRef, ModelState
 from shared.errors import GenPlatError, InvalidData, NotFound
 from shared.prompt_template import PromptTemplate
@@ -160,6 +161,7 @@ class ModelManager:
                 f"The files of {ref.base_model} are damaged ({problem}); prepare it again.",
                 code="damaged_model",
             )
+        stage("model_loads")
         return load_base_model(folder, ref.base_model, ref.precision)
 
     def _read_result(self, base: BaseModel, ref: ModelRef) -> tuple[Adapter, PromptTemplate]:

@@ -14,6 +14,7 @@ from inference_service.engine.base_model import BaseModel
 from inference_service.engine.kv_cache import SlotCache
 from inference_service.engine.sampling import next_tokens
 from inference_service.engine.sequence import Event, Sequence
+from shared.chaos import stage
 from shared.errors import GenPlatError
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ class Batch:
         """Read up to ``budget`` tokens of a prompt; behind its last one comes the first answer."""
         prompt = sequence.request.prompt_ids
         start, end = sequence.length, min(sequence.length + budget, len(prompt))
+        stage("prompt_is_read", start)
         device = self.base.device
         self.base.lora.select([sequence.request.adapter], self.base.dtype)
         logits = self.base.forward(
@@ -138,6 +140,7 @@ class Batch:
         return end - start
 
     def _decode(self) -> None:
+        stage("token_is_decoded", self.running[0].length)
         device = self.base.device
         self.base.lora.select([s.request.adapter for s in self.running], self.base.dtype)
         logits = self.base.forward(

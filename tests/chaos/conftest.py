@@ -28,9 +28,10 @@ class Shared:
     """One stack for many scenarios, as long as all goes well: the next one after a failure starts
     with another."""
 
-    def __init__(self, folder: Path, trainers: int) -> None:
+    def __init__(self, folder: Path, *, trainers: int, inference: bool = False) -> None:
         self.folder = folder
         self.trainers = trainers
+        self.inference = inference
         self.count = 0
         self.life = ExitStack()
         self.stack: Stack | None = None
@@ -38,8 +39,12 @@ class Shared:
     def get(self) -> Stack:
         if self.stack is None:
             self.count += 1
-            folder = self.folder / f"stack-{self.count}"
-            self.stack = self.life.enter_context(running_stack(folder, trainers=self.trainers))
+            made = running_stack(
+                self.folder / f"stack-{self.count}",
+                trainers=self.trainers,
+                inference=self.inference,
+            )
+            self.stack = self.life.enter_context(made)
         return self.stack
 
     def drop(self) -> None:

@@ -44,3 +44,12 @@ def command_of(pid: int) -> str:
     except (OSError, ProcessLookupError):
         return ""
     return raw.replace(b"\0", b" ").decode(errors="replace")
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process, and theirs."""
+    found = []
+    for entry in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, entry.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
