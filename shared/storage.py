@@ -123,13 +123,23 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         yield folder
         write_manifest(folder)
         sync_directory(folder)
-        if path.exists():
-            shutil.rmtree(path)
-        os.rename(folder, path)
+        _put(folder, path)
         sync_directory(path.parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _put(folder: Path, path: Path) -> None:
+    """Rename ``folder`` to ``path``. What is there comes back where that fails."""
+    aside = set_aside(path)
+    try:
+        os.rename(folder, path)
+    except OSError:
+        if aside is not None:
+            os.rename(aside, path)
+        raise
+    remove(aside)
 
 
 def set_aside(path: Path) -> Path | None:
