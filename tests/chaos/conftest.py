@@ -1,6 +1,7 @@
 """A stack for scenarios, checked after each of them; recovery times at the end of the report."""
 
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,6 +15,14 @@ from tests.chaos.times import TIMES
 
 _FAILED = pytest.StashKey[bool]()
 _recovered: defaultdict[str, list[float]] = defaultdict(list)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if sys.platform != "linux":
+        skip = pytest.mark.skip(reason="looks at processes through /proc, which only Linux has")
+        for item in items:
+            if item.path.parent == Path(__file__).parent:
+                item.add_marker(skip)
 
 
 @pytest.hookimpl(wrapper=True)
