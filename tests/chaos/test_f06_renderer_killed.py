@@ -52,8 +52,8 @@ def test_a_picture_is_broken_off(
     while (ready := draw(drawing, SMALL.format(warm))).status_code != 201:
         time.sleep(0.5)
     assert ready.json()["rendered"]
-    classes = "\n".join(f"class A{warm}x{number}" for number in range(400))
-    links = "\n".join(f"A{warm}x{number} --> A{warm}x{number + 1}" for number in range(399))
+    classes = "\n".join(f"class A{warm}x{number}" for number in range(200))
+    links = "\n".join(f"A{warm}x{number} --> A{warm}x{number + 1}" for number in range(199))
     answers: list[httpx.Response] = []
     large = threading.Thread(
         target=lambda: answers.append(draw(drawing, LARGE.format(f"{classes}\n{links}")))
