@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.chaos.stack import Stack, trainer
-from tests.chaos.times import LOST_SECONDS, ROUNDS
+from tests.chaos.times import LOST_SECONDS, ROUNDS, scaled
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -47,6 +47,8 @@ def worker_of(stack: Stack, child: int) -> str:
 def test_only_one_of_two_trains(
     pair: Stack, recovery: Callable[[str, float], None], stage: str, round: int
 ) -> None:
+    # A child that nobody feeds must not come to its end before it is told to.
+    pair.pace(scaled(1))
     pair.stages.order(stage, "stop" if stage in OWN else "wait")
     run_id = pair.client.start_run()
     worker, moment = freeze(pair, stage)

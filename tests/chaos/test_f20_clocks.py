@@ -13,7 +13,7 @@ import pytest
 
 from tests.chaos.invariants import check
 from tests.chaos.stack import Stack, running_stack, trainer
-from tests.chaos.times import LOST_SECONDS, ROUNDS
+from tests.chaos.times import LOST_SECONDS, ROUNDS, scaled
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.chaos]
 
@@ -112,7 +112,7 @@ def test_a_clock_that_is_wrong(stack: Stack, clock: Clock, seconds: int, round: 
 
 @pytest.mark.parametrize("round", range(ROUNDS))
 def test_a_clock_that_jumps(stack: Stack, clock: Clock, round: int) -> None:
-    stack.pace(0.3)
+    stack.pace(max(0.3, scaled(3)))
     run_id = stack.client.start_run()
     for step, seconds in ((3, TEN_MINUTES), (10, -TEN_MINUTES), (20, 0)):
         stack.client.wait_step(run_id, step)

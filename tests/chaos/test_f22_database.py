@@ -89,7 +89,7 @@ def test_side_files_that_vanish_cost_nothing(
     if how == signal.SIGTERM:
         # Whoever closes a database last tidies up. That may have been the monitor's look, which
         # only reads.
-        sqlite3.connect(stack.database).close()
+        integrity(stack)
     for end in ends:
         stack.database.with_name(stack.database.name + end).unlink(missing_ok=True)
     stack.start(GATEWAY)
