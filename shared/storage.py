@@ -184,6 +184,8 @@ def manifest_problem(folder: Path) -> str | None:
 
     Files that the manifest does not name and links are problems too: a loader might read them.
     """
+    if (folder / MANIFEST).is_symlink():
+        return "unreadable manifest"
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         expected = {
@@ -193,7 +195,11 @@ def manifest_problem(folder: Path) -> str | None:
         return "no manifest"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "unreadable manifest"
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    found = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
     if unknown := found - set(expected) - {MANIFEST}:
         return f"unexpected file {min(unknown)}"
     for name, (size, digest) in expected.items():

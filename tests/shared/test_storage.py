@@ -86,8 +86,13 @@ def test_a_manifest_notices_every_change(tmp_path: Path) -> None:
             case "linked":
                 weights.rename(tmp_path / "elsewhere")
                 weights.symlink_to(tmp_path / "elsewhere")
+            case "manifest linked":
+                (folder / MANIFEST).rename(tmp_path / "elsewhere")
+                (folder / MANIFEST).symlink_to(tmp_path / "elsewhere")
             case "added":
                 (folder / "more").write_text("x")
+            case "folder linked":
+                (folder / "more").symlink_to(folder / "deep")
             case "no manifest":
                 (folder / MANIFEST).unlink()
             case "broken manifest":
@@ -101,6 +106,8 @@ def test_a_manifest_notices_every_change(tmp_path: Path) -> None:
     assert problem_after("flipped") == "changed file weights"
     assert problem_after("removed") == "missing file weights"
     assert problem_after("linked") == "missing file weights"
+    assert problem_after("manifest linked") == "unreadable manifest"
+    assert problem_after("folder linked") == "unexpected file more"
     assert problem_after("added") == "unexpected file more"
     assert problem_after("no manifest") == "no manifest"
     assert problem_after("broken manifest") == "unreadable manifest"
