@@ -86,13 +86,8 @@ def test_a_manifest_notices_every_change(tmp_path: Path) -> None:
             case "linked":
                 weights.rename(tmp_path / "elsewhere")
                 weights.symlink_to(tmp_path / "elsewhere")
-            case "manifest linked":
-                (folder / MANIFEST).rename(tmp_path / "elsewhere")
-                (folder / MANIFEST).symlink_to(tmp_path / "elsewhere")
             case "added":
                 (folder / "more").write_text("x")
-            case "folder linked":
-                (folder / "more").symlink_to(folder / "deep")
             case "no manifest":
                 (folder / MANIFEST).unlink()
             case "broken manifest":
@@ -106,12 +101,20 @@ def test_a_manifest_notices_every_change(tmp_path: Path) -> None:
     assert problem_after("flipped") == "changed file weights"
     assert problem_after("removed") == "missing file weights"
     assert problem_after("linked") == "missing file weights"
-    assert problem_after("manifest linked") == "unreadable manifest"
-    assert problem_after("folder linked") == "unexpected file more"
     assert problem_after("added") == "unexpected file more"
     assert problem_after("no manifest") == "no manifest"
     assert problem_after("broken manifest") == "unreadable manifest"
     assert problem_after("odd manifest") == "unreadable manifest"
+
+
+def test_a_manifest_is_no_link_and_names_every_link(tmp_path: Path) -> None:
+    write_result(tmp_path / "a")
+    (tmp_path / "a" / "more").symlink_to(tmp_path / "a" / "deep")
+    assert manifest_problem(tmp_path / "a") == "unexpected file more"
+    write_result(tmp_path / "b")
+    (tmp_path / "b" / MANIFEST).rename(tmp_path / "elsewhere")
+    (tmp_path / "b" / MANIFEST).symlink_to(tmp_path / "elsewhere")
+    assert manifest_problem(tmp_path / "b") == "unreadable manifest"
 
 
 def test_what_is_set_aside_counts_as_left_over(tmp_path: Path) -> None:
