@@ -2,6 +2,7 @@
 #
 #   make demo ARGS=--exit               leave at the end
 #   make up ARGS="--port 9000"          start the platform
+#   make bench ARGS="--rounds 1"        compare training speed with its peers (docs/benchmarks.md)
 #   make setup TORCH_INDEX=URL          take torch from another index (README: "Your GPU")
 
 VENV ?= .venv
@@ -16,11 +17,11 @@ export PIP_DEFAULT_TIMEOUT ?= 120
 export PIP_RETRIES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup up lint format e2e chaos compose-test browser clean
+.PHONY: help demo test setup up lint format e2e chaos bench compose-test browser clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "targets: demo test setup up lint format e2e chaos compose-test clean"
+	@echo "targets: demo test setup up lint format e2e chaos bench compose-test clean"
 
 demo: $(VENV)/.installed
 	$(BIN)/genplat demo $(ARGS)
@@ -51,6 +52,14 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# An environment of its own: the peers bring libraries that GenPlat does not use.
+BENCH := training_causal training_seq2seq training_qlora run_start
+
+bench:
+	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.installed-bench
+	@for name in $(BENCH); do echo "== $$name"; \
+		.venv-bench/bin/python -m benchmarks.$$name $(ARGS) || exit 1; done
+
 compose-test: $(VENV)/.installed-dev
 	COMPOSE_TEST=1 $(BIN)/python -m pytest tests/compose $(ARGS)
 
@@ -68,7 +77,7 @@ browser:
 		"!!! Install one (Debian, as root: apt-get install chromium), then run this again."
 
 clean:
-	rm -rf $(VENV) dist test-results
+	rm -rf $(VENV) .venv-bench dist test-results
 
 # Stamps: written last, so that a setup that was interrupted is done again.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -87,4 +96,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing what the tests need …"
 	@$(PIP) --editable '.[ml,embedded,postgres,dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	@echo "Installing the peers …"
+	@$(PIP) --editable '.[ml,embedded,bench]'
 	@touch $@

@@ -12,9 +12,6 @@ if sys.version_info < (3, 11):  # noqa: UP036 - a checkout may be run by any Pyt
 
 import argparse
 import json
-import os
-import subprocess
-import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -52,9 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="for machines")
     doctor.set_defaults(run=_doctor)
 
-    train = commands.add_parser("train", help="fine-tune without any service running")
-    train.add_argument("config", help="a flat YAML file: see examples/grammar.yaml")
-    train.set_defaults(run=_train)
+    _add_train(commands, folder)
 
     keys = commands.add_parser("keys", help="API keys").add_subparsers(
         dest="action", required=True, metavar="ACTION"
@@ -64,6 +59,38 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--json", action="store_true", help="for machines")
     create.set_defaults(run=_create_key)
     return parser
+
+
+def _add_train(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", folder: argparse.ArgumentParser
+) -> None:
+    from gateway.train_config import flags
+
+    train = commands.add_parser(
+        "train",
+        parents=[folder],
+        allow_abbrev=False,
+        help="fine-tune what a YAML file says",
+        description="Start a fine-tuning on the GenPlat that runs here, or at --url, and follow it "
+        "to its end. Exit codes: 0 succeeded, 1 failed, 3 cancelled.",
+    )
+    train.add_argument(
+        "config",
+        nargs="?",
+        type=Path,
+        help="a flat YAML file (see examples/grammar.yaml); each of its keys is also a flag",
+    )
+    train.add_argument("--url", default="", help="the GenPlat to talk to (GENPLAT_URL)")
+    train.add_argument("--key", default="", help="an API key of it (GENPLAT_API_KEY)")
+    train.add_argument("--json", action="store_true", help="for machines: an object a line")
+    where = train.add_mutually_exclusive_group()
+    where.add_argument("--detach", action="store_true", help="start the run, and leave")
+    where.add_argument("--local", action="store_true", help="train right here, without a GenPlat")
+    keys = train.add_argument_group("the file's keys")
+    for name, (value, text) in flags().items():
+        spellings = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
+        keys.add_argument(*spellings, dest=name, metavar=value, help=text.replace("%", "%%"))
+    train.set_defaults(run=_train)
 
 
 def _settings(arguments: argparse.Namespace) -> GatewaySettings:
@@ -93,14 +120,22 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from gateway.train_config import write_as_json
+    from gateway import train_command
+    from gateway.train_config import KEYS, read_config
 
-    with tempfile.TemporaryDirectory() as folder:
-        spec = Path(folder) / "spec.json"
-        write_as_json(Path(arguments.config), spec)
-        # Another service: the gateway never imports it.
-        command = (sys.executable, "-m", "trainer_service.finetune", str(spec))
-        return subprocess.call(command, env={**os.environ, "PYTHONSAFEPATH": "1"})
+    given = {name: value for name in KEYS if (value := getattr(arguments, name)) is not None}
+    content = read_config(arguments.config, given)
+    settings = _settings(arguments)
+    if arguments.local:
+        return train_command.train_here(content, settings=settings, as_json=arguments.json)
+    return train_command.train(
+        content,
+        settings=settings,
+        url=arguments.url,
+        key=arguments.key,
+        detach=arguments.detach,
+        report=train_command.Report(sys.stdout, as_json=arguments.json),
+    )
 
 
 def _create_key(arguments: argparse.Namespace) -> int:
@@ -116,7 +151,10 @@ def _create_key(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error(_unknown(arguments, unknown))
     try:
         code: int = arguments.run(arguments)
     except LaunchProblem as problem:
@@ -132,6 +170,14 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _unknown(arguments: argparse.Namespace, unknown: list[str]) -> str:
+    if arguments.command == "train" and unknown[0].startswith("--"):
+        from gateway.train_config import unknown_key
+
+        return unknown_key(unknown[0].partition("=")[0]).message
+    return f"unrecognized arguments: {' '.join(unknown)}"
 
 
 def _complain(message: str, code: int) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select, update
 
 from gateway import preparation
+from gateway.checkpoint_files import forget, put_aside
 from gateway.database import Database
 from gateway.idempotency import Claim
 from gateway.inference_client import NOT_PREPARED
@@ -22,6 +23,7 @@ from gateway.services import Services
 from gateway.tables import Deployment
 from shared.chat import LoadedModel
 from shared.errors import Conflict, GenPlatError, NotFound, TimedOut, Unavailable
+from shared.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +32,15 @@ RETRY_SECONDS = 60.0
 
 
 class DeploymentSpec(BaseModel):
-    """``model``: a run's id, a fine-tuned model's name, or a model of the library."""
+    """``model``: a run's id, a fine-tuned model's name, or a model of the library. ``checkpoint``:
+    a step of that run, whose weights are served instead of its result; ``:ckpt-step-N`` behind
+    ``model`` says the same."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(pattern=NAME_PATTERN)
     model: str = Field(min_length=1, max_length=500)
+    checkpoint: int | None = Field(None, ge=1, le=1_000_000)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
@@ -46,6 +51,7 @@ class DeploymentView(BaseModel):
     model: str
     base_model: str
     run_id: str | None
+    checkpoint: int | None
     state: str
     error: str | None
     precision: str
@@ -75,7 +81,11 @@ def _insert(
     services: Services, owner: str, spec: DeploymentSpec, claim: Claim | None
 ) -> Deployment:
     weights = find_weights(
-        database=services.database, storage=services.storage, owner=owner, model=spec.model
+        database=services.database,
+        storage=services.storage,
+        owner=owner,
+        model=spec.model,
+        checkpoint=spec.checkpoint,
     )
     try:
         with services.database.write() as session:
@@ -84,7 +94,8 @@ def _insert(
                 owner=owner,
                 base_model=weights.base_model,
                 run_id=weights.run_id,
-                **spec.model_dump(),
+                checkpoint=weights.checkpoint,
+                **spec.model_dump(exclude={"checkpoint"}),
             )
             session.add(deployment)
             session.flush()
@@ -127,16 +138,19 @@ def _owned(session: Session, owner: str, name: str) -> Deployment:
 
 async def delete_deployment(*, services: Services, owner: str, name: str) -> None:
     """Stop serving a name. Where the inference service is away, the reconciler tells it later."""
-    await asyncio.to_thread(_delete, services.database, owner, name)
+    await asyncio.to_thread(_delete, services.database, services.storage, owner, name)
     try:
         await services.inference.unload(name)
     except GenPlatError as error:
         log.warning("The deployment %s is unloaded later: %s", name, error.message)
 
 
-def _delete(database: Database, owner: str, name: str) -> None:
+def _delete(database: Database, storage: Storage, owner: str, name: str) -> None:
     with database.write() as session:
-        session.delete(_owned(session, owner, name))
+        deployment = _owned(session, owner, name)
+        session.delete(deployment)
+    if deployment.run_id is not None and deployment.checkpoint is not None:
+        forget(database, storage, deployment.run_id, deployment.checkpoint)
 
 
 class DeploymentLoader:
@@ -184,6 +198,11 @@ class DeploymentLoader:
     async def _load(self, row: Deployment) -> None:
         """Load one model and wait for it; several load side by side."""
         try:
+            if row.run_id is not None and row.checkpoint is not None:
+                # Another deployment of it may have been the last one a moment ago.
+                await asyncio.to_thread(
+                    put_aside, self._services.storage, row.run_id, row.checkpoint
+                )
             loaded = await self._services.inference.load(row.name, deployment_ref(row))
             await self._note(row, loaded.state, loaded.error)
             if loaded.state != "failed":

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 _MACHINE_PATHS = ("/api/", "/v1/", "/static/")
 _MACHINE_NAMES = ("/api", "/v1", "/livez", "/readyz", "/metrics", "/openapi.json")
+# How pydantic names the member of a union that a value was held against, behind the field: not for
+# readers.
+_MEMBER = re.compile(r"(constrained|function)-.*|[a-z]*\[.*\]|int|float|bool|str")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -131,8 +135,7 @@ def describe_validation(errors: Sequence[Any]) -> tuple[str, str | None]:
     location = [str(part) for part in first["loc"]]
     if location and location[0] in ("body", "query", "path", "header", "cookie"):
         location = location[1:]
-    # Members of unions show up as `function-…`, `literal[…]` after the field: not for readers.
-    param = _clean(".".join(location)) or None
+    param = _clean(".".join(part for part in location if not _MEMBER.fullmatch(part))) or None
     said = _clean(str(first["msg"])).removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         return "The body is not valid JSON.", None

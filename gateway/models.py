@@ -6,7 +6,9 @@ from datetime import datetime
 from sqlmodel import Session, col, select
 
 from gateway import library
+from gateway.checkpoint_files import put_aside
 from gateway.database import Database
+from gateway.model_names import find_run, split_checkpoint
 from gateway.orchestrator.routing import Weighted, order_targets
 from gateway.tables import Deployment, Route, Run
 from shared.chat import ModelRef
@@ -53,6 +55,7 @@ class Weights:
 
     base_model: str
     run_id: str | None
+    checkpoint: int | None = None
 
 
 def plan_request(
@@ -65,12 +68,14 @@ def plan_request(
             return Plan(model, route.name, _route_targets(session, route, draw))
         if (found := session.get(Deployment, model)) is not None and found.owner == owner:
             return Plan(model, None, (deployment_target(found),))
-        run = _fine_tuned(session, owner, model)
+        run, step = _fine_tuned(session, owner, model)
     if _on_disk(database, storage, owner, model):
         return Plan(model, None, (Target(model, f"base/{model}", ModelRef(base_model=model)),))
     if run is not None:
-        ref = ModelRef(base_model=run.base_model, run_id=run.id)
-        return Plan(model, None, (Target(model, run_engine_name(run.id), ref),))
+        if step is not None:
+            put_aside(storage, run.id, step)
+        ref = ModelRef(base_model=run.base_model, run_id=run.id, checkpoint=step)
+        return Plan(model, None, (Target(model, run_engine_name(run.id, step), ref),))
     raise NotFound(
         f"There is no model {model[:200]!r}. GET /v1/models lists those that can answer.",
         code="model_not_found",
@@ -78,9 +83,13 @@ def plan_request(
     )
 
 
-def run_engine_name(run_id: str) -> str:
+def run_engine_name(run_id: str, checkpoint: int | None = None) -> str:
     """Under which a run's model is loaded when it is asked for without a deployment."""
-    return f"run/{run_id}"
+    return f"run/{run_id}" if checkpoint is None else f"run/{run_id}/step-{checkpoint}"
+
+
+def is_engine_name_of(name: str, run_id: str) -> bool:
+    return f"{name}/".startswith(f"{run_engine_name(run_id)}/")
 
 
 def _route_targets(session: Session, route: Route, draw: float) -> tuple[Target, ...]:
@@ -110,6 +119,7 @@ def deployment_ref(deployment: Deployment) -> ModelRef:
         {
             "base_model": deployment.base_model,
             "run_id": deployment.run_id,
+            "checkpoint": deployment.checkpoint,
             "precision": deployment.precision,
         }
     )
@@ -125,26 +135,38 @@ def _on_disk(database: Database, storage: Storage, owner: str, model: str) -> bo
     return has_local_weights(storage, item.entry)
 
 
-def _fine_tuned(session: Session, owner: str, model: str) -> Run | None:
+def _fine_tuned(session: Session, owner: str, model: str) -> tuple[Run | None, int | None]:
+    """What a fine-tuned model's name stands for: a run that succeeded, or a checkpoint of one that
+    may be in training still."""
+    name, step = split_checkpoint(model)
+    if step is not None:
+        return find_run(session, owner, name) if name.startswith("ft:") else None, step
     query = select(Run).where(
         Run.owner == owner, Run.fine_tuned_model == model, Run.status == "succeeded"
     )
-    return session.exec(query).first()
+    return session.exec(query).first(), None
 
 
-def find_weights(*, database: Database, storage: Storage, owner: str, model: str) -> Weights:
-    """What to deploy for a run's id, a fine-tuned model's name or a library id."""
+def find_weights(
+    *,
+    database: Database,
+    storage: Storage,
+    owner: str,
+    model: str,
+    checkpoint: int | None = None,
+) -> Weights:
+    """What to deploy for a run's id, a fine-tuned model's name or a library id; the first two also
+    with ``:ckpt-step-N`` behind them, which is the same as a ``checkpoint``."""
+    name, step = split_checkpoint(model)
     with database.read() as session:
-        run = session.get(Run, model)
-        if run is None or run.owner != owner:
-            run = _fine_tuned(session, owner, model)
+        run = find_run(session, owner, name)
     if run is not None:
-        if run.status != "succeeded":
-            raise InvalidData(
-                f"model: the run {run.id} is {run.status}; only a run that succeeded has a model.",
-                param="model",
-            )
-        return Weights(run.base_model, run.id)
+        return _run_weights(storage, run, _one_of(checkpoint, step))
+    if checkpoint is not None:
+        raise InvalidData(
+            f"checkpoint: {model[:200]!r} is no run of yours, and only runs have checkpoints.",
+            param="checkpoint",
+        )
     try:
         item = library.get_library_item(
             database=database, storage=storage, owner=owner, model_id=model
@@ -155,6 +177,27 @@ def find_weights(*, database: Database, storage: Storage, owner: str, model: str
             param="model",
         ) from error
     return Weights(item.entry.id, None)
+
+
+def _one_of(checkpoint: int | None, step: int | None) -> int | None:
+    if checkpoint is not None and step not in (None, checkpoint):
+        raise InvalidData(
+            f"checkpoint is {checkpoint}, but model names step {step}. Leave one of them out.",
+            param="checkpoint",
+        )
+    return step if checkpoint is None else checkpoint
+
+
+def _run_weights(storage: Storage, run: Run, checkpoint: int | None) -> Weights:
+    if checkpoint is not None:
+        put_aside(storage, run.id, checkpoint)
+    elif run.status != "succeeded":
+        raise InvalidData(
+            f"model: the run {run.id} is {run.status}; only a run that succeeded has a model. Its "
+            "checkpoints can be deployed before.",
+            param="model",
+        )
+    return Weights(run.base_model, run.id, checkpoint)
 
 
 def list_served_models(*, database: Database, storage: Storage, owner: str) -> list[ServedModel]:

@@ -16,8 +16,10 @@ from sqlmodel import Session
 
 from gateway.cancellation import raise_if_cancelled
 from gateway.database import Database
-from gateway.run_states import StaleState, cancelled, note, state_of, write_state
-from gateway.runs import REDIS_ERRORS, enqueue_run
+from gateway.model_names import fine_tuned_model
+from gateway.run_checkpoints import write_checkpoints
+from gateway.run_queue import REDIS_ERRORS, enqueue_run
+from gateway.run_states import StaleState, cancelled, note, paused, state_of, write_state
 from gateway.services import Services
 from gateway.tables import MetricRow, Run, RunEventRow, StreamPosition
 from shared import event_stream
@@ -189,6 +191,8 @@ class Projection:
         applied.heard.add((event.run_id, event.attempt))
         if isinstance(event.payload, Measured):
             _write_metrics(session, event.run_id, event.payload)
+        if event.seq > state.last_seq:
+            write_checkpoints(session, event)
         if not isinstance(event.payload, Beat):
             _insert_if_absent(session, stream_id, event, known=event.seq <= state.last_seq)
             applied.changed.add(event.run_id)
@@ -201,9 +205,13 @@ class Projection:
         if after.status == "queued" and after.attempt != before.attempt:
             if run.cancel_requested_at is not None:
                 after = cancelled(after)
+            elif run.pause_requested_at is not None:
+                after = paused(after).model_copy(update={"attempt": before.attempt})
             else:
                 applied.requeued.add(run.id)
                 note(session, run.id, after.attempt, _why_again(before, after))
+        if after.status == "paused" and run.cancel_requested_at is not None:
+            after = cancelled(after)
         if after.status == "succeeded" and before.status != "succeeded":
             others["fine_tuned_model"] = fine_tuned_model(run)
         if not write_state(session, run.id, before, after, **others):
@@ -218,11 +226,6 @@ class Projection:
 def _why_again(before: RunState, after: RunState) -> str:
     reason = "failed" if after.failures > before.failures else "was stopped from outside"
     return f"Attempt {before.attempt} {reason}; the run waits for attempt {after.attempt}."
-
-
-def fine_tuned_model(run: Run) -> str:
-    """The model's name in OpenAI's form."""
-    return f"ft:{run.base_model}:genplat:{run.spec.get('suffix', '')}:{run.id[-8:]}"
 
 
 def _insert_if_absent(session: Session, stream_id: str, event: RunEvent, *, known: bool) -> None:

@@ -16,8 +16,10 @@ from gateway import preparation
 from gateway.cancellation import raise_if_cancelled
 from gateway.database import Database
 from gateway.deployments import DeploymentLoader
-from gateway.run_states import cancelled, note, state_of, write_state
-from gateway.runs import REDIS_ERRORS, REDIS_SECONDS, enqueue_run, tell_worker_to_stop
+from gateway.queue_watch import look_at_queue
+from gateway.run_controls import settle_pause
+from gateway.run_queue import REDIS_ERRORS, REDIS_SECONDS, Wish, enqueue_run, tell_worker
+from gateway.run_states import cancelled, note, paused, state_of, write_state
 from gateway.services import Services
 from gateway.tables import Run, now
 from shared.errors import GenPlatError
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 SETTLE_SECONDS = 0.5
 STALE_SECONDS = 3600.0
 TIDY_EVERY_SECONDS = 600.0
-MAX_CANCELLED_LOOKED_AT = 100
+MAX_LOOKED_AT = 100
 
 Step = Callable[[], Awaitable[None]]
 
@@ -40,6 +42,7 @@ async def run_reconciler(services: Services) -> None:
     loader = DeploymentLoader(services)
     reconciler = Reconciler(services)
     steps: dict[str, Step] = {
+        "queue": lambda: look_at_queue(services),
         "runs": reconciler.settle_runs,
         "deployments": loader.settle,
         "preparations": lambda: preparation.settle(services=services),
@@ -79,21 +82,29 @@ class Reconciler:
         self._tidied: float | None = None
 
     async def settle_runs(self) -> None:
-        """Queue again what the queue lost, give up on workers that are lost, repeat cancels."""
+        """Queue again what the queue lost, give up on workers that are lost, repeat wishes."""
         async with asyncio.timeout(REDIS_SECONDS):
             await self._services.redis.ping()
         live = await asyncio.to_thread(_live_runs, self._services.database)
         self._services.feed.forget_all_but({(run.id, run.attempt) for run in live})
         await self._enqueue_again([run for run in live if run.status == "queued"])
         for run in live:
+            # Before another attempt may begin, whose wishes these are not.
+            await self._repeat_wish(run)
+        for run in live:
             if run.status == "running" or await self._was_taken(run):
                 await self._give_up_if_lost(run)
-        for run in live:
-            if run.status == "running" and run.cancel_requested_at is not None:
-                await tell_worker_to_stop(
-                    services=self._services, run_id=run.id, attempt=run.attempt
-                )
-        await self._take_back_cancelled()
+        await self._take_back_those_that_rest()
+
+    async def _repeat_wish(self, run: Run) -> None:
+        """Until it took effect: a Redis that was emptied forgot it."""
+        if run.status == "queued":
+            if run.pause_requested_at is not None:
+                await settle_pause(services=self._services, run_id=run.id, attempt=run.attempt)
+        elif (wish := _wish_of(run)) is not None:
+            await tell_worker(
+                services=self._services, run_id=run.id, attempt=run.attempt, wish=wish
+            )
 
     async def _enqueue_again(self, queued: list[Run]) -> None:
         missing = [run for run in queued if not await self._holds(run)]
@@ -120,15 +131,19 @@ class Reconciler:
             log.warning("Run %s: nothing was heard of its worker for %.0f s.", run.id, silence)
             self._services.feed.notify(run.id)
             # It may only be frozen, and just about to start a child of that attempt.
-            await tell_worker_to_stop(services=self._services, run_id=run.id, attempt=run.attempt)
+            await tell_worker(
+                services=self._services, run_id=run.id, attempt=run.attempt, wish="cancel"
+            )
             await enqueue_run(services=self._services, run_id=run.id)
 
-    async def _take_back_cancelled(self) -> None:
-        """A run can be cancelled while Redis is away: its job must not be worked on later."""
-        for run in await asyncio.to_thread(_last_cancelled, self._services.database):
+    async def _take_back_those_that_rest(self) -> None:
+        """A run can be cancelled or paused while Redis is away: its job must not be worked on
+        later."""
+        for run in await asyncio.to_thread(_last_at_rest, self._services.database):
             if await self._holds(run):
-                await tell_worker_to_stop(
-                    services=self._services, run_id=run.id, attempt=run.attempt
+                wish: Wish = "pause" if run.status == "paused" else "cancel"
+                await tell_worker(
+                    services=self._services, run_id=run.id, attempt=run.attempt, wish=wish
                 )
 
     async def tidy(self) -> None:
@@ -141,19 +156,36 @@ class Reconciler:
 def _live_runs(database: Database) -> list[Run]:
     with database.read() as session:
         query = select(Run).where(col(Run.status).in_(("queued", "running")))
-        return list(session.exec(query.order_by(col(Run.queued_at))).all())
+        return list(session.exec(query.order_by(col(Run.queue_rank))).all())
 
 
-def _last_cancelled(database: Database) -> list[Run]:
+def _last_at_rest(database: Database) -> list[Run]:
+    latest = (
+        ("cancelled", col(Run.finished_at).desc()),
+        ("paused", col(Run.pause_requested_at).desc()),
+    )
     with database.read() as session:
-        query = select(Run).where(Run.status == "cancelled")
-        query = query.order_by(col(Run.finished_at).desc()).limit(MAX_CANCELLED_LOOKED_AT)
-        return list(session.exec(query).all())
+        return [
+            run
+            for status, order in latest
+            for run in session.exec(
+                select(Run).where(Run.status == status).order_by(order).limit(MAX_LOOKED_AT)
+            ).all()
+        ]
+
+
+def _wish_of(run: Run) -> Wish | None:
+    if run.cancel_requested_at is not None:
+        return "cancel"
+    if run.pause_requested_at is not None:
+        return "pause"
+    return "stop" if run.stop_requested_at is not None else None
 
 
 def lose_worker(*, database: Database, seen: Run) -> bool:
     """Send a run whose worker is gone back to the queue, or end it: after too many losses, or
-    where a cancel is wanted. False where the run has moved since it was ``seen``."""
+    where a cancel is wanted. One that was to be paused is paused. False where the run has moved
+    since it was ``seen``."""
     with database.write() as session:
         run = session.get(Run, seen.id, with_for_update=True)
         if run is None:
@@ -161,16 +193,18 @@ def lose_worker(*, database: Database, seen: Run) -> bool:
         before = state_of(run)
         if before != state_of(seen):
             return False
-        after = _without_worker(before, cancel_wanted=run.cancel_requested_at is not None)
+        after = _without_worker(before, _wish_of(run))
         if not write_state(session, run.id, before, after):
             return False
         _tell(session, run.id, before, after)
     return True
 
 
-def _without_worker(state: RunState, *, cancel_wanted: bool) -> RunState:
-    if cancel_wanted:
+def _without_worker(state: RunState, wish: Wish | None) -> RunState:
+    if wish == "cancel":
         return cancelled(state)
+    if wish == "pause":
+        return paused(state)
     failures = state.failures + 1
     if failures < MAX_FAILURES:
         return state.model_copy(update=requeue(state) | {"failures": failures})
@@ -194,6 +228,8 @@ def _tell(session: Session, run_id: str, before: RunState, after: RunState) -> N
     sentence = f"The worker of attempt {before.attempt} was lost."
     if after.status == "queued":
         sentence += f" The run waits for attempt {after.attempt}."
+    elif after.status == "paused":
+        sentence += " The run is paused."
     note(session, run_id, before.attempt + 1, sentence)
 
 
@@ -209,7 +245,7 @@ def remove_stale(storage: Storage, *, older_than: float = STALE_SECONDS) -> None
 
 def _temporary(storage: Storage) -> Iterator[Path]:
     yield from storage.temporary().iterdir()
-    for pattern in ("*/*.tmp", "runs/*/*.tmp", "runs/*/checkpoints/*.tmp"):
+    for pattern in ("*/*.tmp", "runs/*/*.tmp", "runs/*/checkpoints/*.tmp", "runs/*/deployed/*.tmp"):
         yield from storage.root.glob(pattern)
 
 

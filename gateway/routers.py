@@ -4,29 +4,69 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
+from gateway.api import (
+    dataset_intake,
+    diagrams,
+    docs,
+    fine_tuning,
+    health,
+    library,
+    models,
+    openai,
+    openai_files,
+)
 from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
-from gateway.api import diagrams, docs, health, library, models, openai
 from gateway.api import keys as keys_api
 from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
 from gateway.deps import current_owner, page_owner
 from gateway.errors import ErrorAnswer
-from gateway.pages import chat, datasets, deployments, home, keys, login, routes, runs
+from gateway.pages import (
+    chat,
+    dataset_upload,
+    datasets,
+    deployments,
+    home,
+    keys,
+    login,
+    routes,
+    run_actions,
+    run_compare,
+    run_form,
+    runs,
+)
 from gateway.pages import models as model_pages
 
 API = (
+    dataset_intake,
     datasets_api,
     deployments_api,
     diagrams,
+    fine_tuning,
     keys_api,
     library,
     models,
     openai,
+    openai_files,
     routes_api,
     runs_api,
 )
-PAGES = (chat, datasets, deployments, home, keys, model_pages, routes, runs)
+# Fixed paths before those with an id in them: "new", "import" and "compare" are no ids.
+PAGES = (
+    chat,
+    dataset_upload,
+    datasets,
+    deployments,
+    home,
+    keys,
+    model_pages,
+    routes,
+    run_compare,
+    run_form,
+    runs,
+    run_actions,
+)
 # Open to all (health, logging in), or with guards of their own (metrics, docs).
 OTHERS = (health, docs, login)
 

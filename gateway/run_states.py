@@ -1,6 +1,6 @@
 """A run's row as the state that events change, and the one way to write that state back."""
 
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import update
 from sqlalchemy.engine import CursorResult
@@ -23,10 +23,7 @@ def state_of(run: Run) -> RunState:
 def write_state(
     session: Session, run_id: str, before: RunState, after: RunState, **others: Any
 ) -> bool:
-    """Write what changed, if the run is still where ``before`` says; False where it is not.
-
-    A run that went back to the queue gets a new place in it.
-    """
+    """Write what changed, if the run is still where ``before`` says; False where it is not."""
     values = {
         name: value for name in _FIELDS if (value := getattr(after, name)) != getattr(before, name)
     } | others
@@ -56,7 +53,18 @@ def cancelled(state: RunState) -> RunState:
     )
 
 
-def note(session: Session, run_id: str, attempt: int, message: str) -> None:
+def paused(state: RunState) -> RunState:
+    return state.model_copy(update={"status": "paused", "phase": None, "eta_seconds": None})
+
+
+def note(
+    session: Session,
+    run_id: str,
+    attempt: int,
+    message: str,
+    *,
+    level: Literal["info", "warn"] = "warn",
+) -> None:
     """A line of the gateway's own in the run's log, before the first event of ``attempt``."""
     session.merge(
         RunEventRow(
@@ -66,6 +74,6 @@ def note(session: Session, run_id: str, attempt: int, message: str) -> None:
             stream_id=f"attempt-{attempt}",
             type="log",
             time=now(),
-            payload=Logged(level="warn", message=message).model_dump(mode="json"),
+            payload=Logged(level=level, message=message).model_dump(mode="json"),
         )
     )

@@ -57,7 +57,8 @@ def lines_of(row: RunEventRow) -> Iterator[LogLine]:
         case Measured():
             message = _measurement(payload)
         case Checkpointed():
-            message = f"Checkpoint saved at step {payload.step:,}."
+            best = ", the best until now" if payload.best else ""
+            message = f"Checkpoint saved at step {payload.step:,}{best}."
         case Finished():
             level, message = _end(payload)
     if message:
@@ -93,9 +94,20 @@ def _end(end: Finished) -> tuple[str, str]:
         case "succeeded":
             seconds = f" in {end.train_seconds:,.0f} s" if end.train_seconds else ""
             tokens = f", {end.trained_tokens:,} tokens" if end.trained_tokens else ""
-            return "info", f"Succeeded{seconds}{tokens}."
+            return "info", f"Succeeded{seconds}{tokens}.{_why_early(end)}"
         case "cancelled":
             return "warn", "Cancelled."
+        case "paused":
+            return "info", "Paused; what was learned is saved."
         case "preempted":
             return "warn", "Stopped from outside; it goes back to the queue."
     return "error", f"Failed: {end.message or end.code or 'nobody said why.'}"
+
+
+def _why_early(end: Finished) -> str:
+    why = {
+        "early": " Stopped early: the validation loss did not get lower any more.",
+        "user": " Stopped by its owner, before the last step.",
+    }.get(end.stopped or "", "")
+    best = f" Published are the weights of step {end.best_step:,}." if end.best_step else ""
+    return why + best

@@ -38,6 +38,10 @@ class GatewaySettings(Settings):
     model_root: Path | None = Field(
         None, description="Where local model folders may lie; empty: `imports` in the data folder."
     )
+    dataset_root: Path | None = Field(
+        None,
+        description="Where local dataset repositories lie; empty: `imports` in the data folder.",
+    )
     prepare_bundled_model: bool = Field(
         True, description="Convert the bundled model at the first start."
     )
@@ -58,6 +62,11 @@ class GatewaySettings(Settings):
         return (self.model_root or self.root / "imports").expanduser().resolve()
 
     @property
+    def dataset_import_root(self) -> Path:
+        """The folder of local dataset repositories, each in ``<owner>/<name>``."""
+        return (self.dataset_root or self.root / "imports").expanduser().resolve()
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         return tuple(host.strip() for host in self.allowed_hosts.split(",") if host.strip())
 
@@ -66,3 +75,10 @@ class GatewaySettings(Settings):
         import ui
 
         return Path(ui.__file__).parent / "static"
+
+
+class CommandSettings(Settings):
+    """What commands read that talk to a GenPlat somewhere."""
+
+    url: str = Field("", description="The GenPlat that `genplat train` talks to.")
+    api_key: SecretStr = Field(SecretStr(""), description="A key of that GenPlat.")

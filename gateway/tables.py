@@ -211,6 +211,8 @@ class Run(SQLModel, table=True):
     error_code: str | None = None
     error_message: str | None = None
     manifest_sha256: str | None = None
+    # When it last went on after a pause.
+    resumed_at: datetime | None = _maybe_time()
 
 
 class RunEventRow(SQLModel, table=True):
@@ -269,6 +271,17 @@ class StreamPosition(SQLModel, table=True):
 
     reader: str = Field(primary_key=True)
     stream_id: str
+
+
+class QueueSight(SQLModel, table=True):
+    """What was last seen of the queue: whether Redis answers, and how many workers take runs."""
+
+    __tablename__ = "queue_sights"
+
+    queue: str = Field(primary_key=True)
+    reachable: bool
+    workers: int
+    changed_at: datetime = _time()
 
 
 class Deployment(SQLModel, table=True):

@@ -1,27 +1,161 @@
-"""A training's flat YAML file as the JSON that the recipe reads; knows none of its fields but
-those that are paths."""
+"""What a training is to be, from a flat YAML file and the command's flags. Knows no platform and
+no trainer.
 
+The keys are those of `FineTuneSpec`, and a few of files: a ``dataset`` may be a path, which is
+relative to the folder of the file that names it.
+"""
+
+import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from shared.errors import InvalidRequest
+from shared.runs import FineTuneSpec
 
-_PATHS = ("dataset", "validation_dataset", "output_dir")
+DATA = ("dataset", "validation_dataset")
+# Keys of the command's own, and what they are for.
+OWN_KEYS = {
+    "dataset": "a file, or the id or name of a dataset",
+    "validation_dataset": "the same, to validate with",
+    "name": "what an uploaded dataset is called; default: its file's name",
+    "output_dir": "where --local writes what it learned",
+}
+KEYS = (*OWN_KEYS, *FineTuneSpec.model_fields)
+# Keys that name the same data in other ways.
+_SAME = {
+    "dataset": ("dataset_id", "datasets"),
+    "dataset_id": ("dataset", "datasets"),
+    "datasets": ("dataset", "dataset_id"),
+    "validation_dataset": ("validation_dataset_id",),
+    "validation_dataset_id": ("validation_dataset",),
+}
+# What other trainers call it.
+_ALIASES = {
+    "adapter": "method",
+    "batch_size": "per_device_train_batch_size",
+    "cutoff_len": "max_length",
+    "epochs": "num_train_epochs",
+    "finetuning_type": "method",
+    "gradient_accumulation": "gradient_accumulation_steps",
+    "lora_rank": "lora_r",
+    "lora_target": "target_modules",
+    "lora_target_modules": "target_modules",
+    "lr": "learning_rate",
+    "lr_scheduler": "lr_scheduler_type",
+    "max_seq_length": "max_length",
+    "micro_batch_size": "per_device_train_batch_size",
+    "model": "base_model",
+    "model_name_or_path": "base_model",
+    "n_epochs": "num_train_epochs",
+    "num_epochs": "num_train_epochs",
+    "r": "lora_r",
+    "sequence_len": "max_length",
+    "val_set_size": "validation_split",
+    "val_size": "validation_split",
+    "warmup_steps": "warmup_ratio",
+}
+Content = dict[str, Any]
 
 
-def write_as_json(config: Path, target: Path) -> None:
-    """Paths in ``config`` are relative to its folder; in ``target`` they are absolute."""
+def flags() -> dict[str, tuple[str, str]]:
+    """For each key, what stands for its value in the help, and what it is for."""
+    found = {
+        name: ("auto" if field.default == "auto" else "VALUE", field.description or "")
+        for name, field in FineTuneSpec.model_fields.items()
+    }
+    return {name: ("VALUE", text) for name, text in OWN_KEYS.items()} | found
+
+
+def read_config(config: Path | None, flags: Mapping[str, str]) -> Content:
+    """The keys of ``config`` (None: none), and over them the ``flags`` as they were typed."""
+    content = {} if config is None else _of_file(config)
+    for flag in flags:
+        for name in _SAME.get(flag, ()):
+            content.pop(name, None)
+    content |= {name: _typed(text) for name, text in flags.items()}
+    for name in (*DATA, "output_dir"):
+        if content.get(name) is not None:
+            folder = Path.cwd() if name in flags or config is None else config.parent.resolve()
+            content[name] = _located(name, content[name], folder)
+    return content
+
+
+def _of_file(config: Path) -> Content:
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InvalidRequest(f"{config} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise InvalidRequest(f"{config} must hold names and values, one a line.")
-    paths = {
-        name: str((config.parent / str(content[name])).resolve())
-        for name in _PATHS
-        if content.get(name) is not None
-    }
-    target.write_text(json.dumps({**content, **paths}, default=str), encoding="utf-8")
+    for name in content:
+        if name not in KEYS:
+            raise unknown_key(str(name), where=str(config))
+    return content
+
+
+def unknown_key(name: str, *, where: str = "") -> InvalidRequest:
+    """The error for a key or flag that means nothing; it names the one that was probably meant."""
+    key = name.removeprefix("--").replace("-", "_")
+    near = _ALIASES.get(key) or next(iter(difflib.get_close_matches(key, KEYS, n=1)), None)
+    if near and name.startswith("--"):
+        near = f"--{near.replace('_', '-')}"
+    way_out = f"Did you mean {near}?" if near else "See `genplat train --help` for all keys."
+    place = f"{where}: " if where else ""
+    return InvalidRequest(f"{place}there is no {name[:80]!r}. {way_out}", param=name[:80])
+
+
+def _typed(text: str) -> Any:
+    """A flag's value. Numbers stay texts, which the spec understands; lists are YAML."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidRequest(f"{text!r} cannot be read as YAML: {error}") from error
+
+
+def _located(name: str, value: Any, folder: Path) -> str:
+    """A path where it is one; for data, whatever else it is called stays as it is."""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name} must be a text.", param=name)
+    path = folder / value
+    return str(path.resolve()) if name not in DATA or path.is_file() else value
+
+
+def checked_spec(content: Content, dataset_ids: Mapping[str, str]) -> Content:
+    """The body of POST /api/runs, with the ids that the data got. Raises `InvalidRequest`."""
+    for name, others in _SAME.items():
+        twice = next((other for other in others if content.get(other)), None)
+        if content.get(name) and twice is not None:
+            raise InvalidRequest(f"{name} and {twice} say the same: give one of them.", param=name)
+    fields = {name: value for name, value in content.items() if name not in OWN_KEYS}
+    try:
+        spec = FineTuneSpec.model_validate(fields | dict(dataset_ids))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        said = str(first["msg"]).removeprefix("Value error, ")
+        raise InvalidRequest(f"{name}: {said}." if name else f"{said}.", param=name) from error
+    return spec.model_dump(mode="json", exclude_unset=True)
+
+
+def write_as_json(content: Content, target: Path) -> None:
+    """The file that ``python -m trainer_service.finetune`` reads. Raises `InvalidRequest` for
+    what can be known to be wrong before anything is loaded."""
+    if not content.get("dataset") or not content.get("output_dir"):
+        raise InvalidRequest(
+            "To train right here, name the data and the result: dataset (a file) and output_dir "
+            "(a folder)."
+        )
+    for name in DATA:
+        if (value := content.get(name)) is not None and not Path(value).is_file():
+            raise InvalidRequest(f"{name}: there is no file {value!r}.", param=name)
+    spec = checked_spec(content, {"dataset_id": Path(content["dataset"]).stem[:80]})
+    files = {name: content[name] for name in (*DATA, "output_dir") if content.get(name)}
+    del spec["dataset_id"]
+    target.write_text(json.dumps(spec | files), encoding="utf-8")

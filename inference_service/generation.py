@@ -19,7 +19,7 @@ def build_request(
 ) -> GenerationRequest:
     """The engine's request: open parameters get the model's own defaults, limits what fits."""
     base, template = weights.base, weights.template
-    room = base.context_length - len(prompt_ids)
+    room = base.answer_room(len(prompt_ids))
     temperature, top_p = parameters.temperature, parameters.top_p
     return GenerationRequest(
         base=base,

@@ -7,30 +7,36 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pydantic import ValidationError
-
 from inference_service.engine.base_model import BaseModel, choose_precision, load_base_model
 from inference_service.engine.engine import Engine
 from inference_service.engine.lora import Adapter, load_adapter
+from inference_service.model_files import (
+    RunResult,
+    base_model_folder,
+    library_template,
+    run_result,
+)
 from shared.chaos import stage
 from shared.chat import LoadedModel, ModelRef, ModelState
-from shared.errors import GenPlatError, InvalidData, NotFound
+from shared.errors import GenPlatError, NotFound
 from shared.prompt_template import PromptTemplate
-from shared.storage import MANIFEST, Storage, manifest_problem
+from shared.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-BaseKey = tuple[str, str]
+# The base model, the result that takes its place (else empty), and the number format.
+BaseKey = tuple[str, str, str]
 DRAIN_POLL_SECONDS = 0.05
 
 
 @dataclass(eq=False)
 class Weights:
-    """What a reference stands for once it is in memory."""
+    """What a reference stands for once it is in memory. ``tuned``: a run has made it."""
 
     base: BaseModel
     adapter: Adapter | None = None
     template: PromptTemplate | None = None
+    tuned: bool = False
 
 
 @dataclass(eq=False)
@@ -55,7 +61,8 @@ class Served:
 
 
 class ModelManager:
-    """Models by name. Base models are shared by all names that need them."""
+    """Models by name. Base models are shared by all names that need them; the whole model that a
+    run of method full has made is one of them."""
 
     def __init__(
         self, storage: Storage, engine: Engine, *, memory_bytes: int, unload_grace_seconds: float
@@ -131,57 +138,30 @@ class ModelManager:
                 self._release(served)
 
     async def _load(self, ref: ModelRef) -> Weights:
+        result = None
+        if ref.run_id is not None:
+            result = await asyncio.to_thread(run_result, self._storage, ref)
         _, dtype = choose_precision(ref.precision)
-        key = (ref.base_model, str(dtype))
+        instead = result.name if result and result.whole else ""
+        key = (ref.base_model, instead, str(dtype))
         self._loading[key] += 1
         try:
             async with self._locks[key]:
                 base = self._bases.get(key)
                 if base is None:
-                    base = await asyncio.to_thread(self._read_base, ref)
+                    base = await asyncio.to_thread(self._read_base, ref, result)
                     self._bases[key] = base
                     self._evict()
-            if ref.run_id is None:
-                return Weights(base)
-            adapter, template = await asyncio.to_thread(self._read_result, base, ref)
-            return Weights(base, adapter, template)
+            return await asyncio.to_thread(_lay_over, base, result)
         finally:
             self._loading[key] -= 1
 
-    def _read_base(self, ref: ModelRef) -> BaseModel:
-        folder = self._storage.base_model(ref.base_model)
-        if not (folder / MANIFEST).is_file():
-            raise NotFound(
-                f"The base model {ref.base_model} is not prepared; prepare it in the library.",
-                code="model_not_prepared",
-                param="base_model",
-            )
-        if problem := manifest_problem(folder):
-            raise InvalidData(
-                f"The files of {ref.base_model} are damaged ({problem}); prepare it again.",
-                code="damaged_model",
-            )
+    def _read_base(self, ref: ModelRef, result: RunResult | None) -> BaseModel:
         stage("model_loads")
+        if result and result.whole:
+            return load_base_model(result.folder, result.name, ref.precision)
+        folder = base_model_folder(self._storage, ref.base_model)
         return load_base_model(folder, ref.base_model, ref.precision)
-
-    def _read_result(self, base: BaseModel, ref: ModelRef) -> tuple[Adapter, PromptTemplate]:
-        try:
-            folder = self._storage.run_result(ref.run_id or "")
-            if problem := manifest_problem(folder):
-                raise InvalidData(
-                    f"The result of {ref.run_id} cannot be used: {problem}.", code="bad_adapter"
-                )
-            template = PromptTemplate.load(folder)
-        except (OSError, ValueError, ValidationError) as error:
-            raise InvalidData(
-                f"The result of {ref.run_id} cannot be read.", code="bad_adapter"
-            ) from error
-        if template.base_model != ref.base_model:
-            raise InvalidData(
-                f"{ref.run_id} was trained on {template.base_model}, not on {ref.base_model}.",
-                code="bad_adapter",
-            )
-        return load_adapter(folder, base.projections, base.dtype), template
 
     def _touch(self, base: BaseModel) -> None:
         for key, held in self._bases.items():
@@ -218,6 +198,14 @@ class ModelManager:
         self._draining.remove(served)
         if served.weights and served.weights.adapter:
             self._engine.forget(served.weights.adapter)
+
+
+def _lay_over(base: BaseModel, result: RunResult | None) -> Weights:
+    """A model as its requests see it: the base model with what a run has made over it."""
+    if result is None:
+        return Weights(base, template=library_template(base))
+    adapter = None if result.whole else load_adapter(result.folder, base.projections)
+    return Weights(base, adapter, result.template, tuned=True)
 
 
 def _bytes_of(base: BaseModel) -> int:

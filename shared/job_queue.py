@@ -1,6 +1,7 @@
 """The command queue. ARQ is behind two methods here and in the trainer's worker, nowhere else."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from arq.connections import ArqRedis, RedisSettings, create_pool
@@ -12,6 +13,7 @@ QUEUE_NAME = "genplat:queue"
 PREPARE_QUEUE_NAME = "genplat:queue:prepare"
 TRAIN_RUN = "train_run"
 PREPARE_BASE_MODEL = "prepare_base_model"
+_LISTENERS = "genplat:listeners"
 _QUEUES = {TRAIN_RUN: QUEUE_NAME, PREPARE_BASE_MODEL: PREPARE_QUEUE_NAME}
 
 # ARQ drops a job a day after it was enqueued unless told otherwise; a queue may be longer.
@@ -21,8 +23,11 @@ EXPIRES_SECONDS = 365 * 24 * 3600
 class JobQueue(Protocol):
     """What the gateway needs of a queue."""
 
-    async def enqueue(self, function: str, job_id: str, payload: dict[str, Any]) -> bool:
-        """Add a job; False where one of that id is already there."""
+    async def enqueue(
+        self, function: str, job_id: str, payload: dict[str, Any], *, rank: int | None = None
+    ) -> bool:
+        """Add a job; False where one of that id is already there. Jobs with the smallest ``rank``
+        are taken first, those without one after all that have one, in the order they came."""
 
     async def holds(self, job_id: str) -> bool:
         """Whether the job waits or is being worked on."""
@@ -32,6 +37,9 @@ class JobQueue(Protocol):
 
     async def remove(self, job_id: str) -> None:
         """Take a job that waits out of its queue."""
+
+    async def listeners(self) -> int:
+        """How many workers say that they take runs."""
 
 
 def serialize_job(job: dict[str, Any]) -> bytes:
@@ -86,18 +94,31 @@ async def keep_taken(redis: Redis, job_id: str, *, seconds: float) -> None:
         await transaction.execute()
 
 
+async def say_listening(redis: Redis, worker: str, *, seconds: float) -> None:
+    """Say that ``worker`` takes runs, for the next ``seconds`` of Redis' own clock."""
+    now, _ = await redis.time()
+    await redis.zadd(_LISTENERS, {worker: now + seconds})
+
+
+async def say_gone(redis: Redis, worker: str) -> None:
+    await redis.zrem(_LISTENERS, worker)
+
+
 class ArqQueue:
     """The `JobQueue` over Redis."""
 
     def __init__(self, redis: ArqRedis) -> None:
         self.redis = redis
 
-    async def enqueue(self, function: str, job_id: str, payload: dict[str, Any]) -> bool:
+    async def enqueue(
+        self, function: str, job_id: str, payload: dict[str, Any], *, rank: int | None = None
+    ) -> bool:
         job = await self.redis.enqueue_job(
             function,
             payload,
             _job_id=job_id,
             _queue_name=_QUEUES[function],
+            _defer_until=None if rank is None else _score(rank),
             _expires=EXPIRES_SECONDS,
         )
         return job is not None
@@ -115,3 +136,14 @@ class ArqQueue:
                 transaction.zrem(name, job_id)
             transaction.delete(job_key_prefix + job_id, retry_key_prefix + job_id)
             await transaction.execute()
+
+    async def listeners(self) -> int:
+        now, _ = await self.redis.time()
+        await self.redis.zremrangebyscore(_LISTENERS, "-inf", now)
+        return int(await self.redis.zcard(_LISTENERS))
+
+
+def _score(rank: int) -> datetime:
+    """ARQ takes jobs by the time that they wait for: ranks are times long ago, in milliseconds.
+    (It takes a score of 0 for a job that is not there.)"""
+    return datetime.fromtimestamp(max(1, rank) / 1000, UTC)

@@ -12,6 +12,10 @@ from shared.runs import Family
 from shared.storage import MANIFEST, Storage
 
 BUNDLED_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+# Architectures (transformers' model types) that are proven to train and to be served.
+SERVABLE = frozenset(
+    {"llama", "mistral", "qwen2", "qwen3", "gemma", "phi", "phi3", "gpt_neox", "t5", "mt5"}
+)
 REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 

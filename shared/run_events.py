@@ -7,6 +7,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.runs import TERMINAL, Phase, RunStatus
 
+# Why a success came before the last step.
+Stopped = Literal["early", "user"]
+
 
 class _Payload(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,7 +99,7 @@ class Finished(_Payload):
 
     type: Literal["finished"] = "finished"
     status: Literal["succeeded", "failed", "cancelled", "preempted", "paused"]
-    stopped: Literal["early", "user"] | None = None
+    stopped: Stopped | None = None
     best_step: int | None = Field(
         None, description="The step of the published weights, where load_best_model_at_end chose."
     )

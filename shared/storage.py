@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import IO
 
 MANIFEST = "manifest.json"
+# What a checkpoint holds beside its weights, for training to go on from there.
+RESUME_FILES = frozenset({"optimizer.safetensors", "random.safetensors", "position.json"})
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 
 
@@ -38,14 +40,20 @@ class Storage:
         return self.dataset(dataset_id) / "records.jsonl"
 
     def run(self, run_id: str) -> Path:
-        """Folder of a run: ``events.jsonl``, ``checkpoints/step-N``, ``result``."""
+        """Folder of a run: ``events.jsonl``, ``checkpoints``, ``deployed``, ``result``."""
         return self._under("runs", run_id)
 
     def run_events(self, run_id: str) -> Path:
         return self.run(run_id) / "events.jsonl"
 
     def run_checkpoints(self, run_id: str) -> Path:
+        """Folder with ``step-N`` (training can go on from there) and ``weights-N``."""
         return self.run(run_id) / "checkpoints"
+
+    def run_weights(self, run_id: str, step: int) -> tuple[Path, Path]:
+        """Where the trainer may keep the weights of a step."""
+        folder = self.run_checkpoints(run_id)
+        return folder / f"step-{int(step)}", folder / f"weights-{int(step)}"
 
     def run_deployed(self, run_id: str, step: int) -> Path:
         """A checkpoint's weights as the gateway put them aside for serving: the trainer drops its
@@ -157,6 +165,20 @@ def remove(aside: Path | None) -> None:
     """Remove what was set aside; what cannot be removed is left to the sweep."""
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def link_weights(source: Path, target: Path) -> None:
+    """Put the weights of the checkpoint in ``source`` into the folder ``target``: hard links where
+    the file system has them (nothing is ever written into a checkpoint), else copies."""
+    for path in sorted(source.iterdir()):
+        if path.name in RESUME_FILES or path.name == MANIFEST:
+            continue
+        try:
+            os.link(path, target / path.name, follow_symlinks=False)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(path, target / path.name, follow_symlinks=False)
 
 
 def sha256_of(path: Path) -> str:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from trainer_service.tokenizing import IGNORED, Row
+from trainer_service.mixing import Part, copies_in_epoch, rows_in_epoch, spread
+from trainer_service.tokenizing import IGNORED, AnyRow, PairRow, Row
 
 # Rows are sorted by length within windows of this many batches, so that order stays random.
 WINDOW_BATCHES = 50
@@ -23,20 +24,41 @@ class Batch(NamedTuple):
         return Batch(self.input_ids.to(device), self.labels.to(device))
 
 
+class PairBatch(NamedTuple):
+    """Padded sources, what of them is no padding, and padded targets as they are."""
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+
+    def on(self, device: str) -> "PairBatch":
+        return PairBatch(*(part.to(device) for part in self))
+
+
 def steps_per_epoch(rows: int, rows_per_step: int) -> int:
     return max(1, math.ceil(rows / rows_per_step))
 
 
 def plan_epoch(
-    lengths: Sequence[int], *, rows_per_step: int, seed: int, epoch: int
+    lengths: Sequence[int],
+    *,
+    rows_per_step: int,
+    seed: int,
+    epoch: int,
+    copies: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """Row numbers of each optimizer step of an epoch: rows of like length together, steps in
-    random order. A function of its arguments alone, so that a resumed run sees the same."""
+    random order. A function of its arguments alone, so that a resumed run sees the same.
+    ``copies``: how often the epoch sees each row (None: once)."""
+    copies = [1] * len(lengths) if copies is None else copies
     # Not a secret: the order must be the same again after a restart.
     source = random.Random(f"{seed}:{epoch}")  # noqa: S311
-    order = list(range(len(lengths)))
-    source.shuffle(order)
-    window = WINDOW_BATCHES * rows_per_step
+    shuffled = [row for row, count in enumerate(copies) if count]
+    source.shuffle(shuffled)
+    order = spread(shuffled, copies)
+    # Sorting brings copies of a row together again: not so where each is in its own window.
+    apart = math.ceil(len(order) / (rows_per_step * max(copies, default=1)))
+    window = min(WINDOW_BATCHES, max(1, apart)) * rows_per_step
     steps: list[list[int]] = []
     for start in range(0, len(order), window):
         near = sorted(order[start : start + window], key=lambda row: lengths[row])
@@ -49,46 +71,83 @@ class StepOrder:
     """The rows of every optimizer step, counted over all epochs. The plan of the epoch under way
     is kept: to make it, all rows are sorted and shuffled."""
 
-    def __init__(self, lengths: Sequence[int], *, rows_per_step: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        *,
+        rows_per_step: int,
+        seed: int,
+        parts: Sequence[Part] | None = None,
+    ) -> None:
         self.lengths = lengths
         self.rows_per_step = rows_per_step
         self.seed = seed
+        self.parts = [Part(len(lengths))] if parts is None else parts
+        self.steps_per_epoch = steps_per_epoch(rows_in_epoch(self.parts), rows_per_step)
         self._epoch = -1
         self._plan: list[list[int]] = []
 
     def rows(self, step: int) -> list[int]:
         """The row numbers of ``step`` (from 0)."""
-        epoch, place = divmod(step, steps_per_epoch(len(self.lengths), self.rows_per_step))
+        epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._plan = plan_epoch(
-                self.lengths, rows_per_step=self.rows_per_step, seed=self.seed, epoch=epoch
+                self.lengths,
+                rows_per_step=self.rows_per_step,
+                seed=self.seed,
+                epoch=epoch,
+                copies=copies_in_epoch(self.parts, seed=self.seed, epoch=epoch),
             )
             self._epoch = epoch
         return self._plan[place]
 
 
 def cut_to_passes(
-    lengths: Sequence[int], rows: Sequence[int], *, max_rows: int, max_tokens: int | None
+    sizes: Sequence[tuple[int, int]], *, max_rows: int, max_tokens: int | None
 ) -> list[list[int]]:
-    """Cut a step's rows into forward passes of at most ``max_rows`` rows and, padding counted,
-    ``max_tokens`` tokens (a longer row goes alone)."""
+    """Cut rows of such ``sizes`` (tokens for the encoder and for the decoder) into forward passes
+    of at most ``max_rows`` rows and, padding counted, ``max_tokens`` tokens (a longer row goes
+    alone). Returns the row numbers of each pass."""
     passes: list[list[int]] = []
-    for row in sorted(rows, key=lambda row: lengths[row]):
-        # Sorted by length, so this row is the longest of its pass so far.
-        full = not passes or len(passes[-1]) == max_rows
-        if full or (max_tokens and (len(passes[-1]) + 1) * lengths[row] > max_tokens):
+    width = height = 0
+    for row in sorted(range(len(sizes)), key=lambda row: sum(sizes[row])):
+        wider, higher = max(width, sizes[row][0]), max(height, sizes[row][1])
+        rows = len(passes[-1]) + 1 if passes else 1
+        if not passes or rows > max_rows or (max_tokens and rows * (wider + higher) > max_tokens):
             passes.append([])
+            wider, higher = sizes[row]
+        width, height = wider, higher
         passes[-1].append(row)
     return passes
 
 
-def collate(rows: Sequence[Row], *, pad_token_id: int) -> Batch:
-    """Pad on the right to the longest row."""
+def collate(rows: Sequence[AnyRow], *, pad_token_id: int) -> Batch | PairBatch:
+    """Pad on the right to the longest row. All rows are of one kind."""
+    pairs = [row for row in rows if isinstance(row, PairRow)]
+    if pairs:
+        return collate_pairs(pairs, pad_token_id=pad_token_id)
+    return collate_rows([row for row in rows if isinstance(row, Row)], pad_token_id=pad_token_id)
+
+
+def collate_rows(rows: Sequence[Row], *, pad_token_id: int) -> Batch:
+    labels = [row.labels[1:] for row in rows]
     width = max(len(row.tokens) for row in rows)
-    input_ids = torch.full((len(rows), width), pad_token_id)
-    labels = torch.full((len(rows), width), IGNORED)
+    return Batch(
+        _padded([row.tokens for row in rows], pad_token_id), _padded(labels, IGNORED, width)
+    )
+
+
+def collate_pairs(rows: Sequence[PairRow], *, pad_token_id: int) -> PairBatch:
+    return PairBatch(
+        _padded([row.source for row in rows], pad_token_id),
+        _padded([[1] * len(row.source) for row in rows], 0),
+        _padded([row.target for row in rows], IGNORED),
+    )
+
+
+def _padded(rows: Sequence[Sequence[int]], filler: int, width: int = 0) -> torch.Tensor:
+    width = width or max(map(len, rows))
+    padded = torch.full((len(rows), width), filler)
     for index, row in enumerate(rows):
-        length = len(row.tokens)
-        input_ids[index, :length] = torch.tensor(row.tokens)
-        labels[index, : length - 1] = torch.tensor(row.labels[1:])
-    return Batch(input_ids, labels)
+        padded[index, : len(row)] = torch.tensor(row)
+    return padded

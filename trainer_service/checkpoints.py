@@ -1,29 +1,33 @@
 """Saves where a run stands and finds the newest place that is whole; knows no recipe.
 
-Everything is safetensors or JSON: no pickle is ever read back. The manifest comes last.
+``step-N`` is a place to go on from, ``weights-N`` what is left of an older one: enough to deploy it
+or to publish it as the best. Everything is safetensors or JSON: no pickle is ever read back. The
+manifest comes last.
 """
 
 import json
 import logging
-import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from shared.chaos import stage
-from shared.prompt_template import PromptTemplate
-from shared.storage import atomic_directory, manifest_problem
-from trainer_service.modeling import save_adapter
+from shared.storage import atomic_directory, link_weights, manifest_problem, remove, set_aside
+from trainer_service.modeling import load_weights
 from trainer_service.optimization import Optimizer
+from trainer_service.standing import Standing
 
 log = logging.getLogger(__name__)
 
 KEPT = 2
-_PREFIX = "step-"
+_RESUMABLE = "step-"
+_WEIGHTS = "weights-"
+
+WriteWeights = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -36,45 +40,55 @@ class Position:
     trained_tokens: int
     train_seconds: float
     scaler: dict[str, Any]
+    standing: Standing = field(default_factory=Standing)
 
 
 def save_checkpoint(
     folder: Path,
     position: Position,
     *,
-    model: PeftModel,
-    template: PromptTemplate,
+    write_weights: WriteWeights,
     optimizer: Optimizer,
+    kept_weights: int,
 ) -> Path:
-    """Write ``step-N`` whole or not at all, then drop all but the newest checkpoints.
+    """Write ``step-N`` whole or not at all, then drop older ones: of the newest two everything is
+    kept, of the best and of ``kept_weights`` others the weights.
 
     Later ones go first: `find_checkpoint` refused them, or the run would be further. Counted among
     the newest they would push out this one.
     """
-    for step, stale in _by_step(folder):
-        if step > position.step:
-            shutil.rmtree(stale, ignore_errors=True)
-    target = folder / f"{_PREFIX}{position.step}"
+    drop_after(folder, position.step)
+    target = folder / f"{_RESUMABLE}{position.step}"
     with atomic_directory(target) as temporary:
-        save_adapter(model, template, temporary)
+        write_weights(temporary)
         stage("checkpoint_half", position.step)
         save_file(optimizer.tensors(), temporary / "optimizer.safetensors")
         save_file(_random_state(), temporary / "random.safetensors")
         (temporary / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
-    for _, old in _by_step(folder)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    _tidy(folder, best_step=position.standing.best_step, kept_weights=kept_weights)
+    return target
+
+
+def save_weights_alone(
+    folder: Path, step: int, *, write_weights: WriteWeights, kept_weights: int
+) -> Path:
+    """Keep the weights of the best step until now, between two checkpoints."""
+    target = folder / f"{_WEIGHTS}{step}"
+    with atomic_directory(target) as temporary:
+        write_weights(temporary)
+    _tidy(folder, best_step=step, kept_weights=kept_weights)
     return target
 
 
 def find_checkpoint(folder: Path, *, fingerprint: str) -> tuple[Path, Position] | None:
     """The newest checkpoint that is what its manifest says and belongs to this run."""
     for leftover in folder.glob("*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    for _, path in _by_step(folder):
+        remove(leftover)
+    for _, path in _by_step(folder, _RESUMABLE):
         try:
             if problem := manifest_problem(path):
                 raise ValueError(problem)
-            position = Position(**json.loads((path / "position.json").read_text(encoding="utf-8")))
+            position = _read_position(path)
             if position.fingerprint != fingerprint:
                 raise ValueError("made with another spec or dataset")
         except (OSError, ValueError, TypeError) as error:
@@ -84,11 +98,33 @@ def find_checkpoint(folder: Path, *, fingerprint: str) -> tuple[Path, Position] 
     return None
 
 
-def load_checkpoint(
-    path: Path, position: Position, *, model: PeftModel, optimizer: Optimizer
-) -> None:
-    """Put adapter, optimizer and random numbers back to where they were."""
-    set_peft_model_state_dict(model, load_file(path / "adapter_model.safetensors"))
+def find_weights(folder: Path, step: int) -> Path | None:
+    """The folder with the weights of ``step``, where they are what their manifest says."""
+    for prefix in (_RESUMABLE, _WEIGHTS):
+        path = folder / f"{prefix}{step}"
+        if manifest_problem(path) is None:
+            return path
+    return None
+
+
+def kept_steps(folder: Path) -> tuple[int, ...]:
+    """The steps whose weights are there."""
+    return tuple(
+        sorted({step for kind in (_RESUMABLE, _WEIGHTS) for step, _ in _by_step(folder, kind)})
+    )
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove what a run that stands at ``step`` has yet to make."""
+    for kind in (_RESUMABLE, _WEIGHTS):
+        for later, path in _by_step(folder, kind):
+            if later > step:
+                remove(set_aside(path))
+
+
+def load_checkpoint(path: Path, position: Position, *, model: Any, optimizer: Optimizer) -> None:
+    """Put weights, optimizer and random numbers back to where they were."""
+    load_weights(model, path)
     optimizer.load_tensors(load_file(path / "optimizer.safetensors"))
     optimizer.scaler.load_state_dict(position.scaler)
     random = load_file(path / "random.safetensors")
@@ -104,11 +140,50 @@ def _random_state() -> dict[str, torch.Tensor]:
     return state
 
 
-def _by_step(folder: Path) -> list[tuple[int, Path]]:
-    """Checkpoint folders by their step, newest first."""
+def _read_position(path: Path) -> Position:
+    content = json.loads((path / "position.json").read_text(encoding="utf-8"))
+    # (Checkpoints of the first versions have no standing.)
+    return Position(**{**content, "standing": Standing(**content.get("standing", {}))})
+
+
+def _tidy(folder: Path, *, best_step: int | None, kept_weights: int) -> None:
+    resumable = _by_step(folder, _RESUMABLE)
+    old = dict(resumable[KEPT:])
+    kept = dict(resumable[:KEPT])
+    alone = dict(_by_step(folder, _WEIGHTS))
+    # The best as each place to go on from knows it: the newest of them may turn out damaged.
+    best = {best_step, *(_best_of(path) for path in kept.values())}
+    others = sorted((old.keys() | alone.keys()) - kept.keys() - best, reverse=True)
+    wanted = (best | set(others[:kept_weights])) - kept.keys()
+    for step, path in old.items():
+        if step in wanted and step not in alone:
+            _strip(path, folder / f"{_WEIGHTS}{step}")
+        remove(set_aside(path))
+    for step, path in alone.items():
+        if step not in wanted:
+            remove(set_aside(path))
+
+
+def _best_of(path: Path) -> int | None:
+    try:
+        return _read_position(path).standing.best_step
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _strip(path: Path, target: Path) -> None:
+    """The weights of a checkpoint, without what it takes to go on from there. Damaged ones would
+    look whole afterwards, and go."""
+    if manifest_problem(path) is None:
+        with atomic_directory(target) as temporary:
+            link_weights(path, temporary)
+
+
+def _by_step(folder: Path, prefix: str) -> list[tuple[int, Path]]:
+    """Folders of a kind by their step, newest first."""
     steps = [
-        (int(path.name.removeprefix(_PREFIX)), path)
-        for path in folder.glob(f"{_PREFIX}*")
-        if path.name.removeprefix(_PREFIX).isdigit()
+        (int(number), path)
+        for path in folder.glob(f"{prefix}*")
+        if (number := path.name.removeprefix(prefix)).isascii() and number.isdecimal()
     ]
     return sorted(steps, reverse=True)

@@ -70,7 +70,8 @@ def train(spec: SupervisedSpec, report: Callable[[Payload], None], stop: StopReq
     quiet_libraries()
     device = find_device()
     report(Started(worker=spec.worker, device=device.label))
-    report(fine_tune(supervised_job(spec), report, check=stop.check, device=device))
+    job = supervised_job(spec)
+    report(fine_tune(job, report, check=stop.check, stop=lambda: stop.enough, device=device))
 
 
 def explain(error: BaseException, code: int) -> str:

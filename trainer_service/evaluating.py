@@ -1,7 +1,7 @@
 """What a model in training can do: its validation loss, and answers to read; changes nothing."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -10,8 +10,10 @@ from shared.datasets import Record
 from shared.prompt_template import PromptTemplate
 from shared.run_events import Sampled
 from trainer_service.batching import collate, cut_to_passes
-from trainer_service.supervised_loss import SupervisedLoss
-from trainer_service.tokenizing import Row, render
+from trainer_service.head_loss import Score
+from trainer_service.seq2seq_tokenizing import source_text, source_tokens
+from trainer_service.supervised_loss import decoder_start
+from trainer_service.tokenizing import AnyRow, render
 
 EVAL_PASS_TOKENS = 2048
 SAMPLES = 2
@@ -19,25 +21,33 @@ SAMPLE_TOKENS = 48
 SAMPLE_CHARACTERS = 2000
 
 
+class Evaluation(NamedTuple):
+    """Mean loss over learned tokens, and the share of them that the model would have written."""
+
+    loss: float
+    accuracy: float
+
+
 @torch.no_grad()
 def validation_loss(
-    loss: SupervisedLoss,
-    rows: Sequence[Row],
+    loss: Callable[..., Score],
+    rows: Sequence[AnyRow],
     *,
     device: str,
     pad_token_id: int,
     check: Callable[[], None],
-) -> float:
-    """Mean loss over the learned tokens; ``check`` is called between passes and may raise."""
-    lengths = [len(row.tokens) for row in rows]
-    total = 0.0
-    for part in cut_to_passes(
-        lengths, range(len(rows)), max_rows=len(rows), max_tokens=EVAL_PASS_TOKENS
-    ):
+) -> Evaluation:
+    """``check`` is called between passes and may raise."""
+    total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
+    sizes = [row.size for row in rows]
+    for part in cut_to_passes(sizes, max_rows=len(rows), max_tokens=EVAL_PASS_TOKENS):
         check()
         batch = collate([rows[index] for index in part], pad_token_id=pad_token_id).on(device)
-        total += loss(*batch).item()
-    return total / sum(row.supervised for row in rows)
+        score = loss(*batch)
+        total += score.loss
+        correct += score.correct
+    learned = sum(row.supervised for row in rows)
+    return Evaluation(*(torch.stack([total, correct]) / learned).tolist())
 
 
 @torch.no_grad()
@@ -49,38 +59,71 @@ def write_samples(
     *,
     step: int,
     pad_token_id: int,
+    context_length: int,
+    max_source_length: int,
 ) -> list[Sampled]:
-    """The beginnings of greedy answers to the first records, in one batch padded on the left."""
-    chosen = records[:SAMPLES]
-    if not chosen:
-        return []
+    """The beginnings of greedy answers to the first records, in one batch."""
+    seq2seq = template.family == "seq2seq"
+    read = _read_source if seq2seq else _read_prompt
     prompts = [
-        tokenizer.encode(
-            render(tokenizer, template, template.prepare(record.messages)[:-1], ask=True),
-            add_special_tokens=False,
-        )
-        for record in chosen
+        (record, read(tokenizer, template, record, max_source_length))
+        for record in records[:SAMPLES]
     ]
-    width = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[pad_token_id] * (width - len(p)) + list(p) for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    # Learned positions end with the context; a decoder behind an encoder begins at its own first.
+    room = (
+        SAMPLE_TOKENS if seq2seq else context_length - max((len(p) for _, p in prompts), default=0)
+    )
+    if not prompts or room < 1:
+        return []
+    ids, mask = _padded([prompt for _, prompt in prompts], pad_token_id, left=not seq2seq)
     settings = GenerationConfig(  # type: ignore[no-untyped-call]
-        max_new_tokens=SAMPLE_TOKENS,
+        max_new_tokens=min(SAMPLE_TOKENS, room),
         do_sample=False,
         eos_token_id=list(template.stop_token_ids),
         pad_token_id=pad_token_id,
+        decoder_start_token_id=decoder_start(model.config) if seq2seq else None,
     )
     answers = model.generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
         generation_config=settings,
     )
+    begin = 1 if seq2seq else ids.shape[1]
     return [
         Sampled(
             step=step,
             prompt=record.prompt[-1].content[:SAMPLE_CHARACTERS] if record.prompt else "",
             target=record.completion[:SAMPLE_CHARACTERS],
-            output=str(tokenizer.decode(answer[width:], skip_special_tokens=True)),
+            output=str(tokenizer.decode(answer[begin:], skip_special_tokens=True)),
         )
-        for record, answer in zip(chosen, answers, strict=True)
+        for (record, _), answer in zip(prompts, answers, strict=True)
     ]
+
+
+def _read_prompt(
+    tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, record: Record, _: int
+) -> list[int]:
+    text = render(tokenizer, template, template.prepare(record.messages)[:-1], ask=True)
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _read_source(
+    tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, record: Record, longest: int
+) -> list[int]:
+    text = source_text(template, record.prompt)
+    return list(source_tokens(tokenizer, text, max_length=longest)[0])
+
+
+def _padded(
+    rows: Sequence[Sequence[int]], filler: int, *, left: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and attention mask: answers of causal models go on at the right end of their prompts."""
+    width = max(map(len, rows))
+    gaps = [width - len(row) for row in rows]
+    if left:
+        ids = [[filler] * gap + list(row) for gap, row in zip(gaps, rows, strict=True)]
+        mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
+    else:
+        ids = [list(row) + [filler] * gap for gap, row in zip(gaps, rows, strict=True)]
+        mask = [[1] * (width - gap) + [0] * gap for gap in gaps]
+    return torch.tensor(ids), torch.tensor(mask)

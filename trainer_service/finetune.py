@@ -15,72 +15,81 @@ from transformers.utils import logging as transformers_logging
 from shared.chaos import stage
 from shared.errors import GenPlatError
 from shared.logs import configure_logging
-from shared.run_events import Advanced, Checkpointed, Finished, Measured
+from shared.run_events import Advanced, Finished, Measured, Stopped
 from shared.settings import Settings, read_settings
-from shared.storage import Storage, atomic_directory, manifest_problem, sha256_of
+from shared.storage import Storage, manifest_problem
 from trainer_service import exit_codes
-from trainer_service.batching import steps_per_epoch
-from trainer_service.checkpoints import (
-    Position,
-    find_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
 from trainer_service.evaluating import validation_loss, write_samples
 from trainer_service.hardware import (
     Device,
     find_device,
 )
 from trainer_service.job_files import Job, read_json, shell_job
-from trainer_service.modeling import (
-    save_adapter,
-)
 from trainer_service.optimization import autocast
+from trainer_service.peak_memory import peak_memory_bytes
 from trainer_service.progress import Report, Stopwatch, as_line
+from trainer_service.saving import keep, publish, resume, save_position
 from trainer_service.training_setup import Training, set_up
 
 log = logging.getLogger(__name__)
 
-SUMMARY_FILE = "training.json"
-
 
 def fine_tune(
-    job: Job, report: Report, *, check: Callable[[], None], device: Device | None = None
+    job: Job,
+    report: Report,
+    *,
+    check: Callable[[], None],
+    stop: Callable[[], bool] = lambda: False,
+    device: Device | None = None,
 ) -> Finished:
     """Do the whole job. ``check`` is called between steps; where it raises `Preempted`, what was
-    learned since the last checkpoint is saved before the exception goes on."""
+    learned since the last checkpoint is saved before the exception goes on. Where ``stop`` turns
+    true, training ends after the step under way and what was learned is published."""
     training = set_up(job, report, check=check, device=device or find_device())
+    numbers = training.numbers
+    if not training.lessons.validation_rows and (
+        numbers.early_stopping_patience or numbers.load_best_model_at_end
+    ):
+        log.warning(
+            "There are no validation rows: early_stopping_patience and load_best_model_at_end "
+            "have nothing to go by."
+        )
+    stopped = learn(training, stop)
+    return publish(training, stopped)
+
+
+def learn(training: Training, stop: Callable[[], bool]) -> Stopped | None:
+    """Train up to the last step; why it ended before, if it did."""
+    numbers = training.numbers
     step = saved = resume(training)
     try:
-        while step < training.numbers.max_steps:
-            check()
+        while True:
+            if step and (step % numbers.eval_steps == 0 or step >= numbers.max_steps):
+                evaluate(training, step)
+            saved = keep(training, step, saved)
+            stopped = _reason_to_stop(training, step, stop)
+            if stopped or step >= numbers.max_steps:
+                evaluate(training, step)
+                keep(training, step, saved)
+                return stopped
+            training.check()
             train_step(training, step)
             step += 1
-            if step % training.numbers.eval_steps == 0 and step < training.numbers.max_steps:
-                evaluate(training, step)
-            if step % training.numbers.save_steps == 0:
-                save_position(training, step)
-                saved = step
-        evaluate(training, step)
     except exit_codes.Preempted:
         if step > saved:
             save_position(training, step)
         raise
-    return publish(training)
 
 
-def resume(training: Training) -> int:
-    """The step to go on from: that of the newest valid checkpoint, or 0."""
-    found = find_checkpoint(training.job.checkpoints, fingerprint=training.job.fingerprint)
-    if found is None:
-        training.report(Advanced(phase="training"))
-        return 0
-    path, position = found
-    load_checkpoint(path, position, model=training.model, optimizer=training.optimizer)
-    training.pace.trained_tokens = position.trained_tokens
-    training.pace.train_seconds = position.train_seconds
-    training.report(Advanced(phase="training", resumed_from_step=position.step))
-    return position.step
+def _reason_to_stop(training: Training, step: int, stop: Callable[[], bool]) -> Stopped | None:
+    """Why to end before the last step. Nothing ends before the first one: there would be nothing
+    to publish."""
+    numbers = training.numbers
+    if not 0 < step < numbers.max_steps:
+        return None
+    if 0 < numbers.early_stopping_patience <= training.standing.stale:
+        return "early"
+    return "user" if stop() else None
 
 
 def train_step(training: Training, step: int) -> None:
@@ -88,37 +97,39 @@ def train_step(training: Training, step: int) -> None:
     stage("step_begins", step + 1)
     numbers = training.numbers
     rows = [training.lessons.rows[index] for index in training.order.rows(step)]
-    loss, norm = training.optimizer.step(training.loss, rows, step)
+    outcome = training.optimizer.step(training.loss, rows, step)
     stage("step_done", step + 1)
-    training.pace.add_step(sum(len(row.tokens) for row in rows), watch.seconds)
-    training.report(
-        Measured(
-            step=step + 1,
-            total_steps=numbers.max_steps,
-            epoch=_epoch(training, step + 1),
-            loss=loss,
-            learning_rate=training.optimizer.rate(step),
-            grad_norm=norm,
-            tokens_per_second=training.pace.tokens_per_second,
-            eta_seconds=training.pace.eta_seconds(numbers.max_steps - step - 1),
-        )
+    training.pace.add_step(sum(sum(row.size) for row in rows), watch.seconds)
+    training.last_step = Measured(
+        step=step + 1,
+        total_steps=numbers.max_steps,
+        epoch=_epoch(training, step + 1),
+        loss=outcome.loss,
+        mean_token_accuracy=outcome.accuracy,
+        learning_rate=training.optimizer.rate(step),
+        grad_norm=outcome.grad_norm,
+        tokens_per_second=training.pace.tokens_per_second,
+        eta_seconds=training.pace.eta_seconds(numbers.max_steps - step - 1),
+        memory_bytes=peak_memory_bytes(training.device),
     )
+    training.report(training.last_step)
 
 
 def _epoch(training: Training, step: int) -> float:
-    return step / steps_per_epoch(len(training.lessons.rows), training.lessons.rows_per_step)
+    return step / training.order.steps_per_epoch
 
 
 def evaluate(training: Training, step: int) -> None:
-    """Validation loss and a few written answers, where there is anything to validate on."""
-    if not training.lessons.validation_rows:
+    """Validation loss and a few written answers after ``step``, where there is anything to
+    validate on and it was not done yet."""
+    if not training.lessons.validation_rows or training.standing.evaluated_step == step:
         return
     watch = Stopwatch()
     training.report(Advanced(phase="evaluating"))
     training.model.eval()
     try:
         with autocast(training.device, training.precision):
-            training.eval_loss = validation_loss(
+            eval_loss, accuracy = validation_loss(
                 training.loss,
                 training.lessons.validation_rows,
                 device=training.device.torch_name,
@@ -132,61 +143,25 @@ def evaluate(training: Training, step: int) -> None:
                 training.lessons.validation_records,
                 step=step,
                 pad_token_id=training.lessons.pad_token_id,
+                context_length=training.lessons.context_length,
+                max_source_length=training.numbers.max_length,
             )
     finally:
         training.model.train()
-    training.report(
-        Measured(
-            step=step,
-            total_steps=training.numbers.max_steps,
-            epoch=_epoch(training, step),
-            eval_loss=training.eval_loss,
-        )
+    training.last_evaluation = Measured(
+        step=step,
+        total_steps=training.numbers.max_steps,
+        epoch=_epoch(training, step),
+        eval_loss=eval_loss,
+        eval_mean_token_accuracy=accuracy,
+        memory_bytes=peak_memory_bytes(training.device),
     )
+    training.report(training.last_evaluation)
     for sample in samples:
         training.report(sample)
+    training.standing = training.standing.evaluated(step, eval_loss)
     training.pace.add_other(watch.seconds)
     training.report(Advanced(phase="training"))
-
-
-def save_position(training: Training, step: int) -> None:
-    """A checkpoint from which `resume` goes on exactly."""
-    watch = Stopwatch()
-    path = save_checkpoint(
-        training.job.checkpoints,
-        Position(
-            step=step,
-            fingerprint=training.job.fingerprint,
-            trained_tokens=training.pace.trained_tokens,
-            train_seconds=training.pace.train_seconds,
-            scaler=training.optimizer.scaler.state_dict(),
-        ),
-        model=training.model,
-        template=training.lessons.template,
-        optimizer=training.optimizer,
-    )
-    stage("checkpoint_saved", step)
-    training.pace.add_other(watch.seconds)
-    training.report(Checkpointed(step=step, path=path.name, eval_loss=training.eval_loss))
-
-
-def publish(training: Training) -> Finished:
-    """Put the finished adapter in its place, whole or not at all."""
-    training.report(Advanced(phase="saving"))
-    finished = Finished(
-        status="succeeded",
-        trained_tokens=training.pace.trained_tokens,
-        train_seconds=training.pace.train_seconds,
-        tokens_per_second=training.pace.overall_tokens_per_second,
-        eval_loss=training.eval_loss,
-    )
-    result = training.job.result
-    with atomic_directory(result) as temporary:
-        save_adapter(training.model, training.lessons.template, temporary)
-        (temporary / SUMMARY_FILE).write_text(finished.model_dump_json(), encoding="utf-8")
-    stage("result_saved")
-    digest = sha256_of(result / "manifest.json")
-    return finished.model_copy(update={"manifest_sha256": digest})
 
 
 def quiet_libraries() -> None:
@@ -219,7 +194,7 @@ def main(arguments: list[str]) -> int:
     except (GenPlatError, KeyboardInterrupt) as error:
         sys.stderr.write(f"{getattr(error, 'message', 'Interrupted.')}\n")
         return exit_codes.exit_code_of(error)
-    sys.stdout.write(f"adapter in {job.result}\n")
+    sys.stdout.write(f"model in {job.result}\n")
     return exit_codes.OK
 
 

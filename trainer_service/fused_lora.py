@@ -1,28 +1,41 @@
 """A LoRA projection as one step of autograd; same numbers as PEFT's, fewer passes over memory.
 
 PEFT adds the adapter's share with separate products, scalings and sums of full-size activations;
-on CPUs these cost a good part of a small model's time. The modules stay PEFT's: only their forward
-is replaced, so saving and loading are unchanged.
+on CPUs these cost a good part of a small model's time, and over four-bit weights so much memory
+that QLoRA would need more than LoRA. The modules stay PEFT's: only their forward is replaced, so
+saving and loading are unchanged.
 """
 
 from types import MethodType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from bitsandbytes import functional as quantized
+from bitsandbytes.nn.modules import Linear4bit
 from peft.tuners.lora import Linear as PeftLinear
+from peft.tuners.lora import Linear4bit as PeftLinear4bit
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
+class FrozenWeight(Protocol):
+    """A weight that does not learn: whole, or made whole each time that it is asked for."""
+
+    def __call__(self) -> torch.Tensor: ...
+
+
 class _LoraLinear(torch.autograd.Function):
-    """``x W' + bias + scale * (x A') B'`` where W and bias do not learn."""
+    """``x W' + bias + scale * (x A') B'`` where W and bias do not learn.
+
+    ``weight`` is called for W in either direction: what it makes is never kept between them.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        weight: torch.Tensor,
+        weight: FrozenWeight,
         bias: torch.Tensor | None,
         down: torch.Tensor,
         up: torch.Tensor,
@@ -30,9 +43,10 @@ class _LoraLinear(torch.autograd.Function):
     ) -> torch.Tensor:
         flat = x.reshape(-1, x.shape[-1])
         inner = flat @ down.T
-        result = functional.linear(flat, weight, bias)
+        result = functional.linear(flat, weight(), bias)
         result.addmm_(inner, up.T, alpha=scale)
-        ctx.save_for_backward(flat, inner, weight, down, up)
+        ctx.save_for_backward(flat, inner, down, up)
+        ctx.weight = weight
         ctx.scale = scale
         ctx.shape = x.shape
         return result.view(*x.shape[:-1], -1)
@@ -42,22 +56,22 @@ class _LoraLinear(torch.autograd.Function):
     def backward(
         ctx: Any, gradient: torch.Tensor
     ) -> tuple[torch.Tensor | None, None, None, torch.Tensor, torch.Tensor, None]:
-        flat, inner, weight, down, up = ctx.saved_tensors
+        flat, inner, down, up = ctx.saved_tensors
         gradient = gradient.reshape(-1, gradient.shape[-1])
         to_inner = (gradient @ up).mul_(ctx.scale)
         to_up = (gradient.T @ inner).mul_(ctx.scale)
         to_down = to_inner.T @ flat
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = (gradient @ weight).addmm_(to_inner, down).view(ctx.shape)
+            to_x = (gradient @ ctx.weight()).addmm_(to_inner, down).view(ctx.shape)
         return to_x, None, None, to_down, to_up, None
 
 
-def _forward(self: PeftLinear, x: torch.Tensor) -> torch.Tensor:
+def _forward(self: PeftLinear | PeftLinear4bit, x: torch.Tensor) -> torch.Tensor:
     base = self.base_layer
     result: torch.Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
         x,
-        base.weight,
+        _frozen(base),
         base.bias,
         self.lora_A["default"].weight,
         self.lora_B["default"].weight,
@@ -66,24 +80,35 @@ def _forward(self: PeftLinear, x: torch.Tensor) -> torch.Tensor:
     return result
 
 
+def _frozen(base: Any) -> FrozenWeight:
+    weight = base.weight
+    if not isinstance(base, Linear4bit):
+        return lambda: weight.detach()
+    return lambda: quantized.dequantize_4bit(weight.data, weight.quant_state)
+
+
 def fuse_lora(model: nn.Module) -> int:
-    """Give the model's LoRA projections the fused forward, where it means the same: a plain fp32
-    linear without dropout. Returns how many took it."""
+    """Give the model's LoRA projections the fused forward, where it means the same: over a plain
+    or a four-bit linear layer that computes in fp32, without dropout. Returns how many took it."""
     fused = 0
     for module in model.modules():
-        if type(module) is PeftLinear and _is_plain(module):
-            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
+        if type(module) in (PeftLinear, PeftLinear4bit) and _is_plain(module):
+            module.forward = MethodType(_forward, module)
             fused += 1
     return fused
 
 
-def _is_plain(module: PeftLinear) -> bool:
-    base = module.base_layer
-    return (
-        type(base) is nn.Linear
-        and base.weight.dtype == torch.float32
+def _is_plain(module: Any) -> bool:
+    return bool(
+        _computes_in_fp32(module.base_layer)
         and module.active_adapters == ["default"]
         and not module.lora_variant
         and not module.lora_bias.get("default")
         and isinstance(module.lora_dropout["default"], nn.Identity)
     )
+
+
+def _computes_in_fp32(base: nn.Module) -> bool:
+    if type(base) is Linear4bit:
+        return bool(base.compute_dtype == torch.float32)
+    return type(base) is nn.Linear and base.weight.dtype == torch.float32

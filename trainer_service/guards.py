@@ -48,19 +48,24 @@ def watch_dead_man(descriptor: int, seconds: float) -> None:
 
 class StopRequest:
     """A SIGTERM: ends the process at once until there is something to save, from then on at the
-    next step."""
+    next step. A SIGUSR1: what was learned is enough, training shall end and publish it."""
 
     def __init__(self) -> None:
         self.requested = False
         self.deferred = False
+        self.enough = False
 
     def install(self) -> None:
-        signal.signal(signal.SIGTERM, self._handle)
+        signal.signal(signal.SIGTERM, self._preempt)
+        signal.signal(signal.SIGUSR1, self._finish)
 
-    def _handle(self, _signal: int, _frame: FrameType | None) -> None:
+    def _preempt(self, _signal: int, _frame: FrameType | None) -> None:
         self.requested = True
         if not self.deferred:
             raise Preempted
+
+    def _finish(self, _signal: int, _frame: FrameType | None) -> None:
+        self.enough = True
 
     def check(self) -> None:
         if self.requested:

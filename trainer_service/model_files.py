@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from transformers import CONFIG_MAPPING, PreTrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from shared.errors import InvalidData
+from shared.model_library import SERVABLE
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,10 @@ COMPANIONS = (
     "spiece.model",
     "chat_template.jinja",
 )
-# Spellings of older checkpoints that transformers still reads and maps to its own fields.
+# Keys that transformers reads although no config class names them, and spellings of older
+# checkpoints that it maps to its own fields.
 _OLDER_KEYS = {
+    "decoder_start_token_id",
     "architectures",
     "model_type",
     "torch_dtype",
@@ -89,10 +91,10 @@ def checked_config(folder: Path) -> dict[str, Any]:
     config = _read_json(path)
     _refuse_code("config.json", config)
     model_type = str(config.get("model_type", ""))
-    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or model_type not in CONFIG_MAPPING:
+    if model_type not in SERVABLE or model_type not in CONFIG_MAPPING:
         raise InvalidData(
-            f"config.json: model_type {model_type!r} is not a causal language model that the "
-            "installed transformers can load. Choose another base model."
+            f"config.json: model_type {model_type!r} is none that GenPlat can serve "
+            f"({', '.join(sorted(SERVABLE))}). Choose another base model."
         )
     known = _known_keys(CONFIG_MAPPING[model_type])
     if "quantization_config" in config:

@@ -1,30 +1,34 @@
-"""Loads a prepared base model with a LoRA adapter that learns; knows no data and no run."""
+"""Loads a prepared base model, and writes and reads what a run made of it; knows no data."""
 
+import json
 import logging
-import warnings
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from bitsandbytes.nn.modules import Linear4bit
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import save_file
-from torch import nn
+from huggingface_hub import split_torch_state_dict_into_shards
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
-    BitsAndBytesConfig,
+    GenerationConfig,
     PreTrainedTokenizerBase,
 )
-from transformers.pytorch_utils import Conv1D
+from transformers.core_model_loading import revert_weight_conversion
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+)
 
 from shared.errors import InvalidData, InvalidRequest
 from shared.prompt_template import PromptTemplate
-from shared.runs import Hyperparameters, Method
-from trainer_service.fused_lora import fuse_lora
+from shared.runs import Family, Method
 from trainer_service.hardware import Device, Precision
+from trainer_service.model_files import COMPANIONS, WEIGHTS_INDEX
+from trainer_service.quantizing import load_quantized
 from trainer_service.tokenizing import stop_token_ids
 
 log = logging.getLogger(__name__)
@@ -36,6 +40,8 @@ DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+SHARD_SIZE = "5GB"
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -46,12 +52,20 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def make_template(
-    base_model: str, task_prefix: str, tokenizer: PreTrainedTokenizerBase, generation_eos: Any
+    base_model: str,
+    task_prefix: str,
+    tokenizer: PreTrainedTokenizerBase,
+    generation_eos: Any,
+    *,
+    family: Family = "causal",
+    chat_template: str = "",
 ) -> PromptTemplate:
-    """The template that the run learns with, to be served with the same."""
+    """The template that the run learns with, to be served with the same. ``chat_template`` is for
+    causal models whose tokenizer has none."""
     return PromptTemplate(
         base_model=base_model,
-        chat_template=_chat_template(tokenizer),
+        family=family,
+        chat_template="" if family == "seq2seq" else _chat_template(tokenizer) or chat_template,
         task_prefix=task_prefix,
         stop_token_ids=stop_token_ids(tokenizer, generation_eos),
     )
@@ -77,104 +91,126 @@ def context_length(folder: Path) -> int:
     return int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
 
 
-def quantization_config(precision: Precision) -> BitsAndBytesConfig:
-    """NF4 with double quantisation, as in the QLoRA paper."""
-    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=DTYPES[precision],
-    )
+def family_of(folder: Path) -> Family:
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    return "seq2seq" if config.is_encoder_decoder else "causal"
 
 
 def load_base(folder: Path, *, method: Method, device: Device, precision: Precision) -> Any:
-    """The frozen base model on its device: whole for LoRA, in four bits for QLoRA."""
-    options: dict[str, Any] = {"dtype": DTYPES[precision], "local_files_only": True}
-    options["use_safetensors"] = True
+    """The base model on its device, still learning nothing: in four bits for QLoRA, else whole.
+    Full training keeps fp32 at any precision: steps of 1e-3 of a bf16 weight are lost in
+    rounding."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    classes: Any = (
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+        if config.is_encoder_decoder
+        else MODEL_FOR_CAUSAL_LM_MAPPING
+    )
+    model_class: Any = classes[type(config)]
     if method == "qlora":
         if device.kind == "mps":
             raise InvalidRequest("QLoRA needs an NVIDIA GPU or a CPU: choose method lora here.")
-        options["quantization_config"] = quantization_config(precision)
-        options["device_map"] = {"": device.torch_name}
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
-    if method == "lora":
-        return model.to(device.torch_name)
-    for module in model.modules():
-        # On CPUs with AVX-512 bf16 bitsandbytes repacks the weights at the first evaluation into a
-        # form that has no gradient; training would go on and learn nothing.
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-    return model
-
-
-def add_adapter(model: Any, numbers: Hyperparameters, *, seed: int) -> PeftModel:
-    """Freeze ``model`` and lay a fresh adapter over it. Its weights stay fp32 at any precision:
-    steps of 1e-3 of a bf16 weight are lost in rounding. InvalidData where it could learn but not
-    be served."""
-    config = LoraConfig(
-        r=numbers.lora_r,
-        lora_alpha=numbers.lora_alpha,
-        lora_dropout=numbers.lora_dropout,
-        target_modules=numbers.target_modules,
-        bias="none",
-        task_type="CAUSAL_LM",
+        model = load_quantized(
+            model_class, config, folder, dtype=DTYPES[precision], device=device.torch_name
+        )
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        return model
+    dtype = torch.float32 if method == "full" else DTYPES[precision]
+    model = model_class.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, use_safetensors=True
     )
-    head = model.get_output_embeddings()
-    torch.manual_seed(seed)
-    try:
-        with warnings.catch_warnings():
-            # PEFT still reads an attribute that transformers has renamed.
-            warnings.simplefilter("ignore", FutureWarning)
-            # What it says of tied weights and of Conv1D is said below, as a refusal.
-            warnings.simplefilter("ignore", UserWarning)
-            adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
-    except ValueError as error:
-        raise InvalidRequest(
-            f"target_modules {numbers.target_modules} do not fit this model. Use 'all-linear'.",
-            param="target_modules",
-        ) from error
-    _refuse_unservable(adapted, head)
-    fuse_lora(adapted)
-    if numbers.gradient_checkpointing:
-        _checkpoint_activations(model)
-    adapted.train()
-    return adapted
+    return model.to(device.torch_name)
 
 
-def _checkpoint_activations(model: Any) -> None:
-    # The older name, the only one in transformers 5.3, warns in 5.23 and goes with version 6.
-    old, new = "gradient_checkpointing_enable", "activation_checkpointing_enable"
-    enable = getattr(model, new if hasattr(model, new) else old)
-    try:
-        enable({"use_reentrant": False})
-    except ValueError as error:
-        raise InvalidRequest(
-            "This base model knows no gradient_checkpointing: leave it out.",
-            param="gradient_checkpointing",
-        ) from error
+def trainable_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """What learns, by name, in a fixed order."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
-def _refuse_unservable(adapted: PeftModel, head: Any) -> None:
-    """The inference service lays adapters over linear layers other than the output head, which
-    shares its weights with the embeddings in most models."""
-    for name, module in adapted.named_modules():
-        if not isinstance(module, BaseTunerLayer):
-            continue
-        layer = module.get_base_layer()
-        if isinstance(layer, nn.Linear) and layer is not head:
-            continue
-        what = "the output head" if layer is head else f"of type {type(layer).__name__}"
-        way_out = "Choose another base_model" if isinstance(layer, Conv1D) else "Use 'all-linear'"
+def save_weights(
+    model: Any, template: PromptTemplate, folder: Path, *, method: Method, base_folder: Path
+) -> None:
+    """What the run has learned, as it is served and as `load_weights` takes it: an adapter, or
+    after method full a model folder with the tokenizer of ``base_folder``."""
+    if method != "full":
+        save_adapter(model, template, folder)
+        return
+    _save_shards(revert_weight_conversion(model, _own_tensors(model)), folder)
+    config = json.loads((base_folder / "config.json").read_text(encoding="utf-8"))
+    config = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
+    # As it is in memory, so that a resumed run goes on from the very same weights.
+    config["dtype"] = "float32"
+    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    for name in COMPANIONS:
+        if (base_folder / name).is_file():
+            shutil.copyfile(base_folder / name, folder / name)
+    template.save(folder)
+
+
+@torch.no_grad()
+def load_weights(model: Any, folder: Path) -> None:
+    """Put back what `save_weights` wrote, into a model that learns by the same method.
+    InvalidData, naming the field, where it is of another shape."""
+    if (folder / ADAPTER_WEIGHTS).is_file():
+        stored = load_file(folder / ADAPTER_WEIGHTS)
+        own = get_peft_model_state_dict(model, save_embedding_layers=False)
+        _check_names(stored, own, "target_modules")
+        for name, value in stored.items():
+            _check_shape(name, value, own[name], "lora_r")
+        set_peft_model_state_dict(model, stored)
+        return
+    # (The library's own loader, because files may name weights otherwise than models do.)
+    loaded, told = type(model).from_pretrained(
+        folder,
+        dtype=torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    own, found = _own_tensors(model), _own_tensors(loaded)
+    _check_names(found.keys() - told["missing_keys"], own, "base_model")
+    for name, value in found.items():
+        _check_shape(name, value, own[name], "base_model")
+        own[name].copy_(value)
+
+
+def _check_names(stored: Iterable[str], own: Iterable[str], field: str) -> None:
+    if different := set(stored) ^ set(own):
         raise InvalidData(
-            f"target_modules: {name.removeprefix('base_model.model.')} is {what}, and an adapter "
-            f"over it cannot be served, only over linear layers inside the model. {way_out}.",
-            param="target_modules",
+            f"{field}: the saved weights are of other layers than this run's, such as "
+            f"{min(different)}. Set {field} to what they were made with.",
+            param=field,
         )
 
 
-def adapter_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:
-    """What learns, by name, in a fixed order."""
-    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+def _check_shape(name: str, stored: torch.Tensor, own: torch.Tensor, field: str) -> None:
+    if stored.shape != own.shape:
+        raise InvalidData(
+            f"{field}: the saved weights have other sizes than this run's: {name} has "
+            f"{list(stored.shape)}, not {list(own.shape)}. Set {field} to what they were made "
+            "with.",
+            param=field,
+        )
+
+
+def _own_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Weights and lasting buffers of a whole model, shared ones under their first name alone."""
+    lasting = model.state_dict().keys()
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {name: value for name, value in named if name in lasting}
+
+
+def _save_shards(tensors: dict[str, torch.Tensor], folder: Path) -> None:
+    split = split_torch_state_dict_into_shards(
+        tensors, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD_SIZE
+    )
+    for file, names in split.filename_to_tensors.items():
+        shard = {name: tensors[name].detach().cpu().contiguous() for name in names}
+        save_file(shard, folder / file, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / WEIGHTS_INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
 def save_adapter(model: PeftModel, template: PromptTemplate, folder: Path) -> None:
@@ -185,7 +221,7 @@ def save_adapter(model: PeftModel, template: PromptTemplate, folder: Path) -> No
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file(
         {name: value.detach().cpu().contiguous() for name, value in state.items()},
-        folder / "adapter_model.safetensors",
+        folder / ADAPTER_WEIGHTS,
         metadata={"format": "pt"},
     )
     config = model.peft_config["default"]

@@ -1,19 +1,19 @@
 """One optimizer step, and the learning rate that it has; knows no data files and no run folder."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
 from shared.errors import InvalidRequest
 from shared.runs import Hyperparameters
-from trainer_service.batching import collate, cut_to_passes
+from trainer_service.batching import Batch, PairBatch, collate, cut_to_passes
 from trainer_service.hardware import Device, Precision
+from trainer_service.head_loss import Score
 from trainer_service.modeling import DTYPES
-from trainer_service.supervised_loss import SupervisedLoss
-from trainer_service.tokenizing import Row
+from trainer_service.tokenizing import AnyRow
 
 # More padded tokens in one pass make a CPU slower, not faster: activations leave its caches.
 CPU_PASS_TOKENS = 512
@@ -50,8 +50,17 @@ def _diverged(what: str, value: float, step: int) -> InvalidRequest:
     )
 
 
+class StepOutcome(NamedTuple):
+    """Mean loss over a step's learned tokens, the share of them that the model would have written
+    itself, and the norm of the gradient."""
+
+    loss: float
+    accuracy: float
+    grad_norm: float
+
+
 class Optimizer:
-    """AdamW over the adapter, with clipping, schedule and, for fp16, gradient scaling."""
+    """AdamW over what learns, with clipping, schedule and, for fp16, gradient scaling."""
 
     def __init__(
         self,
@@ -68,7 +77,7 @@ class Optimizer:
         self.precision = precision
         self.pad_token_id = pad_token_id
         self.adamw = torch.optim.AdamW(
-            list(parameters.values()),
+            _groups(parameters, numbers.weight_decay),
             lr=numbers.learning_rate,
             weight_decay=numbers.weight_decay,
             fused=device.kind != "mps",
@@ -83,36 +92,39 @@ class Optimizer:
             schedule=self.numbers.lr_scheduler_type,
         )
 
-    def step(self, loss: SupervisedLoss, rows: Sequence[Row], step: int) -> tuple[float, float]:
-        """Learn from ``rows``; returns the mean loss over their learned tokens and the norm of
-        the gradient. The mean is over the whole step, however it is cut into passes."""
+    def step(self, loss: Callable[..., Score], rows: Sequence[AnyRow], step: int) -> StepOutcome:
+        """Learn from ``rows``. Means are over the whole step, however it is cut into passes."""
         learned = sum(row.supervised for row in rows)
-        total = torch.zeros((), device=self.device.torch_name)
+        device = self.device.torch_name
+        total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
         for batch in self._passes(rows):
-            input_ids, labels = batch
             with autocast(self.device, self.precision):
-                part = loss(input_ids, labels) / learned
+                score = loss(*batch)
+            part = score.loss / learned
             self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
             total += part.detach()
-        value = total.item()
-        if not math.isfinite(value):
-            raise _diverged("loss", value, step)
+            correct += score.correct
         self.scaler.unscale_(self.adamw)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.numbers.max_grad_norm)
+        # One wait for the device a step.
+        outcome = StepOutcome(*torch.stack([total, correct / learned, norm.to(device)]).tolist())
+        if not math.isfinite(outcome.loss):
+            raise _diverged("loss", outcome.loss, step)
         # (fp16 overflows now and then: its scaler leaves such a step out.)
-        if not self.scaler.is_enabled() and not math.isfinite(norm.item()):
-            raise _diverged("gradient", norm.item(), step)
+        if not self.scaler.is_enabled() and not math.isfinite(outcome.grad_norm):
+            raise _diverged("gradient", outcome.grad_norm, step)
         for group in self.adamw.param_groups:
             group["lr"] = self.rate(step)
         self.scaler.step(self.adamw)
         self.scaler.update()
-        self.adamw.zero_grad(set_to_none=False)
-        return value, norm.item()
+        # Of a whole model gradients are as large as its weights: none lie about while the next
+        # activations are made.
+        self.adamw.zero_grad(set_to_none=True)
+        return outcome
 
-    def _passes(self, rows: Sequence[Row]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _passes(self, rows: Sequence[AnyRow]) -> list[Batch | PairBatch]:
         passes = cut_to_passes(
-            [len(row.tokens) for row in rows],
-            range(len(rows)),
+            [row.size for row in rows],
             max_rows=self.numbers.per_device_train_batch_size,
             max_tokens=CPU_PASS_TOKENS if self.device.kind == "cpu" else None,
         )
@@ -137,3 +149,13 @@ class Optimizer:
                 key: tensors[f"{name}.{key}"].to(parameter.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
+
+
+def _groups(
+    parameters: dict[str, torch.nn.Parameter], weight_decay: float
+) -> list[dict[str, object]]:
+    """Norms and biases are not pulled to zero: that would undo what they are for."""
+    matrices = [value for value in parameters.values() if value.ndim > 1]
+    others = [value for value in parameters.values() if value.ndim <= 1]
+    groups: list[dict[str, object]] = [{"params": matrices, "weight_decay": weight_decay}]
+    return [*groups, {"params": others, "weight_decay": 0.0}] if others else groups

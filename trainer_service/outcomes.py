@@ -1,13 +1,19 @@
-"""What a training child's end means for its run: a pure function of exit code and circumstances."""
+"""What a training child's end means for its run, from exit code and circumstances."""
 
+import contextlib
 import signal
+from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from shared.run_events import Finished
+from shared.storage import MANIFEST, manifest_problem, sha256_of
 from trainer_service import exit_codes
 
+SUMMARY_FILE = "training.json"
 # Why the supervisor itself ended the child.
-Ended = Literal["cancelled", "preempted", "disk_full"]
+Ended = Literal["cancelled", "preempted", "paused", "disk_full"]
 
 _CODES = {
     exit_codes.BAD_SPEC: "invalid_spec",
@@ -30,6 +36,8 @@ def outcome(
         return Finished(status="cancelled")
     if code == exit_codes.OK and finished is not None:
         return finished
+    if ended == "paused":
+        return Finished(status="paused")
     if ended == "preempted" or code == exit_codes.PREEMPTED:
         return Finished(status="preempted")
     if ended == "disk_full":
@@ -40,6 +48,17 @@ def outcome(
         return Finished(status="failed", code="oom_killed", message=OOM_SENTENCE, retry=True)
     message = error or f"The training process ended without a result ({_name(code)})."
     return Finished(status="failed", code="training_crashed", message=message, retry=True)
+
+
+def existing_result(folder: Path) -> Finished | None:
+    """A success that an earlier attempt had no time to report."""
+    if manifest_problem(folder) is not None:
+        return None
+    digest = sha256_of(folder / MANIFEST)
+    with contextlib.suppress(OSError, ValidationError):
+        said = Finished.model_validate_json((folder / SUMMARY_FILE).read_bytes())
+        return said.model_copy(update={"manifest_sha256": digest})
+    return Finished(status="succeeded", manifest_sha256=digest)
 
 
 def not_started(error: OSError) -> Finished:

@@ -76,13 +76,14 @@ def as_line(payload: Payload) -> str | None:
             return f"{phase.replace('_', ' ')}, resumed from step {step}"
         case Sampled() as sample:
             return f"sample at step {sample.step}:\n{sample.output}"
-        case Checkpointed(step=step):
-            return f"checkpoint at step {step}"
+        case Checkpointed(step=step, best=best):
+            return f"checkpoint at step {step}{', the best yet' if best else ''}"
         case Logged(level=level, message=message):
             return message if level == "info" else f"{level}: {message}"
         case Finished(status="succeeded") as end:
+            why = {"early": "stopped early, ", "user": "stopped, "}.get(end.stopped or "", "")
             return (
-                f"done: {end.trained_tokens} tokens in {end.train_seconds:.0f} s "
+                f"done: {why}{end.trained_tokens} tokens in {end.train_seconds:.0f} s "
                 f"({end.tokens_per_second:.0f} tok/s)"
             )
     return None

@@ -1,67 +1,16 @@
-"""Cross entropy of a causal model at the learned places alone; knows no data and no optimizer.
-
-The language-model head is a fifth of a small model's work and its logits most of its memory, so
-hidden states are picked by mask before they meet it.
-"""
+"""The loss of a model at the learned places alone; knows no data and no optimizer."""
 
 from typing import Any
 
 import torch
-from torch import nn
-from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
+from shared.errors import InvalidData
+from trainer_service.head_loss import Score, head_loss, is_plain_head, plain_loss
 from trainer_service.tokenizing import IGNORED
-
-# Places whose logits exist at one time: enough for a full-speed product, little memory.
-CHUNK = 256
-
-
-class _FrozenHeadLoss(torch.autograd.Function):
-    """Summed cross entropy through a head that does not learn.
-
-    The gradient of the hidden states is made while the logits are at hand, so neither logits nor
-    their gradient are ever kept.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
-    ) -> torch.Tensor:
-        gradient = torch.empty_like(hidden)
-        total = hidden.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(targets), CHUNK):
-            part = slice(start, start + CHUNK)
-            target = targets[part].unsqueeze(1)
-            logits = (hidden[part].to(weight.dtype) @ weight.T).float()
-            logits -= logits.amax(dim=1, keepdim=True)
-            chosen = logits.gather(1, target)
-            sums = logits.exp_().sum(dim=1, keepdim=True)
-            total += (sums.log() - chosen).sum()
-            logits /= sums
-            logits.scatter_add_(1, target, torch.full_like(chosen, -1.0))
-            gradient[part] = (logits.to(weight.dtype) @ weight).to(gradient.dtype)
-        ctx.save_for_backward(gradient)
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * scale.to(gradient.dtype), None, None
-
-
-def frozen_head_loss(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
-) -> torch.Tensor:
-    loss: torch.Tensor = _FrozenHeadLoss.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, targets
-    )
-    return loss
 
 
 class SupervisedLoss:
-    """The loss of one model: sum over the learned places of a batch.
+    """The loss of a causal model: sum over the learned places of a batch.
 
     Rows are padded on the right, and attention is causal, so no learned place sees padding and no
     attention mask is needed.
@@ -71,28 +20,21 @@ class SupervisedLoss:
         self.model = model
         self.decoder = model.get_decoder()
         self.head = model.get_output_embeddings()
-        self.direct = self._head_follows_decoder()
-        self.frozen = (
-            type(self.head) is nn.Linear
-            and self.head.bias is None
-            and not self.head.weight.requires_grad
-        )
+        self.direct = is_plain_head(self.head) and self._head_follows_decoder()
 
-    def __call__(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, labels: torch.Tensor) -> Score:
         learned = labels != IGNORED
         targets = labels[learned]
         if not self.direct:
             logits = self.model(input_ids=input_ids, use_cache=False).logits[learned]
-            return functional.cross_entropy(logits.float(), targets, reduction="sum")
+            return plain_loss(logits, targets)
         hidden = self.decoder(input_ids=input_ids, use_cache=False).last_hidden_state[learned]
-        if self.frozen:
-            return frozen_head_loss(hidden, self.head.weight, targets)
-        return functional.cross_entropy(self.head(hidden).float(), targets, reduction="sum")
+        return head_loss(hidden, self.head.weight, self.head.bias, targets)
 
     @torch.no_grad()
     def _head_follows_decoder(self) -> bool:
         """Whether this architecture's logits are just head(decoder(x)): some scale or cap them."""
-        if self.head is None or self.decoder is self.model:
+        if self.decoder is self.model:
             return False
         probe = torch.arange(8, device=self.model.device).unsqueeze(0)
         training = self.model.training
@@ -100,4 +42,96 @@ class SupervisedLoss:
         whole = self.model(input_ids=probe, use_cache=False).logits
         parts = self.head(self.decoder(input_ids=probe, use_cache=False).last_hidden_state)
         self.model.train(training)
-        return bool(torch.allclose(whole.float(), parts.float(), rtol=1e-3, atol=1e-3))
+        return _alike(parts, whole)
+
+
+class Seq2SeqLoss:
+    """The loss of an encoder-decoder: sum over all places of a batch's targets.
+
+    Padding of sources is masked; padding of targets stands on the right, where the decoder's
+    causal attention lets no learned place see it.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.encoder = model.get_encoder()
+        self.decoder = model.get_decoder()
+        self.head = model.get_output_embeddings()
+        self.start = decoder_start(model.config)
+        self.scale = self._head_scale() if is_plain_head(self.head) else None
+
+    def __call__(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
+    ) -> Score:
+        learned = labels != IGNORED
+        targets = labels[learned]
+        begun = self._begun(labels)
+        if self.scale is None:
+            output = self.model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                decoder_input_ids=begun,
+                use_cache=False,
+            )
+            return plain_loss(output.logits[learned], targets)
+        hidden = self._decoded(input_ids, attention_mask, begun)[learned]
+        if self.scale != 1:
+            hidden = hidden * self.scale
+        return head_loss(hidden, self.head.weight, self.head.bias, targets)
+
+    def _begun(self, labels: torch.Tensor) -> torch.Tensor:
+        """What the decoder reads: at each place the token before the one that it shall write."""
+        begun = torch.full_like(labels, self.start)
+        begun[:, 1:] = labels[:, :-1]
+        return begun.masked_fill_(begun == IGNORED, self.start)
+
+    def _decoded(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, begun: torch.Tensor
+    ) -> torch.Tensor:
+        encoded = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        hidden: torch.Tensor = self.decoder(
+            input_ids=begun,
+            encoder_hidden_states=encoded.last_hidden_state,
+            encoder_attention_mask=attention_mask,
+            use_cache=False,
+        ).last_hidden_state
+        return hidden
+
+    @torch.no_grad()
+    def _head_scale(self) -> float | None:
+        """What stands between decoder and head: nothing (1), or the scale of the first T5 models,
+        whose head shares its weights with the embeddings. None where it is something else."""
+        probe = torch.arange(8, device=self.model.device).unsqueeze(0)
+        mask = torch.ones_like(probe)
+        training = self.model.training
+        self.model.eval()
+        whole = self.model(
+            input_ids=probe, attention_mask=mask, decoder_input_ids=probe, use_cache=False
+        ).logits
+        hidden = self._decoded(probe, mask, probe)
+        width = hidden.shape[-1]
+        scales = [scale for scale in (1.0, width**-0.5) if _alike(self.head(hidden * scale), whole)]
+        self.model.train(training)
+        return scales[0] if len(scales) == 1 else None
+
+
+def decoder_start(config: Any) -> int:
+    """The token that a decoder reads first; T5's is its padding."""
+    start = getattr(config, "decoder_start_token_id", None)
+    start = config.pad_token_id if start is None else start
+    if start is None:
+        raise InvalidData("The base model's config names no decoder_start_token_id.")
+    return int(start)
+
+
+def _alike(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    theirs = theirs.float()
+    return bool((ours.float() - theirs).norm() <= 1e-3 * theirs.norm())
+
+
+Loss = SupervisedLoss | Seq2SeqLoss
+
+
+def loss_of(model: Any) -> Loss:
+    """The loss that fits the model's family."""
+    return Seq2SeqLoss(model) if model.config.is_encoder_decoder else SupervisedLoss(model)

@@ -1,4 +1,4 @@
-"""Watches over one training child and speaks for it: events up, cancel and stop down.
+"""Watches over one training child and speaks for it: events up, its owner's wishes down.
 
 Knows no torch and no queue. Redis may go and come back while a child trains: the child does not
 notice, and its events wait on disk.
@@ -9,18 +9,17 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 
 from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from shared.chaos import stage
-from shared.event_stream import cancel_key
 from shared.model_library import is_prepared, preparation_failure
 from shared.run_events import Advanced, Beat, Finished, Logged, Payload, Started
 from shared.runs import RunCommand
-from shared.storage import MANIFEST, Storage, atomic_file, manifest_problem, sha256_of
+from shared.storage import Storage, atomic_file
 from shared.tasks import cancel_until_done
 from trainer_service import exit_codes
 from trainer_service.child_process import (
@@ -29,15 +28,15 @@ from trainer_service.child_process import (
     start_module,
     stop_process,
 )
+from trainer_service.controls import Wish, read_wish
 from trainer_service.event_log import EventLog
-from trainer_service.outcomes import Ended, not_started, outcome
+from trainer_service.outcomes import Ended, existing_result, not_started, outcome
 from trainer_service.preparing import PrepareCommand, start_preparing
 from trainer_service.settings import TrainerSettings
 
 log = logging.getLogger(__name__)
 
 CHILD_MODULE = "trainer_service.child"
-SUMMARY_FILE = "training.json"
 COMMAND_FILE = "command.json"
 _PAYLOAD: TypeAdapter[Payload] = TypeAdapter(Payload)
 # How often the end of a run is offered to a Redis that does not answer.
@@ -62,22 +61,17 @@ class Supervisor:
         self.stopping = asyncio.Event()
         self.finished: Finished | None = None
         self.error: str | None = None
+        # Before its first event the child knows no signal but those that end it.
+        self._listens = False
         self._news = asyncio.Event()
 
     async def run(self) -> Finished:
         """Train to the end, whatever it is, and report it."""
+        publishing = asyncio.create_task(self._publish_news())
         try:
-            end = self._existing_result()
-        except OSError as error:
-            end = self._cannot_start(error)
-        if end is None:
-            self._say(Started(worker=self.settings.worker_name))
-            if await self._cancel_wanted():
-                end = Finished(status="cancelled")
-            elif self.stopping.is_set():
-                end = Finished(status="preempted")
-            else:
-                end = await self._train()
+            end = await self._attempt()
+        finally:
+            await cancel_until_done([publishing])
         self._say(end)
         log.info("Run %s attempt %d: %s", self.command.run_id, self.command.attempt, end.status)
         await self._deliver()
@@ -86,19 +80,26 @@ class Supervisor:
     async def stop(self) -> None:
         """Preempt: a checkpoint if the grace allows, then the end."""
         self.stopping.set()
-        if self.process is not None and self.ended is None:
-            self.ended = "preempted"
+        if self.process is not None and self.ended in (None, "paused"):
+            self.ended = self.ended or "preempted"
             await stop_process(self.process, grace_seconds=self.settings.stop_grace_seconds)
 
-    def _existing_result(self) -> Finished | None:
-        """A success that an earlier attempt had no time to report."""
-        folder = self.storage.run_result(self.command.run_id)
-        if manifest_problem(folder) is not None:
-            return None
-        with contextlib.suppress(OSError, ValidationError):
-            said = Finished.model_validate_json((folder / SUMMARY_FILE).read_bytes())
-            return said.model_copy(update={"manifest_sha256": sha256_of(folder / MANIFEST)})
-        return Finished(status="succeeded", manifest_sha256=sha256_of(folder / MANIFEST))
+    async def _attempt(self) -> Finished:
+        try:
+            result = self.storage.run_result(self.command.run_id)
+            if (end := existing_result(result)) is not None:
+                return end
+        except OSError as error:
+            return self._cannot_start(error)
+        self._say(Started(worker=self.settings.worker_name))
+        wish = await self._wish()
+        if wish == "cancel":
+            return Finished(status="cancelled")
+        if wish == "pause":
+            return Finished(status="paused")
+        if self.stopping.is_set():
+            return Finished(status="preempted")
+        return await self._train()
 
     async def _train(self) -> Finished:
         try:
@@ -151,8 +152,7 @@ class Supervisor:
             for watcher in (
                 self._feed_dead_man(process),
                 self._beat(),
-                self._publish_news(),
-                self._watch_cancel(process),
+                self._watch_wishes(process),
                 self._sweep_group(process),
             )
         ]
@@ -209,6 +209,7 @@ class Supervisor:
             self._take(payload)
 
     def _take(self, payload: Payload) -> None:
+        self._listens = True
         if isinstance(payload, Finished):
             # True only once the exit code says so too.
             self.finished = payload
@@ -248,12 +249,30 @@ class Supervisor:
                 await asyncio.sleep(RETRY_SECONDS)
                 self._news.set()
 
-    async def _watch_cancel(self, process: asyncio.subprocess.Process) -> None:
-        while not await self._cancel_wanted():
+    async def _watch_wishes(self, process: asyncio.subprocess.Process) -> None:
+        """Pass each new wish on to the child, until it ends."""
+        passed: Wish | None = None
+        while passed != "cancel":
+            wish = await self._wish()
+            if wish is not None and wish != passed and self._pass_on(wish, process):
+                passed = wish
             await asyncio.sleep(self.settings.cancel_poll_seconds)
-        if self.ended is None:
-            self.ended = "cancelled"
-            kill_group(process)
+
+    def _pass_on(self, wish: Wish, process: asyncio.subprocess.Process) -> bool:
+        """Tell the child; False where it would not understand yet."""
+        if wish == "stop" and not self._listens:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            if wish == "stop":
+                process.send_signal(signal.SIGUSR1)
+            elif wish == "pause" and self.ended is None:
+                # Without a time limit: a step may take long, and nobody waits for the device.
+                self.ended = "paused"
+                process.terminate()
+            elif wish == "cancel" and self.ended in (None, "paused"):
+                self.ended = "cancelled"
+                kill_group(process)
+        return True
 
     async def _sweep_group(self, process: asyncio.subprocess.Process) -> None:
         """Kill what a child leaves behind when it ends: it would hold the pipes open."""
@@ -261,16 +280,8 @@ class Supervisor:
             await asyncio.sleep(self.settings.cancel_poll_seconds)
         kill_group(process)
 
-    async def _cancel_wanted(self) -> bool:
-        """Whether this attempt, or a later one of the same run, was cancelled."""
-        try:
-            value = await self.redis.get(cancel_key(self.command.run_id))
-        except (OSError, RedisError):
-            return False
-        try:
-            return value is not None and int(value) >= self.command.attempt
-        except ValueError:
-            return True
+    async def _wish(self) -> Wish | None:
+        return await read_wish(self.redis, run_id=self.command.run_id, attempt=self.command.attempt)
 
     async def _deliver(self) -> None:
         """Publish the end, for as long as it takes, unless the service itself stops: then the

@@ -1,18 +1,18 @@
-"""Turns records into token rows with marks on what is learned; knows no model and no batches."""
+"""Turns records into token rows with marks on what is learned; knows no model and no batches.
 
-import hashlib
-import logging
-from collections.abc import Iterable, Sequence
+What is here reads texts for causal models; for encoder-decoders see
+`trainer_service.seq2seq_tokenizing`. `trainer_service.lessons` makes all rows of a run.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from shared.datasets import Message, Record
 from shared.errors import InvalidData
 from shared.prompt_template import PromptTemplate
-
-log = logging.getLogger(__name__)
 
 IGNORED = -100
 
@@ -28,6 +28,33 @@ class Row:
     def supervised(self) -> int:
         """How many tokens are predicted: a first token has nothing before it."""
         return sum(label != IGNORED for label in self.labels[1:])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Tokens that an encoder reads, and those that the decoder does."""
+        return 0, len(self.tokens)
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """A source for the encoder and the answer to it, all of which is learned. ``cut``: the source
+    was longer than what may be read."""
+
+    source: tuple[int, ...]
+    target: tuple[int, ...]
+    cut: bool = False
+
+    @property
+    def supervised(self) -> int:
+        return len(self.target)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Tokens that the encoder reads, and those that the decoder does."""
+        return len(self.source), len(self.target)
+
+
+AnyRow = Row | PairRow
 
 
 @dataclass(frozen=True)
@@ -140,91 +167,3 @@ def _end_turn(ids: list[int], stops: tuple[int, ...], *, last: bool) -> tuple[li
         length = ends[-1] + 1
         return (ids[:length] if last else ids), length
     return ([*ids, stops[0]], len(ids) + 1) if last else (ids, len(ids))
-
-
-class _Tokenized(NamedTuple):
-    """All rows of some records; those that fit; and the records of which none was left out."""
-
-    rows: list[Row]
-    kept: list[Row]
-    whole: list[Record]
-
-
-def tokenize_records(
-    tokenizer: PreTrainedTokenizerBase,
-    template: PromptTemplate,
-    records: Iterable[Record],
-    *,
-    max_length: int,
-) -> list[Row]:
-    """All rows that fit. Longer ones are left out whole, and counted in the log: an answer cut
-    in the middle would teach the model to stop there. InvalidData where no row fits."""
-    rows, kept, _ = _tokenize(tokenizer, template, records, max_length, "rows")
-    if rows and not kept:
-        raise InvalidData(
-            f"Every row is longer than max_length ({max_length} tokens; the shortest has "
-            f"{min(len(row.tokens) for row in rows)}). Raise max_length or shorten the texts.",
-            param="max_length",
-        )
-    return kept
-
-
-def tokenize_validation(
-    tokenizer: PreTrainedTokenizerBase,
-    template: PromptTemplate,
-    records: Iterable[Record],
-    *,
-    max_length: int,
-) -> tuple[list[Row], list[Record]]:
-    """The rows that fit, and the records of which none was left out: a model in training can be
-    asked for their answers. Both empty where no row fits; the log says so."""
-    rows, kept, whole = _tokenize(tokenizer, template, records, max_length, "validation rows")
-    if rows and not kept:
-        log.warning(
-            "No validation row fits max_length %d: the run goes on without validation.", max_length
-        )
-    return kept, whole
-
-
-def _tokenize(
-    tokenizer: PreTrainedTokenizerBase,
-    template: PromptTemplate,
-    records: Iterable[Record],
-    max_length: int,
-    what: str,
-) -> _Tokenized:
-    made = _Tokenized([], [], [])
-    for record in records:
-        rows = tokenize_record(tokenizer, template, record)
-        fitting = [row for row in rows if len(row.tokens) <= max_length and row.supervised]
-        made.rows.extend(rows)
-        made.kept.extend(fitting)
-        if len(fitting) == len(rows):
-            made.whole.append(record)
-    if dropped := len(made.rows) - len(made.kept):
-        log.warning(
-            "%d of %d %s left out: longer than max_length %d tokens (the longest has %d).",
-            dropped,
-            len(made.rows),
-            what,
-            max_length,
-            max(len(row.tokens) for row in made.rows),
-        )
-    if any(not set(row.labels) & set(template.stop_token_ids) for row in made.kept):
-        raise InvalidData("A row does not teach the model to stop: its end token is not learned.")
-    return made
-
-
-def split_by_source(
-    records: Sequence[Record], *, share: float, seed: int
-) -> tuple[list[Record], list[Record]]:
-    """Training and validation records. Answers to one source text never part; with two sources or
-    more neither side is empty, unless ``share`` is 0."""
-    keys = sorted(
-        {record.source_key for record in records},
-        key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest(),
-    )
-    count = min(max(1, round(len(keys) * share)), len(keys) - 1) if share > 0 and keys else 0
-    held_out = set(keys[:count])
-    training = [record for record in records if record.source_key not in held_out]
-    return training, [record for record in records if record.source_key in held_out]

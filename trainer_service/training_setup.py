@@ -1,54 +1,57 @@
 """Makes everything a run trains with: texts as rows of tokens, then the model and its optimizer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from shared.datasets import Record
 from shared.errors import InvalidData
+from shared.model_library import built_in_library
 from shared.prompt_template import PromptTemplate
-from shared.run_events import Advanced
-from shared.runs import Hyperparameters, resolve_hyperparameters
+from shared.run_events import Advanced, Measured
+from shared.runs import FineTuneSpec, Hyperparameters, resolve_hyperparameters
+from trainer_service.adapters import add_adapter, learn_whole
 from trainer_service.base_models import prepare_base_model
 from trainer_service.batching import StepOrder
+from trainer_service.continuing import inherited_spec
 from trainer_service.hardware import Device, Precision, choose_precision, thread_count
-from trainer_service.job_files import Job, read_json
+from trainer_service.job_files import Job, WeightedRecords, read_json
+from trainer_service.mixing import Part, held_out_sources, rows_in_epoch
 from trainer_service.modeling import (
-    adapter_parameters,
-    add_adapter,
     context_length,
+    family_of,
     load_base,
     load_tokenizer,
     make_template,
+    trainable_parameters,
 )
 from trainer_service.optimization import Optimizer
 from trainer_service.progress import Pace, Report
-from trainer_service.supervised_loss import SupervisedLoss
-from trainer_service.tokenizing import (
-    Row,
-    split_by_source,
-    tokenize_records,
-    tokenize_validation,
-)
+from trainer_service.reading import Limits, tokenize_records, tokenize_validation
+from trainer_service.standing import Standing
+from trainer_service.supervised_loss import Loss, loss_of
+from trainer_service.tokenizing import AnyRow
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """The data of a run as its base model reads it. Of ``validation_records`` answers may be
-    written: no row of theirs was left out."""
+    """The data of a run as its base model reads it. ``parts`` says which of ``rows`` come from
+    which dataset. Of ``validation_records`` answers may be written: no row of theirs was left
+    out."""
 
     folder: Path
     tokenizer: PreTrainedTokenizerBase
     template: PromptTemplate
     numbers: Hyperparameters
-    rows: list[Row]
-    validation_rows: list[Row]
+    rows: list[AnyRow]
+    parts: list[Part]
+    validation_rows: list[AnyRow]
     validation_records: list[Record]
+    context_length: int
 
     @property
     def pad_token_id(self) -> int:
@@ -70,13 +73,15 @@ class Training:
     order: StepOrder
     device: Device
     precision: Precision
-    model: PeftModel
-    loss: SupervisedLoss
+    model: Any
+    loss: Loss
     optimizer: Optimizer
     report: Report
     check: Callable[[], None]
     pace: Pace
-    eval_loss: float | None = None
+    standing: Standing = field(default_factory=Standing)
+    last_step: Measured | None = None
+    last_evaluation: Measured | None = None
 
     @property
     def numbers(self) -> Hyperparameters:
@@ -84,7 +89,8 @@ class Training:
 
 
 def set_up(job: Job, report: Report, *, check: Callable[[], None], device: Device) -> Training:
-    """Tokenize first, so that bad data costs no model load; then load, freeze, add the adapter."""
+    """Tokenize first, so that bad data costs no model load; then load the model and say what of it
+    learns."""
     torch.set_num_threads(thread_count())
     report(Advanced(phase="preparing"))
     lessons = read_lessons(job)
@@ -98,10 +104,14 @@ def set_up(job: Job, report: Report, *, check: Callable[[], None], device: Devic
         )
     )
     precision = choose_precision(device)
+    if precision == "fp16" and lessons.template.family == "seq2seq":
+        # The numbers inside T5 leave the range of fp16.
+        precision = "fp32"
     base = load_base(lessons.folder, method=job.spec.method, device=device, precision=precision)
-    model = add_adapter(base, lessons.numbers, seed=job.spec.seed)
+    learn = learn_whole if job.spec.method == "full" else add_adapter
+    model = learn(base, lessons.numbers, seed=job.spec.seed)
     optimizer = Optimizer(
-        adapter_parameters(model),
+        trainable_parameters(model),
         lessons.numbers,
         device=device,
         precision=precision,
@@ -111,14 +121,15 @@ def set_up(job: Job, report: Report, *, check: Callable[[], None], device: Devic
         job=job,
         lessons=lessons,
         order=StepOrder(
-            [len(row.tokens) for row in lessons.rows],
+            [sum(row.size) for row in lessons.rows],
             rows_per_step=lessons.rows_per_step,
             seed=job.spec.seed,
+            parts=lessons.parts,
         ),
         device=device,
         precision=precision,
         model=model,
-        loss=SupervisedLoss(base),
+        loss=loss_of(base),
         optimizer=optimizer,
         report=report,
         check=check,
@@ -128,38 +139,77 @@ def set_up(job: Job, report: Report, *, check: Callable[[], None], device: Devic
 
 def read_lessons(job: Job) -> Lessons:
     """Prepare the base model where nobody has, split, render and tokenize."""
-    spec = job.spec
-    folder = prepare_base_model(job.storage, spec.base_model, folder=job.base_model_folder)
+    folder = prepare_base_model(job.storage, job.spec.base_model, folder=job.base_model_folder)
+    spec = inherited_spec(job)
     tokenizer = load_tokenizer(folder)
-    config = read_json(folder / "config.json")
-    template = make_template(
-        spec.base_model, spec.task_prefix or "", tokenizer, _generation_eos(folder, config)
-    )
+    template = _template(job, spec, folder, tokenizer)
     context = context_length(folder)
-    records, validation = _split(job)
-    numbers = resolve_hyperparameters(spec, examples=len(records), context_length=context)
-    rows = tokenize_records(tokenizer, template, records, max_length=numbers.max_length)
-    if not rows:
+    datasets, validation = _split(job)
+
+    def numbers_for(parts: list[Part]) -> Hyperparameters:
+        return resolve_hyperparameters(
+            spec,
+            examples=rows_in_epoch(parts),
+            context_length=context,
+            family=template.family,
+            parameters=_parameters(spec),
+        )
+
+    numbers = numbers_for([Part(len(records), weight) for records, weight in datasets])
+    limits = Limits(numbers.max_length, numbers.max_target_length)
+    rows = [tokenize_records(tokenizer, template, each.records, limits) for each in datasets]
+    if not any(rows):
         raise InvalidData("The dataset has no rows to learn from.")
+    parts = [Part(len(own), each.weight) for own, each in zip(rows, datasets, strict=True)]
     validation_rows, validation_records = tokenize_validation(
-        tokenizer, template, validation, max_length=numbers.max_length
+        tokenizer, template, validation, limits
     )
     return Lessons(
         folder=folder,
         tokenizer=tokenizer,
         template=template,
         # Again: rows that were left out change the number of steps an epoch has.
-        numbers=resolve_hyperparameters(spec, examples=len(rows), context_length=context),
-        rows=rows,
+        numbers=numbers_for(parts),
+        rows=[row for own in rows for row in own],
+        parts=parts,
         validation_rows=validation_rows,
         validation_records=validation_records,
+        context_length=context,
     )
 
 
-def _split(job: Job) -> tuple[list[Record], list[Record]]:
+def _template(
+    job: Job, spec: FineTuneSpec, folder: Path, tokenizer: PreTrainedTokenizerBase
+) -> PromptTemplate:
+    """How the run asks its model; what the spec leaves open is the library's to say."""
+    entry = built_in_library().get(spec.base_model)
+    usual_prefix = entry.task_prefix if entry else ""
+    return make_template(
+        spec.base_model,
+        usual_prefix if spec.task_prefix is None else spec.task_prefix,
+        tokenizer,
+        _generation_eos(folder, read_json(folder / "config.json")),
+        family=family_of(folder),
+        chat_template=job.chat_template or (entry.chat_template if entry else ""),
+    )
+
+
+def _parameters(spec: FineTuneSpec) -> int | None:
+    entry = built_in_library().get(spec.base_model)
+    return entry.parameters if entry else None
+
+
+def _split(job: Job) -> tuple[list[WeightedRecords], list[Record]]:
+    """Datasets to learn from and records to validate on: a source text that is in several datasets
+    is on one side in all of them. (Weights do not count here.)"""
     if job.validation is not None:
-        return job.records, job.validation
-    return split_by_source(job.records, share=job.spec.validation_split, seed=job.spec.seed)
+        return list(job.datasets), job.validation
+    held_out = held_out_sources(job.records, share=job.spec.validation_split, seed=job.spec.seed)
+    datasets = [
+        WeightedRecords([r for r in records if r.source_key not in held_out], weight)
+        for records, weight in job.datasets
+    ]
+    return datasets, [record for record in job.records if record.source_key in held_out]
 
 
 def _generation_eos(folder: Path, config: dict[str, Any]) -> Any:

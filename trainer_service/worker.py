@@ -26,6 +26,8 @@ from shared.job_queue import (
     connect,
     deserialize_job,
     keep_taken,
+    say_gone,
+    say_listening,
     serialize_job,
 )
 from shared.runs import RunCommand
@@ -39,10 +41,11 @@ log = logging.getLogger(__name__)
 # A run may take weeks; ARQ's own time limits are of no use here.
 JOB_SECONDS = 10 * 365 * 24 * 3600
 REDIS_SECONDS = 5.0
+SHORT_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 # However short the settings: that a worker has a job is said again every third of this time.
 SHORTEST_TAKEN_SECONDS = 1.0
-OUTCOMES = ("succeeded", "failed", "cancelled", "preempted")
+OUTCOMES = ("succeeded", "failed", "cancelled", "preempted", "paused")
 
 Work = Coroutine[Any, Any, None]
 Handler = Callable[[dict[str, Any], dict[str, Any]], Work]
@@ -74,11 +77,11 @@ class Listener:
 
     async def run(self) -> None:
         """Listen until `leave`."""
-        pause = 0.1
+        pause = SHORT_PAUSE
         while not self.stopping:
             try:
                 await self._listen()
-                pause = 0.1
+                pause = SHORT_PAUSE
             except asyncio.CancelledError:
                 # `leave` cancels ARQ's loop, and so this wait for it; anybody else means us.
                 if not self.stopping:
@@ -171,13 +174,29 @@ class TrainerWorker:
 
     async def run(self) -> None:
         """Listen to the queues until `stop`, through any loss of Redis."""
-        await asyncio.gather(*(listener.run() for listener in self.listeners))
+        telling = asyncio.create_task(self._keep_telling())
+        try:
+            await asyncio.gather(*(listener.run() for listener in self.listeners))
+        finally:
+            await cancel_until_done([telling])
+
+    async def _keep_telling(self) -> None:
+        """Say that somebody takes runs: a gateway tells those who wait for it."""
+        pause = self.settings.heartbeat_seconds
+        while True:
+            with contextlib.suppress(OSError, RedisError):
+                if self.listening and not self.stopping:
+                    name = self.settings.worker_name
+                    await say_listening(self.redis, name, seconds=3 * pause)
+            await asyncio.sleep(pause if self.listening else min(pause, SHORT_PAUSE))
 
     async def stop(self) -> None:
         """Take no more work, let the child save its checkpoint, say so, and leave the queues."""
         self.stopping = True
         for listener in self.listeners:
             listener.take_no_more()
+        with contextlib.suppress(OSError, RedisError):
+            await say_gone(self.redis, self.settings.worker_name)
         stops = [preparation.stop() for preparation in self.preparations]
         if self.supervisor is not None:
             stops.append(self.supervisor.stop())

@@ -30,6 +30,11 @@ def loss(value: float | None) -> str:
     return MISSING if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
+def percent(value: float | None) -> str:
+    """Of a share: ``81.3%``."""
+    return MISSING if value is None else f"{100 * value:.1f}%"
+
+
 def small(value: float | None) -> str:
     """Learning rates and the like: ``0.001``, ``5e-04``."""
     if value is None:
@@ -111,10 +116,15 @@ def short_model(model_id: str) -> str:
     return model_id.rsplit("/", maxsplit=1)[-1]
 
 
+def method_name(method: str) -> str:
+    return {"full": "full training", "lora": "LoRA", "qlora": "QLoRA"}.get(method, method)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "compact": compact,
     "loss": loss,
+    "percent": percent,
     "small": small,
     "size": size,
     "duration": duration,
@@ -125,4 +135,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "plural": plural,
     "sentence": sentence,
     "short_model": short_model,
+    "method_name": method_name,
 }

@@ -1,185 +1,117 @@
-"""The form that starts a run: its fields, and a submitted form as a FineTuneSpec or as errors."""
+"""The form that starts a run, as it was filled in: a FineTuneSpec, or errors beside its fields."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from pydantic import ValidationError
 
-from shared.runs import FineTuneSpec
+from shared.runs import MAX_DATASETS, FineTuneSpec, WeightedDataset
 from ui.form_errors import field_errors
+from ui.run_fields import ADVANCED, AUTO, FIELDS, VALIDATION_SPLIT
 
-AUTO = "auto"
-_AUTO_OR = ((AUTO, "auto"),)
-
-
-@dataclass(frozen=True)
-class FormField:
-    """A hyperparameter in the form; ``options`` make it a choice."""
-
-    name: str
-    label: str
-    help: str
-    parse: Callable[[str], Any]
-    default: str = AUTO
-    options: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class FieldGroup:
-    title: str
-    fields: tuple[FormField, ...]
-
-
-def whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise ValueError("Write a whole number, or auto.") from error
-
-
-def real(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ValueError("Write a number, or auto.") from error
-
-
-def modules(text: str) -> str | list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    return text if text == "all-linear" else names
-
-
-GROUPS = (
-    FieldGroup(
-        "Training",
-        (
-            FormField("num_train_epochs", "Epochs", "How often all rows are seen.", real),
-            FormField("max_steps", "Steps", "Ends earlier or later than the epochs say.", whole),
-            FormField("learning_rate", "Learning rate", "Small data likes 1e-3 with LoRA.", real),
-            FormField("per_device_train_batch_size", "Batch size", "Rows in one step.", whole),
-            FormField(
-                "gradient_accumulation_steps",
-                "Accumulated batches",
-                "Larger steps in the same memory.",
-                whole,
-            ),
-            FormField("max_length", "Longest row, in tokens", "Longer rows are cut.", whole),
-            FormField(
-                "lr_scheduler_type",
-                "Schedule",
-                "How the learning rate falls.",
-                str,
-                options=(
-                    *_AUTO_OR,
-                    ("linear", "linear"),
-                    ("cosine", "cosine"),
-                    ("constant", "constant"),
-                ),
-            ),
-            FormField("warmup_ratio", "Warm-up", "Share of steps until the full rate.", real),
-            FormField("weight_decay", "Weight decay", "Pulls weights towards zero.", real),
-            FormField("max_grad_norm", "Gradient limit", "Cuts single wild steps.", real),
-        ),
-    ),
-    FieldGroup(
-        "LoRA",
-        (
-            FormField("lora_r", "Rank", "More can hold more, and takes more memory.", whole),
-            FormField(
-                "lora_alpha", "Alpha", "How strongly it acts; usually twice the rank.", whole
-            ),
-            FormField("lora_dropout", "Dropout", "Against learning rows by heart.", real),
-            FormField("target_modules", "Modules", "all-linear, or names with commas.", modules),
-        ),
-    ),
-    FieldGroup(
-        "Validation and the rest",
-        (
-            FormField("eval_steps", "Validate every … steps", "Ten times a run by default.", whole),
-            FormField("save_steps", "Save every … steps", "Four checkpoints by default.", whole),
-            FormField("seed", "Seed", "The same seed gives the same run.", whole, default="42"),
-            FormField(
-                "task_prefix",
-                "Text before each input",
-                "Kept with the model and used in serving too.",
-                str,
-                default="",
-            ),
-            FormField(
-                "gradient_checkpointing",
-                "Gradient checkpointing",
-                "Less memory, slower.",
-                lambda text: text == "true",
-                options=(*_AUTO_OR, ("true", "on"), ("false", "off")),
-            ),
-        ),
-    ),
+# The fields that are not hyperparameters, as texts.
+_CHOSEN = (
+    "base_model",
+    "dataset_id",
+    "dataset_weight",
+    "validation_dataset_id",
+    "method",
+    "preset",
+    "suffix",
+    "continue_from",
 )
-ADVANCED = tuple(field for group in GROUPS for field in group.fields)
-VALIDATION_SPLIT = FormField(
-    "validation_split",
-    "Share kept for validation",
-    "Split by source text; 0 for none.",
-    real,
-    default="0.1",
-)
-FIELDS = (VALIDATION_SPLIT, *ADVANCED)
-_CHOSEN = ("dataset_id", "base_model", "validation_dataset_id", "suffix", "method")
-SIMPLE = (*_CHOSEN, "preset")
-NO_VALIDATION_DATASET = ("", "A share of the dataset itself")
+# Sent once a row: further datasets and their weights.
+_ROWS = ("datasets", "weights")
+MORE_ROWS = 3
+# Everything that an error may be about.
+NAMES = (*_CHOSEN, *_ROWS, *(field.name for field in FIELDS))
 
-METHODS = (
-    ("lora", "LoRA", "Small weights beside the model. Right for most."),
-    ("qlora", "QLoRA", "The base in 4 bits: smaller weights, for large models on a GPU; slower."),
-)
-PRESETS = (
-    ("auto", "Balanced", "One to three epochs, by the size of your data."),
-    ("quick", "Quick look", "40 steps: enough to see that it learns."),
-    ("thorough", "Thorough", "Six epochs, for small data that should stick."),
-)
-_PRESET_VALUES: dict[str, dict[str, Any]] = {
-    "auto": {},
-    "quick": {"max_steps": 40},
-    "thorough": {"num_train_epochs": 6.0},
-}
+Values = dict[str, Any]
+_EMPTY = {"id": "", "weight": "1"}
 
 
-def initial_values(**chosen: str) -> dict[str, str]:
-    """The form as it first stands."""
-    values = dict.fromkeys(SIMPLE, "") | {"method": "lora", "preset": "auto"}
+def initial_values(**chosen: Any) -> Values:
+    """The form as it first stands: texts by name, and ``datasets``, the rows of further data."""
+    values: Values = dict.fromkeys(_CHOSEN, "")
+    values |= {"dataset_weight": "1", "method": "lora", "preset": "balanced", "datasets": []}
     return values | {field.name: field.default for field in FIELDS} | chosen
 
 
-def values_like(spec: Mapping[str, Any]) -> dict[str, str]:
+def submitted_values(sent: Mapping[str, Sequence[str]]) -> Values:
+    """The form as it was sent: all texts of each name."""
+    values = initial_values()
+    for name in values:
+        if name not in _ROWS and sent.get(name):
+            values[name] = sent[name][-1]
+    rows = zip_longest(sent.get("datasets", ()), sent.get("weights", ()), fillvalue="")
+    values["datasets"] = [{"id": name, "weight": weight} for name, weight in rows if name]
+    return values
+
+
+def values_like(spec: Mapping[str, Any]) -> Values:
     """The form as it was for an earlier run."""
     known = (*_CHOSEN, *(field.name for field in FIELDS))
-    return initial_values(**{name: _text(spec[name]) for name in known if name in spec})
+    values = initial_values(**{name: _text(name, spec[name]) for name in known if name in spec})
+    if sources := spec.get("datasets"):
+        rows = [{"id": one["id"], "weight": _weight_text(one["weight"])} for one in sources]
+        values |= {"dataset_id": rows[0]["id"], "dataset_weight": rows[0]["weight"]}
+        values["datasets"] = rows[1:]
+    return values
 
 
-def _text(value: Any) -> str:
+def rows_to_show(values: Values) -> list[dict[str, str]]:
+    """The rows of further data: those filled in, and some to fill."""
+    rows: list[dict[str, str]] = values["datasets"]
+    spare = max(1, MORE_ROWS - len(rows))
+    return [*rows, *([_EMPTY] * spare)][: max(MAX_DATASETS - 1, len(rows))]
+
+
+def _text(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    return "" if value is None else str(value)
+    if value is None:
+        return AUTO if name == "task_prefix" else ""
+    return str(value)
 
 
-def changed_advanced(values: Mapping[str, str]) -> bool:
+def _weight_text(weight: float) -> str:
+    return str(weight).removesuffix(".0")
+
+
+def changed_advanced(values: Values, errors: Collection[str] = ()) -> bool:
     """Whether a hyperparameter is not at its default, so that the group should stand open."""
-    return any(values[field.name].strip() not in ("", field.default) for field in ADVANCED)
+    return any(
+        field.name in errors or values[field.name].strip() != field.default for field in ADVANCED
+    )
 
 
-def parse(values: Mapping[str, str]) -> tuple[FineTuneSpec | None, dict[str, str]]:
-    """The spec that a form asks for, or what is wrong with it by field."""
-    asked: dict[str, Any] = {name: values[name].strip() for name in _CHOSEN}
-    asked["validation_dataset_id"] = asked["validation_dataset_id"] or None
-    asked |= _PRESET_VALUES.get(values["preset"], {})
-    errors: dict[str, str] = {}
+def mixes(values: Values, errors: Collection[str] = ()) -> bool:
+    """Whether there is more than one dataset of weight 1 to see."""
+    weighted = values["dataset_weight"].strip() not in ("", "1")
+    wrong = any(name == "datasets" or name.startswith("weight-") for name in errors)
+    return bool(values["datasets"]) or weighted or wrong
+
+
+def parse(values: Values) -> tuple[FineTuneSpec | None, dict[str, str]]:
+    """The spec that a form asks for, or what is wrong with it by field. What concerns no field
+    stands under the empty name."""
+    data, errors = _data(values)
+    asked: dict[str, Any] = {
+        name: values[name].strip() for name in ("base_model", "method", "preset", "suffix")
+    }
+    asked |= data
+    for name in ("validation_dataset_id", "continue_from"):
+        asked[name] = values[name].strip() or None
     for field in FIELDS:
-        # A prefix keeps its spaces: they are part of what the model sees.
-        text = values[field.name] if field.name == "task_prefix" else values[field.name].strip()
-        if text in ("", AUTO) or (field is VALIDATION_SPLIT and asked["validation_dataset_id"]):
+        # A prefix keeps its spaces, and an empty one says that there shall be none.
+        prefix = field.name == "task_prefix"
+        text = values[field.name] if prefix else values[field.name].strip()
+        if text == AUTO or (not text and not prefix):
+            continue
+        if field is VALIDATION_SPLIT and asked["validation_dataset_id"]:
             # With validation data of its own, the share is hidden and has no say.
             continue
         try:
@@ -192,3 +124,37 @@ def parse(values: Mapping[str, str]) -> tuple[FineTuneSpec | None, dict[str, str
         return FineTuneSpec.model_validate(asked), {}
     except ValidationError as error:
         return None, field_errors(error)
+
+
+def _data(values: Values) -> tuple[dict[str, Any], dict[str, str]]:
+    """One dataset as such; several, or one with a weight, as rows."""
+    first = {"id": values["dataset_id"].strip(), "weight": values["dataset_weight"]}
+    rows = [first, *values["datasets"]]
+    if not first["id"]:
+        return {}, {"dataset_id": "Choose one."}
+    sources: list[dict[str, Any]] = []
+    errors: dict[str, str] = {}
+    for index, row in enumerate(rows):
+        place = f"weight-{index}"
+        try:
+            weight = _weight(row["weight"])
+            sources.append(WeightedDataset(id=row["id"], weight=weight).model_dump())
+        except ValidationError as error:
+            errors[place] = next(iter(field_errors(error).values()))
+        except ValueError as error:
+            errors[place] = str(error)
+    if len({row["id"] for row in rows}) < len(rows):
+        errors["datasets"] = "One dataset is here twice: raise its weight instead."
+    if len(rows) > MAX_DATASETS:
+        errors["datasets"] = f"A run learns from {MAX_DATASETS} datasets at most."
+    if len(rows) == 1 and not errors and sources[0]["weight"] == 1:
+        return {"dataset_id": first["id"]}, errors
+    return {"datasets": sources}, errors
+
+
+def _weight(text: str) -> float:
+    """A weight as typed, also with a comma; none is 1."""
+    try:
+        return float(text.strip().replace(",", ".") or 1)
+    except ValueError as error:
+        raise ValueError("Write a number, such as 2 or 0.5.") from error

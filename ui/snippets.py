@@ -11,19 +11,29 @@ Snippet = tuple[str, str, str]
 
 def chat_snippets(base_url: str, model: str) -> list[Snippet]:
     """``(element id, title, text)`` for each way to call ``model``."""
+    return [
+        *call_snippets(base_url, model),
+        ("snippet-javascript", "JavaScript, with the openai package", _javascript(base_url, model)),
+        ("snippet-diagram", "A diagram in one request", _diagram(base_url, model)),
+    ]
+
+
+def call_snippets(base_url: str, model: str) -> list[Snippet]:
+    """The two ways that most people want."""
+    return [
+        ("snippet-curl", "curl", _curl(base_url, model)),
+        ("snippet-python", "Python, with the openai package", python_snippet(base_url, model)),
+    ]
+
+
+def _curl(base_url: str, model: str) -> str:
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]})
-    curl = (
+    return (
         f"curl {base_url}/v1/chat/completions \\\n"
         '  -H "Authorization: Bearer $GENPLAT_API_KEY" \\\n'
         "  -H 'Content-Type: application/json' \\\n"
         f"  -d '{body}'"
     )
-    return [
-        ("snippet-curl", "curl", curl),
-        ("snippet-python", "Python, with the openai package", python_snippet(base_url, model)),
-        ("snippet-javascript", "JavaScript, with the openai package", _javascript(base_url, model)),
-        ("snippet-diagram", "A diagram in one request", _diagram(base_url, model)),
-    ]
 
 
 def python_snippet(base_url: str, model: str) -> str:
@@ -67,7 +77,12 @@ def _diagram(base_url: str, model: str) -> str:
 
 
 def spec_yaml(spec: Mapping[str, Any]) -> str:
-    """A run's spec, in the order of its fields, without those that leave everything open."""
-    known = {name: value for name, value in spec.items() if value not in (None, "", "auto")}
+    """A run's spec, in the order of its fields, without those that leave everything open. An empty
+    prefix stays: it says that there is none."""
+    known = {
+        name: value
+        for name, value in spec.items()
+        if value not in (None, "auto", []) and (value != "" or name == "task_prefix")
+    }
     text: str = yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
     return text.strip()

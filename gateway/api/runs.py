@@ -28,9 +28,12 @@ class MetricPublic(BaseModel):
     epoch: float
     loss: float | None
     eval_loss: float | None
+    mean_token_accuracy: float | None
+    eval_mean_token_accuracy: float | None
     learning_rate: float | None
     grad_norm: float | None
     tokens_per_second: float | None
+    memory_bytes: int | None
 
 
 class LogLinePublic(BaseModel):
@@ -80,6 +83,39 @@ async def delete_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> Res
 @router.post("/{run_id}/cancel")
 async def cancel_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> run_views.RunView:
     return await runs.cancel_run(services=services, owner=owner, run_id=run_id)
+
+
+@router.post("/{run_id}/pause")
+async def pause_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> run_views.RunView:
+    """Free the device; what was learned is saved."""
+    return await runs.pause_run(services=services, owner=owner, run_id=run_id)
+
+
+@router.post("/{run_id}/resume")
+async def resume_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> run_views.RunView:
+    """Go on with a paused run at the step where it was."""
+    return await runs.resume_run(services=services, owner=owner, run_id=run_id)
+
+
+@router.post("/{run_id}/stop")
+async def stop_run(run_id: str, services: ServicesDep, owner: OwnerDep) -> run_views.RunView:
+    """End a run after the step under way, and keep what it learned as its model."""
+    return await runs.stop_run(services=services, owner=owner, run_id=run_id)
+
+
+@router.get("/{run_id}/checkpoints")
+def list_checkpoints(
+    run_id: str, services: ServicesDep, owner: OwnerDep, query: ListDep
+) -> ListPublic:
+    """The steps whose weights were kept, newest first; ``after`` is a step."""
+    page = run_views.list_checkpoints(
+        database=services.database,
+        owner=owner,
+        run_id=run_id,
+        after=query.after,
+        limit=query.limit,
+    )
+    return ListPublic(data=page.data, has_more=page.has_more)
 
 
 @router.get("/{run_id}/metrics")

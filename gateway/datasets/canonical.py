@@ -1,19 +1,14 @@
 """Reads an uploaded file once, checks all of it and writes the canonical records."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from gateway.datasets.csv_rows import CsvRows
-from gateway.datasets.formats import Format, choose_format, to_record
-from gateway.datasets.jsonl_rows import jsonl_rows
-from gateway.datasets.lines import read_lines
+from gateway.datasets.formats import AS_FOUND, Columns, Form, choose_format, to_record
 from gateway.datasets.problems import Problems, shown
 from gateway.datasets.sniff import file_type, refuse_array, refuse_binary
+from gateway.datasets.tables import Rows, open_table, problems_for
 from shared.datasets import Record
 from shared.errors import TooLarge
 
@@ -24,27 +19,28 @@ FEW_ROWS = 10
 MAX_HASHES = 250_000
 _PLACEHOLDERS = frozenset({"n/a", "na", "nan", "null", "none", "-", "--", "?", "tbd", "#n/a"})
 
-Rows = Iterable[tuple[int, dict[str, Any]]]
-
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found in a file without a fault."""
+    """What was found in a file. ``problems`` are the places of the first rows that were left
+    out, where that was asked for; without it, there are none."""
 
     file_type: str
     format: str
     columns: list[str]
+    mapping: dict[str, str]
     rows: int
     warnings: list[str]
+    skipped_rows: int = 0
+    problems: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
 class _Findings:
     """What is worth a warning."""
 
-    form: Format
+    form: Form
     columns: list[str]
-    max_rows: int
     rows: int = 0
     duplicates: int = 0
     placeholders: int = 0
@@ -82,58 +78,59 @@ def check_file(
     records: Path,
     *,
     filename: str,
-    text_column: str | None = None,
-    target_column: str | None = None,
+    named: Columns = AS_FOUND,
+    skip_bad_rows: bool = False,
     max_rows: int = MAX_ROWS,
 ) -> Checked:
-    """Write ``source``'s records to ``records``, or raise with the places that are wrong."""
-    refuse_binary(source)
-    problems = Problems()
+    """Write ``source``'s records to ``records``, or raise with the places that are wrong.
+
+    With ``skip_bad_rows``, rows that are wrong are left out; what is wrong with the whole file
+    still raises.
+    """
+    refuse_binary(source, filename)
     kind = file_type(source, filename)
     if kind == "jsonl":
         refuse_array(source)
-    with closing(read_lines(source, problems)) as lines:
-        if kind == "csv":
-            table = CsvRows(lines, problems)
-            columns, rows = table.columns, iter(table)
-        else:
-            columns, rows = _peek(jsonl_rows(lines, problems), problems)
-        form = choose_format(
-            columns,
-            text_column=text_column,
-            target_column=target_column,
-            with_messages=kind == "jsonl",
-            problems=problems,
-        )
-        findings = _Findings(form, columns, max_rows)
-        _convert(rows, records, findings, problems)
-    problems.raise_if_any()
+    problems = problems_for(kind, skip=skip_bad_rows)
+    with open_table(source, kind, problems) as table:
+        form = choose_format(table.columns, named, nested=table.nested, problems=problems)
+        findings = _Findings(form, table.columns)
+        _convert(_limited(table.rows, max_rows), records, findings, problems)
     if not findings.rows:
-        raise problems.fail("no_rows", "there is a header and no row below it.", line=1)
-    return Checked(kind, form.name, columns, findings.rows, findings.warnings())
-
-
-def _peek(rows: Iterator[tuple[int, dict[str, Any]]], problems: Problems) -> tuple[list[str], Any]:
-    """The keys of the first object, and all objects."""
-    first = next(rows, None)
-    if first is None:
         problems.raise_if_any()
-        raise problems.fail("empty_file", "the file is empty.")
-    return list(first[1]), chain([first], rows)
+        said = "there are columns and no row below them."
+        raise problems.fail("no_rows", said, line=problems.first_line)
+    return Checked(
+        file_type=kind,
+        format=form.name,
+        columns=table.columns,
+        mapping={use: name for use, name in form.mapping.items() if name in table.columns},
+        rows=findings.rows,
+        warnings=findings.warnings(),
+        skipped_rows=problems.bad_rows,
+        problems=problems.details,
+    )
+
+
+def _limited(rows: Rows, max_rows: int) -> Rows:
+    for count, row in enumerate(rows):
+        if count >= max_rows:
+            raise TooLarge(
+                f"The file has more than {max_rows:,} rows. Split it.",
+                code="too_many_rows",
+                param="file",
+            )
+        yield row
 
 
 def _convert(rows: Rows, records: Path, findings: _Findings, problems: Problems) -> None:
     with records.open("wb") as out:
         for line, values in rows:
-            if findings.rows >= findings.max_rows:
-                raise TooLarge(
-                    f"The file has more than {findings.max_rows:,} rows. Split it.",
-                    code="too_many_rows",
-                    param="file",
-                )
             record = to_record(values, findings.form, line=line, problems=problems)
             # After a first fault nothing is kept; the rest is read to tell of further ones.
-            if record is not None and not problems.details:
+            if record is not None and (problems.skip or not problems.count):
                 text = record.model_dump_json(exclude_none=True).encode() + b"\n"
                 out.write(text)
                 findings.note(record, text)
+    if not problems.skip:
+        problems.raise_if_any()

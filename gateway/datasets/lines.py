@@ -3,6 +3,7 @@
 import codecs
 from collections.abc import Generator
 from pathlib import Path
+from typing import TextIO
 
 from gateway.datasets.problems import Problems
 from shared.errors import InvalidData
@@ -12,26 +13,17 @@ MAX_LINE = 1024 * 1024
 _BLOCK = 64 * 1024
 
 
-class LineTooLong(Exception):
-    """A line over `MAX_LINE`."""
-
-    def __init__(self, line: int) -> None:
-        super().__init__(line)
-        self.line = line
-
-
 def read_lines(path: Path, problems: Problems) -> Generator[str, None, None]:
     """Lines with their own ends (``\\n``, ``\\r\\n`` or ``\\r``), without a byte order mark.
 
-    Whoever may stop half-way closes the generator, and the file with it.
+    Of a line over `MAX_LINE` comes the beginning, one character longer than that. Whoever may
+    stop half-way closes the generator, and the file with it.
     """
     number = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             while line := file.readline(MAX_LINE + 1):
                 number += 1
-                if len(line) > MAX_LINE:
-                    raise LineTooLong(number)
                 if "\0" in line:
                     raise problems.fail(
                         "nul_byte",
@@ -39,12 +31,20 @@ def read_lines(path: Path, problems: Problems) -> Generator[str, None, None]:
                         line=number,
                         column=line.index("\0") + 1,
                     )
+                if len(line) > MAX_LINE:
+                    _skip_rest(file, line)
                 yield line
         except UnicodeDecodeError as error:
-            raise _locate(path, problems) from error
+            raise locate_bad_byte(path, problems) from error
 
 
-def _locate(path: Path, problems: Problems) -> InvalidData:
+def _skip_rest(file: TextIO, begun: str) -> None:
+    """Read on to the end of a line, or of the file."""
+    while begun and not begun.endswith(("\n", "\r")):
+        begun = file.readline(MAX_LINE)
+
+
+def locate_bad_byte(path: Path, problems: Problems) -> InvalidData:
     """Find the first byte that is not UTF-8: its line, its place there, its offset."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     line, start_of_line, offset, last = 1, 0, 0, b""

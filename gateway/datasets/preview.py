@@ -1,17 +1,13 @@
 """Shows a dataset as it came and as a model will see it, what is learned marked."""
 
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from pathlib import Path
 
 from gateway.chat_templates import load_chat_template
-from gateway.datasets.csv_rows import CsvRows
-from gateway.datasets.jsonl_rows import jsonl_rows
-from gateway.datasets.lines import read_lines
-from gateway.datasets.problems import Problems
+from gateway.datasets.tables import open_table, problems_for
 from gateway.tables import Dataset
 from gateway.template_process import Conversation, render_apart
 from shared.datasets import Record, read_records
@@ -31,23 +27,20 @@ class Segment:
 
 def raw_rows(*, storage: Storage, dataset: Dataset, limit: int = 10) -> list[dict[str, str]]:
     """The first rows as uploaded, every value as a text, long ones cut."""
-    path = storage.dataset_source(dataset.id)
-    problems = Problems()
-    rows: Iterable[tuple[int, dict[str, Any]]]
     try:
-        with closing(read_lines(path, problems)) as lines:
-            # What an older version took is shown, even where this one would refuse it.
-            rows = (
-                CsvRows(lines, problems)
-                if dataset.file_type == "csv"
-                else jsonl_rows(lines, problems, check_text=False)
-            )
-            return [
-                {encodable(name): _cut(value) for name, value in values.items()}
-                for _, values in islice(rows, limit)
-            ]
+        return first_rows(storage.dataset_source(dataset.id), dataset.file_type, limit)
     except FileNotFoundError as error:
         raise _gone() from error
+
+
+def first_rows(path: Path, file_type: str, limit: int) -> list[dict[str, str]]:
+    # What an older version took is shown, even where this one would refuse it.
+    problems = problems_for(file_type, skip=True)
+    with open_table(path, file_type, problems, check_text=False) as table:
+        return [
+            {encodable(name): _cut(value) for name, value in values.items()}
+            for _, values in islice(table.rows, limit)
+        ]
 
 
 def _cut(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gateway.datasets.json_rows import holds_rows
 from gateway.datasets.problems import Problems
 from shared.errors import UnsupportedMedia
 
@@ -11,8 +12,7 @@ _SIGNATURES = (
     (b"PK\x03\x04", "a zip archive or an Excel workbook", "Unpack it, or save it as CSV (UTF-8)."),
     (b"PK\x05\x06", "an empty zip archive", "Upload the file itself."),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save it as CSV (UTF-8)."),
-    (b"PAR1", "a Parquet file", "Convert it to CSV or JSONL."),
-    (b"ARROW1", "an Arrow file", "Convert it to CSV or JSONL."),
+    (b"ARROW1", "an Arrow file", "Save it as Parquet, CSV or JSONL."),
     (b"%PDF", "a PDF document", "Upload a CSV or JSONL file."),
     (b"\x89PNG", "a PNG image", "Upload a CSV or JSONL file."),
     (b"\xff\xd8\xff", "a JPEG image", "Upload a CSV or JSONL file."),
@@ -25,11 +25,25 @@ _SIGNATURES = (
     (b"SQLite format 3", "a database", "Export the table as CSV."),
 )
 _HEAD = 4096
+PARQUET = b"PAR1"
+_PARQUET_NAMES = (".parquet", ".pq")
+_TEXTS = (".csv", ".jsonl", ".ndjson", ".json")
 
 
-def refuse_binary(path: Path) -> None:
-    """Raise for archives, office files, images and programs (415), and for UTF-16 (422)."""
+def refuse_binary(path: Path, filename: str) -> None:
+    """Raise for archives, office files, images and programs (415), and for UTF-16 (422). Parquet
+    is no text either: it is read only where the name does not promise a text."""
     head = _head(path)
+    if head.startswith(PARQUET):
+        if Path(filename).suffix.lower() not in _TEXTS:
+            return
+        raise UnsupportedMedia(
+            "This is a Parquet file, not a CSV or JSONL text file. Give its name the ending "
+            ".parquet.",
+            param="file",
+        )
+    if Path(filename).suffix.lower() in _PARQUET_NAMES:
+        raise Problems().fail("bad_parquet", "the file is not Parquet, whatever its name says.")
     for signature, kind, way_out in _SIGNATURES:
         if head.startswith(signature):
             raise UnsupportedMedia(
@@ -48,13 +62,20 @@ def _looks_like_utf16(head: bytes) -> bool:
 
 
 def file_type(path: Path, filename: str) -> str:
-    """``csv`` or ``jsonl``: by the name, else by the first character."""
+    """``parquet``, ``csv``, ``jsonl`` or ``json``: by the name, else by the first characters."""
     suffix = Path(filename).suffix.lower()
-    if suffix in (".jsonl", ".ndjson", ".json"):
+    if suffix in (".jsonl", ".ndjson"):
         return "jsonl"
     if suffix == ".csv":
         return "csv"
-    return "jsonl" if _text(path).lstrip().startswith((b"{", b"[")) else "csv"
+    if _head(path).startswith(PARQUET):
+        return "parquet"
+    text = _text(path).lstrip()
+    if text.startswith(b"["):
+        return "json"
+    if text.startswith(b"{"):
+        return "json" if holds_rows(path) else "jsonl"
+    return "jsonl" if suffix == ".json" else "csv"
 
 
 def refuse_array(path: Path) -> None:
@@ -63,8 +84,8 @@ def refuse_array(path: Path) -> None:
     if text.lstrip().startswith(b"["):
         raise Problems().fail(
             "not_an_object",
-            "the file begins with a JSON array. Write one object a line (JSON Lines): remove the "
-            "brackets and the commas between objects.",
+            "the file begins with a JSON array. Give its name the ending .json, or write one "
+            "object a line (JSON Lines): remove the brackets and the commas between objects.",
             line=len(text[: text.index(b"[") + 1].splitlines()),
         )
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
@@ -12,6 +13,8 @@ from sqlmodel import Session, col, select
 
 from gateway.database import Database
 from gateway.datasets.canonical import Checked, check_file
+from gateway.datasets.formats import Columns
+from gateway.datasets.same_bytes import place_file, share_files
 from gateway.idempotency import Claim
 from gateway.paging import Page, paginate
 from gateway.tables import Dataset, Run, now
@@ -36,9 +39,15 @@ def create_dataset(
     description: str = "",
     text_column: str | None = None,
     target_column: str | None = None,
+    system_column: str | None = None,
+    skip_bad_rows: bool = False,
+    imported_from: dict[str, Any] | None = None,
     claim: Claim | None = None,
 ) -> Dataset:
-    """Check ``source`` completely and keep a copy of it, as the next version of ``name``."""
+    """Check ``source`` completely and keep a copy of it, as the next version of ``name``.
+
+    With ``skip_bad_rows``, rows that are wrong are left out and told of in the dataset.
+    """
     dataset = Dataset(
         owner=owner,
         name=_check_name(name),
@@ -50,17 +59,23 @@ def create_dataset(
         bytes=0,
         sha256="",
         records_sha256="",
+        imported_from=imported_from,
     )
+    columns = Columns(text_column or None, target_column or None, system_column or None)
     with atomic_directory(storage.dataset(dataset.id)) as folder:
-        _place(source, folder / "source", storage)
+        place_file(source, folder / "source", storage)
         checked = check_file(
             folder / "source",
             folder / "records.jsonl",
             filename=filename,
-            text_column=text_column or None,
-            target_column=target_column or None,
+            named=columns,
+            skip_bad_rows=skip_bad_rows,
         )
         _describe(dataset, folder, checked)
+        same = share_files(database=database, storage=storage, dataset=dataset, folder=folder)
+        if same is not None:
+            said = f"These are the same bytes as {same.name} v{same.version}."
+            dataset.warnings = [*dataset.warnings, said]
     stage("dataset_placed", dataset.id)
     try:
         return _insert(database, dataset, claim)
@@ -99,23 +114,13 @@ def clean_filename(filename: str) -> str:
     return (f"{stem[:150]}{dot}{suffix[:20]}" if stem else last[:150]) or "dataset"
 
 
-def _place(source: Path, target: Path, storage: Storage) -> None:
-    """Move what was uploaded; copy what belongs to somebody else."""
-    if source.resolve().is_relative_to(storage.root / "tmp"):
-        os.replace(source, target)
-    else:
-        shutil.copyfile(source, target)
-
-
 def _describe(dataset: Dataset, folder: Path, checked: Checked) -> None:
     source = folder / "source"
     os.chmod(source, 0o600)
     dataset.file_type, dataset.format = checked.file_type, checked.format
-    dataset.rows, dataset.columns, dataset.warnings = (
-        checked.rows,
-        checked.columns,
-        checked.warnings,
-    )
+    dataset.rows, dataset.columns = checked.rows, checked.columns
+    dataset.mapping, dataset.warnings = dict(checked.mapping), checked.warnings
+    dataset.skipped_rows, dataset.problems = checked.skipped_rows, checked.problems
     dataset.bytes, dataset.sha256 = source.stat().st_size, sha256_of(source)
     dataset.records_sha256 = sha256_of(folder / "records.jsonl")
 
@@ -145,9 +150,17 @@ def _next_version(session: Session, dataset: Dataset) -> int:
 
 
 def list_datasets(
-    *, database: Database, owner: str, after: str | None = None, limit: int = 20
+    *,
+    database: Database,
+    owner: str,
+    name: str | None = None,
+    after: str | None = None,
+    limit: int = 20,
 ) -> Page[Dataset]:
+    """Newest first; with ``name`` the versions of one dataset."""
     query = select(Dataset).where(Dataset.owner == owner, col(Dataset.deleted_at).is_(None))
+    if name is not None:
+        query = query.where(Dataset.name == unicodedata.normalize("NFC", name).strip())
     with database.read() as session:
         return paginate(
             session=session, query=query, table=Dataset, key=Dataset.id, after=after, limit=limit

@@ -26,10 +26,12 @@ _FLUSH_BYTES = 1024 * 1024
 
 @dataclass
 class Upload:
-    """The file and the form's other fields. ``path`` is gone when the block ends."""
+    """The file and the form's other fields. ``path`` is gone when the block ends; it is empty
+    where the form names a draft instead of a file."""
 
     path: Path
     filename: str = ""
+    has_file: bool = False
     fields: dict[str, str] = field(default_factory=dict)
     bytes: int = 0
 
@@ -61,7 +63,7 @@ class _Form:
         self.upload = upload
         self.max_bytes = max_bytes
         self.pending = bytearray()
-        self.has_file = self.ended = False
+        self.ended = False
         self._part = _Part()
         self._header, self._value = bytearray(), bytearray()
 
@@ -99,9 +101,9 @@ class _Form:
             if len(self.upload.fields) >= MAX_FIELDS:
                 raise InvalidRequest(f"The form has more than {MAX_FIELDS} fields.")
             return
-        if self.has_file or self._part.name != "file":
+        if self.upload.has_file or self._part.name != "file":
             raise InvalidRequest("Send exactly one file, in the field `file`.", param="file")
-        self.has_file = True
+        self.upload.has_file = True
         self._part.filename = options[b"filename"].decode("utf-8", "replace")
         self.upload.filename = self._part.filename
 
@@ -148,7 +150,7 @@ async def receive_upload(
             await _parse(MultipartParser(boundary, form.callbacks()), form, stream, out.write)
         if not form.ended:
             raise InvalidRequest("The upload broke off before its end.", code="incomplete_upload")
-        if not form.has_file:
+        if not upload.has_file and not upload.fields.get("draft"):
             raise InvalidRequest(
                 "The form holds no file. Send one in the field `file`.", param="file"
             )

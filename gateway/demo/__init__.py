@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TextIO
 
 from gateway.bundled_examples import TRAINING, Example, demo_spec, examples_folder, held_out
+from gateway.client import Client, CommandFailed, Json
 from gateway.demo import measuring
-from gateway.demo.client import Client, DemoFailed, Json
-from gateway.demo.progress import Progress, duration, training_line
 from gateway.launcher import up
 from gateway.launcher.lock import running_stack
 from gateway.launcher.stack import Stack
 from gateway.local_keys import passing_key
+from gateway.progress import Progress, duration, training_line
 from gateway.settings import GatewaySettings
 from shared.model_library import BUNDLED_MODEL
 from shared.storage import atomic_file
@@ -40,7 +40,7 @@ def demo(
         nonlocal finished
         if problem := stack.diagram_problem():
             # Told now, and not after the minutes of training.
-            raise DemoFailed(f"The demo draws diagrams, and here none can be drawn. {problem}")
+            raise CommandFailed(f"The demo draws diagrams, and here none can be drawn. {problem}")
         do_main_job(settings, stack.url, progress)
         finished = True
         if leave:
@@ -103,7 +103,7 @@ def prepare(client: Client, progress: Progress) -> None:
         client.ask("POST", f"{path}/prepare")
     model = client.poll(path, lambda item: item["state"] in ("ready", "failed"), seconds=600)
     if model["state"] == "failed":
-        raise DemoFailed(f"{BUNDLED_MODEL} could not be prepared: {model.get('error')}")
+        raise CommandFailed(f"{BUNDLED_MODEL} could not be prepared: {model.get('error')}")
     progress.say(f"Base model {BUNDLED_MODEL}: ready ({duration(time.monotonic() - begun)}).")
 
 
@@ -127,17 +127,21 @@ def train(client: Client, dataset: Json, progress: Progress) -> Json:
     path = f"/api/runs/{client.ask('POST', '/api/runs', json=spec)['id']}"
     progress.say(f"Fine-tuning ({spec['method']}) …")
     state: Json = {}
-    for name, data in client.events(f"{path}/events"):
+    for name, data in client.events(f"{path}/events", ended=_is_over):
         if name in ("state", "metrics"):
             state |= {key: value for key, value in data.items() if value is not None}
             progress.show(training_line(state))
     run = client.poll(path, lambda found: found["status"] in _FINAL, seconds=60)
     if run["status"] != "succeeded":
         why = (run.get("error") or {}).get("message", "no reason was given")
-        raise DemoFailed(f"The run ended {run['status']}: {why}")
+        raise CommandFailed(f"The run ended {run['status']}: {why}")
     progress.say(training_line({**run, "eta_seconds": 0}))
     progress.say(f"Fine-tuned {run['fine_tuned_model']} in {duration(run['train_seconds'])}.")
     return run
+
+
+def _is_over(name: str, data: Json) -> bool:
+    return name == "state" and data.get("status") in _FINAL
 
 
 def cancel_left_over(client: Client, suffix: str) -> None:
@@ -154,7 +158,7 @@ def deploy(client: Client, run: Json, progress: Progress) -> None:
     client.ask("POST", "/api/deployments", json={"name": DEPLOYMENT, "model": run["id"]})
     answer = client.poll(path, lambda found: found["state"] in ("ready", "failed"), seconds=120)
     if answer["state"] == "failed":
-        raise DemoFailed(f"The deployment failed: {answer.get('error')}")
+        raise CommandFailed(f"The deployment failed: {answer.get('error')}")
     progress.say(f"Deployed as {DEPLOYMENT}.")
 
 
@@ -182,7 +186,7 @@ def _keep_pictures(client: Client, diagrams: list[Json], folder: Path) -> Json:
     for kind in kept:
         response = client.request("GET", f"/api/diagrams/{drawn['id']}.{kind}")
         if response.is_error:
-            raise DemoFailed(f"The diagram's {kind} could not be read: {response.status_code}")
+            raise CommandFailed(f"The diagram's {kind} could not be read: {response.status_code}")
         path = folder / f"demo.{kind}"
         with atomic_file(path) as file:
             file.write(response.content)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 
 from gateway.bundled_examples import Example
-from gateway.demo.client import Client, DemoFailed, Json, error_message
+from gateway.client import Client, CommandFailed, Json, error_message
 from gateway.evaluations.structure import mean_structure_f1
 
 MAX_TOKENS = 220
@@ -38,7 +38,7 @@ def draw_all(
         # A diagram that does not render may come with an error's status; it counts all the same.
         answer: Json = response.json()
         if "source" not in answer:
-            raise DemoFailed(f"POST /api/diagrams: {error_message(response)}")
+            raise CommandFailed(f"POST /api/diagrams: {error_message(response)}")
         return answer
 
     with ThreadPoolExecutor(max_workers=len(examples)) as pool:

@@ -16,7 +16,12 @@ from gateway.launcher.supervisor import Program
 from gateway.settings import GatewaySettings
 
 # The gateway alone may know these.
-_GATEWAY_SECRETS = ("GENPLAT_DATABASE_URL", "GENPLAT_ADMIN_KEY", "GENPLAT_LOGIN_TOKEN")
+_GATEWAY_SECRETS = (
+    "GENPLAT_DATABASE_URL",
+    "GENPLAT_ADMIN_KEY",
+    "GENPLAT_API_KEY",
+    "GENPLAT_LOGIN_TOKEN",
+)
 # A person who pressed Ctrl-C waits; saving a checkpoint of an adapter takes less than this.
 STOP_GRACE_SECONDS = 5.0
 

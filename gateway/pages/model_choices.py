@@ -41,6 +41,21 @@ def deployable_choices(services: Services, owner: str) -> list[Choice]:
     return tuned + base
 
 
+def continue_choices(services: Services, owner: str, wanted: str) -> list[Choice]:
+    """Weights that a run may begin with. ``wanted``, a checkpoint or an older run, is one of
+    them: whether it is there is found out when the run starts."""
+    runs = run_views.list_runs(database=services.database, owner=owner, limit=SHOWN_RUNS).data
+    tuned = [(run.id, _run_name(run)) for run in runs if run.status == "succeeded"]
+    known = dict(tuned)
+    if wanted and wanted not in known:
+        run_id, _, checkpoint = wanted.partition(":ckpt-step-")
+        name = known.get(run_id, run_id)
+        tuned.insert(
+            0, (wanted, f"{name}, checkpoint at step {checkpoint}" if checkpoint else name)
+        )
+    return [("", "The base model as it is"), *tuned]
+
+
 def _run_name(run: run_views.RunView) -> str:
     name = run.spec.get("suffix") or run.id
     return f"{name}, over {short_model(run.base_model)}"

@@ -1,7 +1,5 @@
-"""Runs: the list, the form that starts one, and the page that watches it live."""
+"""Runs: the list, and the page that watches one live."""
 
-import contextlib
-import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,64 +8,59 @@ from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from gateway import deployments, run_views, runs
+from gateway import run_lists, run_views
 from gateway.datasets import store
-from gateway.deployments import DeploymentSpec
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.pages import run_panel
-from gateway.pages.html import UNPROCESSABLE, base_url, no_problems, page, problems, see_other
-from gateway.pages.model_choices import Choice, base_model_choices, dataset_choice
-from gateway.services import Services
-from shared.errors import Conflict, GenPlatError, NotFound
-from ui import run_form
+from gateway.pages.html import base_url, fragment, page
+from gateway.pages.run_panel import elapsed
+from gateway.tables import now
+from shared.runs import RunStatus
 
 router = APIRouter(prefix="/runs", include_in_schema=False)
 
-SHOWN_DATASETS = 100
-GONE = "This dataset is gone. Choose another one."
-_DATASETS = ("dataset_id", "validation_dataset_id")
-_FORM_FIELDS = (*run_form.SIMPLE, *(field.name for field in run_form.FIELDS))
-
 
 @router.get("")
-def list_runs(services: ServicesDep, owner: PageOwnerDep, after: str | None = None) -> Response:
-    found = run_views.list_runs(database=services.database, owner=owner, after=after)
-    data = store.list_datasets(database=services.database, owner=owner, limit=1).data
-    return page("runs/list.html", runs=found.data, has_more=found.has_more, has_datasets=bool(data))
-
-
-@router.get("/new")
-def new_run(
-    services: ServicesDep, owner: PageOwnerDep, dataset_id: str = "", like: str = ""
+def list_runs(
+    services: ServicesDep,
+    owner: PageOwnerDep,
+    status: RunStatus | None = None,
+    after: str | None = None,
 ) -> Response:
-    values = run_form.initial_values(dataset_id=dataset_id)
-    if like:
-        earlier = run_views.get_run(database=services.database, owner=owner, run_id=like)
-        values = run_form.values_like(earlier.spec)
-    return _form(services, owner, values)
-
-
-@router.post("")
-async def create_run(request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
-    form = await request.form()
-    values = run_form.initial_values() | {
-        name: text for name in _FORM_FIELDS if isinstance(text := form.get(name), str)
-    }
-    spec, errors = run_form.parse(values)
-    shown: dict[str, Any] = {"errors": errors}
-    if spec is not None:
-        try:
-            run = await runs.create_run(services=services, owner=owner, spec=spec)
-            return see_other(f"/runs/{run.id}")
-        except GenPlatError as error:
-            shown = problems(error, _FORM_FIELDS)
-    return await run_in_threadpool(_form, services, owner, values, UNPROCESSABLE, **shown)
+    asked: dict[str, Any] = {"database": services.database, "owner": owner}
+    found = run_lists.listed_runs(**asked, status=status, after=after)
+    return page(
+        "runs/list.html",
+        runs=found.data,
+        has_more=found.has_more,
+        state=status,
+        counts=run_lists.run_counts(**asked),
+        elapsed=lambda run: elapsed(run, now()),
+        has_datasets=bool(store.list_datasets(**asked, limit=1).data),
+    )
 
 
 @router.get("/{run_id}")
-def show_run(run_id: str, request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
-    context = run_panel.run_context(services, owner, run_id, base_url(request))
-    return page("runs/show.html", **context)
+def show_run(
+    run_id: str,
+    request: Request,
+    services: ServicesDep,
+    owner: PageOwnerDep,
+    step: int | None = None,
+) -> Response:
+    """``step``: the evaluation whose samples are shown; the last one without it."""
+    context = run_panel.run_context(services, owner, run_id, base_url(request), sample_step=step)
+    return page(run_panel.TEMPLATE, **context)
+
+
+@router.get("/{run_id}/samples")
+def show_samples(
+    run_id: str, services: ServicesDep, owner: PageOwnerDep, step: int | None = None
+) -> Response:
+    """The samples of one evaluation alone, for the page's step selector."""
+    run = run_views.get_run(database=services.database, owner=owner, run_id=run_id)
+    context = run_panel.samples_context(services, owner, run_id, step)
+    return fragment(run_panel.TEMPLATE, "samples", run=run, **context)
 
 
 async def _panel_slot(
@@ -91,84 +84,3 @@ async def watch_run(
     events = run_panel.panel_events(services, owner, run_id, base_url(request))
     async for name, html in events:
         yield ServerSentEvent(event=name, raw_data=html)
-
-
-@router.post("/{run_id}/cancel")
-async def cancel_run(run_id: str, services: ServicesDep, owner: PageOwnerDep) -> Response:
-    # Conflict: it ended while the button was on the way; its page tells how.
-    with contextlib.suppress(Conflict):
-        await runs.cancel_run(services=services, owner=owner, run_id=run_id)
-    return see_other(f"/runs/{run_id}")
-
-
-@router.post("/{run_id}/delete")
-async def delete_run(run_id: str, services: ServicesDep, owner: PageOwnerDep) -> Response:
-    await runs.delete_run(services=services, owner=owner, run_id=run_id)
-    return see_other("/runs")
-
-
-@router.post("/{run_id}/deploy")
-async def deploy_run(run_id: str, services: ServicesDep, owner: PageOwnerDep) -> Response:
-    """One click: under the run's own name, or that and a piece of its id where it is taken."""
-    run = await run_in_threadpool(
-        run_views.get_run, database=services.database, owner=owner, run_id=run_id
-    )
-    name = deployment_name(run.spec.get("suffix", ""), run.id)
-    try:
-        await _deploy(services, owner, name, run_id)
-    except Conflict:
-        name = f"{name}-{run.id[-4:]}"
-        await _deploy(services, owner, name, run_id)
-    return see_other(f"/deployments/{name}")
-
-
-async def _deploy(services: Services, owner: str, name: str, run_id: str) -> None:
-    spec = DeploymentSpec(name=name, model=run_id)
-    await deployments.create_deployment(services=services, owner=owner, spec=spec)
-
-
-def deployment_name(suffix: str, run_id: str) -> str:
-    """A run's suffix as a name that programs may call."""
-    name = re.sub(r"[^a-z0-9._-]+", "-", suffix.lower()).strip("-._")[:50]
-    return name or f"run-{run_id[-8:]}"
-
-
-def _dataset_choices(services: Services, owner: str, wanted: list[str]) -> list[Choice]:
-    """The newest datasets, and those that are wanted, however old."""
-    asked: dict[str, Any] = {"database": services.database, "owner": owner}
-    found = store.list_datasets(**asked, limit=SHOWN_DATASETS).data
-    for dataset_id in wanted:
-        if dataset_id not in {dataset.id for dataset in found}:
-            with contextlib.suppress(NotFound):
-                found.append(store.get_dataset(**asked, dataset_id=dataset_id))
-    return [dataset_choice(dataset) for dataset in found]
-
-
-def _form(
-    services: Services,
-    owner: str,
-    values: dict[str, str],
-    status: int = 200,
-    **shown: Any,
-) -> Response:
-    wanted = [values[name] for name in _DATASETS if values[name]]
-    choices = _dataset_choices(services, owner, wanted)
-    known = {value for value, _ in choices}
-    gone = {name: GONE for name in _DATASETS if values[name] and values[name] not in known}
-    shown = {**no_problems(), **shown}
-    shown["errors"] = gone | shown["errors"]
-    advanced = {field.name for field in run_form.ADVANCED}
-    return page(
-        "runs/new.html",
-        status=status,
-        datasets=choices,
-        validation_datasets=[run_form.NO_VALIDATION_DATASET, *choices],
-        validation_split=run_form.VALIDATION_SPLIT,
-        base_models=base_model_choices(services, owner),
-        values=values,
-        groups=run_form.GROUPS,
-        methods=run_form.METHODS,
-        presets=run_form.PRESETS,
-        open_advanced=run_form.changed_advanced(values) or bool(advanced & set(shown["errors"])),
-        **shown,
-    )

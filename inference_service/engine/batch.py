@@ -1,17 +1,16 @@
 """Continuous batching over one base model: sequences join before a step and leave after it.
 
 Running sequences fill the first rows of the cache without gaps, so that a step reads one block of
-it; the row behind them belongs to the one whose prompt is being read.
+it; the row behind them belongs to the one whose prompt is being read. What a row is and how it is
+read and written differs by model family: see `rows`.
 """
 
 import logging
 from collections import deque
 from collections.abc import Callable
 
-import torch
-
 from inference_service.engine.base_model import BaseModel
-from inference_service.engine.kv_cache import SlotCache
+from inference_service.engine.families import rows_of
 from inference_service.engine.sampling import next_tokens
 from inference_service.engine.sequence import Event, Sequence
 from shared.chaos import stage
@@ -35,7 +34,7 @@ class Batch:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.joining: Sequence | None = None
-        self._cache = SlotCache(base.model.config, base.dtype, base.device)
+        self._rows = rows_of(base)
         self._max_rows = max_rows
         self._kv_room = kv_room
         self._emit = emit
@@ -46,7 +45,7 @@ class Batch:
 
     @property
     def kv_bytes_held(self) -> int:
-        return self._cache.bytes_held
+        return self._rows.bytes_held
 
     def step(self) -> None:
         """Drop who left, read some prompt tokens, then give every running sequence a token."""
@@ -59,7 +58,7 @@ class Batch:
             logger.exception("a step failed; the %d requests in its rows end", len(self._admitted))
             self._fail_admitted(_failure(error))
         if not self.busy:
-            self._cache.release()
+            self._rows.release()
 
     def fail_all(self, error: Exception) -> None:
         """End every sequence with ``error``."""
@@ -78,7 +77,7 @@ class Batch:
         for sequence in self._admitted:
             self._emit(sequence, error)
         self.running, self.joining = [], None
-        self._cache.release()
+        self._rows.release()
 
     def _drop_cancelled(self) -> None:
         if any(sequence.cancelled for sequence in self.waiting):
@@ -110,45 +109,29 @@ class Batch:
         """
         if not self.waiting or len(self.running) >= self._max_rows:
             return False
-        rows = len(self.running) + 1
-        length = max(s.tokens_at_most for s in (*self.running, self.waiting[0]))
-        max_tokens = self._kv_room() // self._cache.bytes_per_token
-        if self.running and self._cache.fewest_tokens(rows, length) > max_tokens:
+        together, room = [*self.running, self.waiting[0]], self._kv_room()
+        if self.running and not self._rows.has_room(together, room):
             return False
         self.joining = self.waiting.popleft()
-        self._cache.reserve(rows, length, max_rows=self._max_rows, max_tokens=max_tokens)
+        self._rows.reserve(together, max_rows=self._max_rows, max_bytes=room)
         return True
 
     def _read(self, sequence: Sequence, budget: int) -> int:
-        """Read up to ``budget`` tokens of a prompt; behind its last one comes the first answer."""
-        prompt = sequence.request.prompt_ids
-        start, end = sequence.length, min(sequence.length + budget, len(prompt))
-        stage("prompt_is_read", start)
-        device = self.base.device
-        self.base.lora.select([sequence.request.adapter], self.base.dtype)
-        logits = self.base.forward(
-            torch.tensor([prompt[start:end]], device=device),
-            torch.arange(start, end, device=device)[None],
-            self._cache,
-            first_row=len(self.running),
-        )
-        sequence.length = end
-        if end == len(prompt):
+        """Read of a prompt what ``budget`` tokens allow; returns how many they were. Whose prompt
+        is read to its end joins the others, with its first token where there is one yet."""
+        stage("prompt_is_read", sequence.length)
+        reading = self._rows.read(sequence, len(self.running), budget)
+        if reading.done:
             self.joining = None
             self.running.append(sequence)
-            self._take(next_tokens(logits, [sequence.sampler]), first_row=len(self.running) - 1)
-        return end - start
+            if reading.logits is not None:
+                tokens = next_tokens(reading.logits, [sequence.sampler])
+                self._take(tokens, first_row=len(self.running) - 1)
+        return reading.tokens
 
     def _decode(self) -> None:
         stage("token_is_decoded", self.running[0].length)
-        device = self.base.device
-        self.base.lora.select([s.request.adapter for s in self.running], self.base.dtype)
-        logits = self.base.forward(
-            torch.tensor([[s.last_token] for s in self.running], device=device),
-            torch.tensor([[s.length] for s in self.running], device=device),
-            self._cache,
-            first_row=0,
-        )
+        logits = self._rows.decode(self.running)
         for sequence in self.running:
             sequence.length += 1
         self._take(next_tokens(logits, [s.sampler for s in self.running]), first_row=0)
@@ -169,11 +152,11 @@ class Batch:
         for row in sorted(rows, reverse=True):
             last = len(self.running) - 1
             if row != last:
-                self._cache.move(last, row, self.running[last].length)
+                self._rows.move(last, row, self.running[last])
                 self.running[row] = self.running[last]
             self.running.pop()
             if self.joining is not None:
-                self._cache.move(last + 1, last, self.joining.length)
+                self._rows.move(last + 1, last, self.joining)
 
 
 def _failure(error: Exception) -> GenPlatError:

@@ -99,6 +99,16 @@ class SlotCache(Cache):
             result.append(store[first:last, :length].transpose(1, 2))
         return result[0], result[1]
 
+    def write(self, row: int, layer_idx: int, keys: Tensor, values: Tensor) -> None:
+        """Store a sequence's first tokens; both are [tokens, heads, size of a head]."""
+        for store, states in zip(self._stores[layer_idx], (keys, values), strict=True):
+            store[row, : states.shape[0]] = states
+
+    def rows_of_layers(self, first: int, last: int, length: int) -> list[tuple[Tensor, Tensor]]:
+        """What each layer holds of some rows: keys and values, [rows, heads, length, size]."""
+        shown = (slice(first, last), slice(length))
+        return [(k[shown].transpose(1, 2), v[shown].transpose(1, 2)) for k, v in self._stores]
+
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
         return self._window[2]
 

@@ -127,7 +127,7 @@ class Projection(nn.Module):
         return output.view(*inputs.shape[:-1], self.out_features)
 
 
-def load_adapter(folder: Path, modules: Mapping[str, Projection], dtype: torch.dtype) -> Adapter:
+def load_adapter(folder: Path, modules: Mapping[str, Projection]) -> Adapter:
     """Read a run's adapter and check every name and shape of it against the base model's layers."""
     rank, scale = _read_config(folder / CONFIG_FILE)
     try:
@@ -136,7 +136,6 @@ def load_adapter(folder: Path, modules: Mapping[str, Projection], dtype: torch.d
         raise InvalidData(
             f"The adapter's {WEIGHTS_FILE} cannot be read.", code="bad_adapter"
         ) from error
-    device = next(iter(modules.values())).weight.device
     pairs: dict[str, Pair] = {}
     for name in sorted({_module_of(key) for key in tensors}):
         module = modules.get(name)
@@ -147,8 +146,9 @@ def load_adapter(folder: Path, modules: Mapping[str, Projection], dtype: torch.d
         if down.shape != (rank, module.in_features) or up.shape != (module.out_features, rank):
             raise _bad(f"the shapes for {name!r} do not fit this base model")
         pairs[name] = (
-            down.to(device, dtype).t().contiguous(),
-            (up.to(device, torch.float32) * scale).to(dtype).t().contiguous(),
+            # (Some layers of a half precision model are kept in fp32: T5's `wo`.)
+            down.to(module.weight).t().contiguous(),
+            (up.to(module.weight.device, torch.float32) * scale).to(module.weight).t().contiguous(),
         )
     if not pairs:
         raise _bad("it holds no weights")

@@ -33,9 +33,12 @@ def encode_chat(
     source = template.chat_template if template else base.chat_template
     prepared = template.prepare(messages) if template else messages
     _check_length(base, sum(len(message.content) for message in prepared), "messages")
+    joined = "\n".join(message.content for message in prepared)
+    if base.family == "seq2seq":
+        # As in training: the tokenizer itself ends a source.
+        return _encode(base, joined, "messages", special=True)
     if not source:
-        text = "\n".join(message.content for message in prepared) + "\n"
-        return _encode(base, text, "messages", special=False)
+        return _encode(base, joined + "\n", "messages", special=False)
     try:
         text = base.tokenizer.apply_chat_template(
             [{"role": message.role, "content": message.content} for message in prepared],
@@ -63,11 +66,10 @@ def _encode(base: BaseModel, text: str, param: str, *, special: bool) -> tuple[i
         raise InvalidRequest(
             f"{param} holds half of a surrogate pair, which is no text.", param=param
         ) from error
-    # (The tokenizer's own method sets padding first, which other threads must not see.)
-    ids = tuple(base.tokenizer.backend_tokenizer.encode(text, add_special_tokens=special).ids)
+    ids = base.codec.encode(text, special=special)
     if not ids:
         raise InvalidRequest(f"{param} has no tokens: give some text.", param=param)
-    if len(ids) >= base.context_length:
+    if len(ids) > base.longest_prompt:
         raise _too_long(base, f"{len(ids)} tokens", param)
     return ids
 
@@ -79,8 +81,8 @@ def _check_length(base: BaseModel, characters: int, param: str) -> None:
 
 def _too_long(base: BaseModel, size: str, param: str) -> InvalidRequest:
     return InvalidRequest(
-        f"The prompt has {size}; {base.id} reads at most {base.context_length} tokens, of which "
-        "one is needed for the answer. Shorten the prompt.",
+        f"The prompt has {size}; {base.id} reads at most {base.longest_prompt} tokens. "
+        "Shorten the prompt.",
         code="context_length_exceeded",
         param=param,
     )

@@ -12,7 +12,8 @@ Event = Chunk | Exception
 
 @dataclass(eq=False)
 class Sequence:
-    """State of a request inside the engine. ``length`` counts its tokens in the cache."""
+    """State of a request inside the engine. ``length`` counts its tokens in the cache: those of
+    prompt and answer, or of the answer alone where the prompt lies apart from it."""
 
     request: GenerationRequest
     loop: asyncio.AbstractEventLoop
@@ -25,12 +26,8 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.sampler = Sampler(self.request.sampling)
-        self._text = Detokenizer(self.request.base.decode)
+        self._text = Detokenizer(self.request.base.codec.decode)
         self._stop = StopFilter(self.request.stop_strings)
-
-    @property
-    def tokens_at_most(self) -> int:
-        return len(self.request.prompt_ids) + self.request.max_new_tokens
 
     def take(self, token: int) -> Chunk | None:
         """Add a generated token; returns what there is to say about it, if anything."""

@@ -70,7 +70,7 @@ async def draw(
     max_attempts: int,
 ) -> AsyncGenerator[Event, None]:
     """Draw a conversation's last wish in at most ``max_attempts`` attempts."""
-    messages = messages if weights.adapter else _instruct(messages)
+    messages = messages if weights.tuned else _instruct(messages)
     drawn: Drawn | None = None
     prompt_tokens = completion_tokens = 0
     for attempt in range(1, max_attempts + 1):

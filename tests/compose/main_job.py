@@ -3,7 +3,7 @@
 import itertools
 from pathlib import Path
 
-from gateway.demo.client import Client, Json
+from gateway.client import Client, Json
 from shared.model_library import BUNDLED_MODEL
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "plantuml.jsonl"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from gateway.demo.client import Client
+from gateway.client import Client
 from tests.compose import engine
 from tests.compose.main_job import do_small_main_job
 from tests.valkey import free_port

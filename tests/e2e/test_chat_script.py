@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from tests.e2e.conftest import Console
 from tests.e2e.gallery_server import gallery_server
 from tests.e2e.waiting import wait_until
-from tests.ui.gallery import EVIL, SOURCE
+from tests.ui.texts import EVIL, SOURCE
 
 pytestmark = pytest.mark.e2e
 

@@ -54,6 +54,7 @@ def test_a_new_user_does_the_main_job_by_hand(
         watch(page)
         page.close()
         page = come_back(context, console, address)
+        pause_resume_and_keep_another(context, console, stack.url)
         cancel_another(context, console, stack.url)
         deploy(page)
         chat(page)
@@ -89,14 +90,14 @@ def start_run(page: Page, suffix: str, steps: int) -> str:
 def watch(page: Page) -> None:
     """The curve, the log, the step and the time left move; the page is never loaded again."""
     page.evaluate("window.sameDocument = true")
-    chart = page.locator("#loss-chart[data-drawn]")
+    chart = page.locator(".chart-first[data-drawn]")
     chart.wait_for(timeout=LONG)
     first = int(chart.get_attribute("data-drawn") or 0)
     lines = page.locator("#log p").count()
     left = page.locator("#eta").inner_text()
     wait_until(
         page,
-        "([drawn, left]) => document.getElementById('loss-chart').dataset.drawn > drawn + 5"
+        "([drawn, left]) => document.querySelector('.chart-first').dataset.drawn > drawn + 5"
         " && document.getElementById('eta').textContent != left",
         [first, left],
         timeout=SOON,
@@ -115,9 +116,30 @@ def come_back(context: BrowserContext, console: Console, address: str) -> Page:
     """The run went on while nobody looked."""
     page = console.listen(context.new_page())
     page.goto(address)
-    expect(page.locator("#loss-chart[data-drawn]")).to_be_visible()
+    expect(page.locator(".chart-first[data-drawn]")).to_be_visible()
     assert page.locator("#log p").count() > 0
     return page
+
+
+def pause_resume_and_keep_another(context: BrowserContext, console: Console, url: str) -> None:
+    """A run that is paused goes on where it was; stopped early, it is a model all the same."""
+    page = console.listen(context.new_page())
+    page.goto(f"{url}/runs/new")
+    start_run(page, "halfway", steps=5000)
+    badge = page.locator("#head .badge")
+    page.locator(".chart-first[data-drawn]").wait_for(timeout=LONG)
+    page.get_by_role("button", name="Pause").click()
+    expect(badge).to_have_text("paused", timeout=LONG)
+    page.get_by_role("button", name="Resume").click()
+    expect(badge).to_have_text("running", timeout=LONG)
+    page.get_by_role("button", name="Stop and keep", exact=True).click()
+    page.get_by_role("button", name="Stop and keep the model").click()
+    expect(badge).to_have_text("succeeded", timeout=LONG)
+    expect(page.locator("#panel")).to_contain_text("and kept")
+    expect(page.locator("#checkpoints tbody tr").first).to_be_visible()
+    page.get_by_role("link", name="Continue training").click()
+    expect(page.get_by_label("Begin with the weights of")).to_contain_text("halfway")
+    page.close()
 
 
 def cancel_another(context: BrowserContext, console: Console, url: str) -> None:
@@ -125,6 +147,7 @@ def cancel_another(context: BrowserContext, console: Console, url: str) -> None:
     page.goto(f"{url}/runs/new")
     start_run(page, "unwanted", steps=5000)
     page.get_by_role("button", name="Cancel run").click()
+    page.get_by_role("button", name="Cancel the run").click()
     expect(page.locator("#head .badge")).to_have_text("cancelled", timeout=SOON)
     expect(page.get_by_role("link", name="Run again")).to_be_visible()
     expect(page.get_by_role("button", name="Cancel run")).to_have_count(0)
@@ -134,7 +157,7 @@ def cancel_another(context: BrowserContext, console: Console, url: str) -> None:
 
 def deploy(page: Page) -> None:
     """One click, on the page that has been open since the run was training."""
-    page.get_by_role("button", name="Deploy").click(timeout=LONG)
+    page.get_by_role("button", name="Deploy", exact=True).click(timeout=LONG)
     expect(page).to_have_url(re.compile(r"/deployments/orders$"))
     expect(page.locator("#state")).to_have_text("ready", timeout=SOON)
     expect(page.locator("#snippet-curl")).to_contain_text('"model": "orders"')

@@ -4,11 +4,13 @@ import errno
 
 import pytest
 from fastapi import FastAPI
+from pydantic import ValidationError
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.testclient import TestClient
 
-from gateway.errors import install_error_handlers
+from gateway.errors import describe_validation, install_error_handlers
+from shared.runs import FineTuneSpec
 
 
 def operational(said: str) -> OperationalError:
@@ -37,6 +39,24 @@ def test_a_trouble_below_is_a_sentence(trouble: Exception, status: int, said: st
     assert answer.status_code == status
     assert said in answer.json()["error"]["message"]
     assert ("retry-after" in answer.headers) == (status == 503)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"learning_rate": 10}, "learning_rate"),
+        ({"lora_r": "many"}, "lora_r"),
+        ({"load_best_model_at_end": "perhaps"}, "load_best_model_at_end"),
+        ({"target_modules": ["q_proj", 1]}, "target_modules.1"),
+        ({"datasets": [{"id": "a", "weight": "b"}]}, "datasets.0.weight"),
+        ({"function_name": 1}, "function_name"),
+    ],
+)
+def test_a_wrong_value_is_named_by_its_field_alone(wrong: dict[str, object], param: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        FineTuneSpec.model_validate({"base_model": "b", "dataset_id": "ds_1", **wrong})
+    message, named = describe_validation(error.value.errors())
+    assert named == param and message.startswith(f"{param}: ")
 
 
 def test_another_trouble_of_the_system_is_not_hidden() -> None:

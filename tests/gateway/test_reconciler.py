@@ -3,14 +3,12 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
-from gateway.projector import Projection, _project, run_projector
+from gateway.projector import run_projector
 from gateway.reconciler import (
     Reconciler,
     lose_worker,
@@ -24,10 +22,10 @@ from gateway.run_views import get_run
 from gateway.runs import REDIS_ERRORS, cancel_run, create_run
 from gateway.services import Services
 from gateway.settings import GatewaySettings
-from gateway.tables import Run
 from shared.event_stream import cancel_key
-from shared.run_events import Beat, Measured, RunEvent, Started
+from shared.run_events import Beat, Measured, Started
 from shared.storage import Storage
+from tests.gateway.by_hand import Clock, by_hand
 from tests.gateway.parts import (
     LONG,
     OWNER,
@@ -64,55 +62,6 @@ async def queue_holds(services: Services, job_id: str) -> bool:
             return True
         await asyncio.sleep(0.05)
     return False
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class ByHand:
-    """A gateway whose clock, projector and sweeps go on when the test says so: a machine that is
-    busy elsewhere makes nobody silent."""
-
-    def __init__(self, services: Services) -> None:
-        self.clock = Clock()
-        self.services = replace(services, feed=RunFeed(self.clock))
-        self.projection = Projection(services.database, services.storage)
-        self.reconciler = Reconciler(self.services)
-
-    async def project(self) -> None:
-        await _project(self.services, self.projection)
-
-    async def tell(self, *events: RunEvent) -> None:
-        await publish(self.services, *events)
-        await self.project()
-
-    async def sweep(self, *, after: float = 0) -> None:
-        """A sweep after seconds in which the projector listens and hears nothing."""
-        end = self.clock.now + after
-        while self.clock.now < end:
-            self.clock.now = min(self.clock.now + 1, end)
-            self.services.feed.listening()
-        await self.reconciler.settle_runs()
-
-    async def running(self) -> str:
-        run = await create_run(services=self.services, owner=OWNER, spec=spec())
-        await self.tell(event(run.id, Started(worker="w"), seq=1))
-        assert self.row(run.id).status == "running"
-        return run.id
-
-    def row(self, run_id: str) -> Run:
-        return read_run(self.services.database, run_id)
-
-
-@asynccontextmanager
-async def by_hand(settings: GatewaySettings) -> AsyncIterator[ByHand]:
-    settings = settings.model_copy(update={"run_lost_seconds": 30})
-    async with gateway_services(settings) as services:
-        yield ByHand(services)
 
 
 def both(services: Services) -> AbstractAsyncContextManager[None]:

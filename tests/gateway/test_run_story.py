@@ -1,11 +1,10 @@
-"""A run's events as lines for people, and the samples of its last evaluation."""
+"""A run's events as lines for people."""
 
 from datetime import UTC, datetime
 
 import pytest
 
 from gateway.database import Database
-from gateway.run_samples import latest_samples
 from gateway.run_story import LOOKED_AT, run_story
 from gateway.tables import Run, RunEventRow
 from shared.errors import NotFound
@@ -16,7 +15,6 @@ from shared.run_events import (
     Logged,
     Measured,
     Payload,
-    Sampled,
     Started,
 )
 from tests.gateway.parts import DATASET, OWNER, add_dataset, spec
@@ -103,19 +101,7 @@ def test_every_end_is_told(database: Database, end: Finished, level: str, said: 
     assert last.level == level and said in last.message
 
 
-def test_the_last_steps_samples_are_shown(database: Database) -> None:
-    def sample(step: int, prompt: str) -> Sampled:
-        return Sampled(step=step, prompt=prompt, target="t", output="o")
-
-    run_id = tell(database, sample(10, "a"), sample(20, "a"), sample(20, "b"))
-    found = latest_samples(database=database, owner=OWNER, run_id=run_id)
-    assert [(shown.step, shown.prompt) for shown in found] == [(20, "a"), (20, "b")]
-    with pytest.raises(NotFound):
-        latest_samples(database=database, owner="somebody-else", run_id=run_id)
+def test_the_story_of_somebody_elses_run_is_not_told(database: Database) -> None:
+    run_id = tell(database, Advanced(phase="training"))
     with pytest.raises(NotFound):
         run_story(database=database, owner="somebody-else", run_id=run_id)
-
-
-def test_a_run_without_samples_has_none(database: Database) -> None:
-    run_id = tell(database, Advanced(phase="training"))
-    assert latest_samples(database=database, owner=OWNER, run_id=run_id) == []

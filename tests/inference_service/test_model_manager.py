@@ -3,19 +3,20 @@
 import asyncio
 import shutil
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from inference_service.engine.base_model import BaseModel
+from inference_service import model_manager
 from inference_service.engine.engine import Engine
-from inference_service.engine.lora import Adapter
+from inference_service.engine.lora import Adapter, Projection, load_adapter
 from inference_service.engine.requests import GenerationRequest
 from inference_service.model_manager import ModelManager
 from shared.chat import ModelRef
 from shared.errors import InvalidData, NotFound
-from shared.prompt_template import PromptTemplate
 from shared.storage import Storage, write_manifest
+from tests.inference_service.adapters import save_run_result
 from tests.inference_service.engine.generating import collect, prompt
 from tests.trainer_service.tiny import TINY_MODEL, prepare_tiny_model
 
@@ -149,16 +150,18 @@ async def test_the_least_used_base_leaves_when_memory_is_short(
 
 
 async def test_a_base_whose_load_goes_on_is_not_evicted(
-    crowded: ModelManager, monkeypatch: pytest.MonkeyPatch
+    crowded: ModelManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, read_on = threading.Event(), threading.Event()
+    storage = Storage(tmp_path)
+    save_run_result(storage, "run_x", model_id=ONE.base_model)
 
-    def slow_result(base: BaseModel, ref: ModelRef) -> tuple[Adapter, PromptTemplate]:
+    def slow(folder: Path, modules: Mapping[str, Projection]) -> Adapter:
         reading.set()
         assert read_on.wait(10)
-        return Adapter(1, {}), PromptTemplate(base_model=ref.base_model, stop_token_ids=(2,))
+        return load_adapter(folder, modules)
 
-    monkeypatch.setattr(crowded, "_read_result", slow_result)
+    monkeypatch.setattr(model_manager, "load_adapter", slow)
     tuned = asyncio.create_task(crowded.put("tuned", ONE.model_copy(update={"run_id": "run_x"})))
     assert await asyncio.to_thread(reading.wait, 10)
     await crowded.put("two", TWO)

@@ -45,6 +45,20 @@ def test_a_job_is_there_once_until_it_is_gone(valkey: Valkey) -> None:
     asyncio.run(scenario())
 
 
+def test_ranks_are_exact_scores(valkey: Valkey) -> None:
+    async def scenario() -> None:
+        redis = await job_queue.connect(valkey.url)
+        ranks = [0, 1, 999, 1_000_001, 1_000_003, 7_000_000_123]
+        for rank in ranks:
+            await ArqQueue(redis).enqueue(TRAIN_RUN, f"run_{rank}:1", {}, rank=rank)
+        found = await redis.zrange(QUEUE_NAME, 0, -1, withscores=True)
+        assert [score for _, score in found] == [1, *ranks[1:]]
+        await redis.flushall()
+        await redis.aclose(close_connection_pool=True)
+
+    asyncio.run(scenario())
+
+
 def test_runs_and_preparations_wait_in_queues_of_their_own(valkey: Valkey) -> None:
     async def scenario() -> None:
         redis = await job_queue.connect(valkey.url)

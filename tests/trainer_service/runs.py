@@ -15,7 +15,7 @@ from shared.runs import DatasetRef, FineTuneSpec, RunCommand
 from shared.storage import Storage, sha256_of
 from tests.trainer_service.tiny import TINY_MODEL
 from tests.valkey import Valkey
-from trainer_service.job_files import Job
+from trainer_service.job_files import Job, WeightedRecords
 from trainer_service.settings import TrainerSettings
 
 
@@ -68,7 +68,7 @@ def make_job(storage: Storage, name: str = "run_a", **spec: Any) -> Job:
     """A job without files of its own but the base model."""
     return Job(
         spec=small_spec(**spec),
-        records=small_records(),
+        datasets=(WeightedRecords(small_records()),),
         validation=None,
         storage=storage,
         checkpoints=storage.run_checkpoints(name),

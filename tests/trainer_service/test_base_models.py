@@ -90,7 +90,7 @@ def only_pickles(source: Path) -> None:
 
 
 def unknown_type(source: Path) -> None:
-    edit_json(source / "config.json", model_type="t5")
+    edit_json(source / "config.json", model_type="bloom")
 
 
 def no_config(source: Path) -> None:
@@ -111,7 +111,7 @@ def quantised(source: Path) -> None:
         (add_any_code, "_implementation_of_something"),
         (point_outside, "bare safetensors file name"),
         (only_pickles, "Pickled weights"),
-        (unknown_type, "model_type 't5'"),
+        (unknown_type, "model_type 'bloom' is none that GenPlat can serve"),
         (no_config, "no config.json"),
         (quantised, "already quantised"),
     ],

@@ -1,12 +1,13 @@
 """Batches of like length, in an order that depends on seed and epoch alone."""
 
 import random
+from typing import Any
 
 import pytest
 import torch
 
 from trainer_service import batching
-from trainer_service.batching import StepOrder, collate, cut_to_passes, plan_epoch
+from trainer_service.batching import StepOrder, collate_rows, cut_to_passes, plan_epoch
 from trainer_service.tokenizing import IGNORED, Row
 
 SOURCE = random.Random(5)
@@ -63,9 +64,9 @@ def test_the_order_of_a_seed_stays_what_it_was() -> None:
 def test_an_epoch_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
     planned = []
 
-    def count(lengths: list[int], *, rows_per_step: int, seed: int, epoch: int) -> list[list[int]]:
+    def count(lengths: list[int], *, epoch: int, **others: Any) -> list[list[int]]:
         planned.append(epoch)
-        return plan_epoch(lengths, rows_per_step=rows_per_step, seed=seed, epoch=epoch)
+        return plan_epoch(lengths, epoch=epoch, **others)
 
     monkeypatch.setattr(batching, "plan_epoch", count)
     order = StepOrder(LENGTHS[:10], rows_per_step=4, seed=3)
@@ -75,14 +76,15 @@ def test_an_epoch_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_step_is_cut_by_rows_and_by_padded_tokens() -> None:
-    lengths = [100, 10, 10, 10, 300, 90]
-    by_rows = cut_to_passes(lengths, range(6), max_rows=2, max_tokens=None)
+    sizes = [(0, length) for length in (100, 10, 10, 10, 300, 90)]
+    by_rows = cut_to_passes(sizes, max_rows=2, max_tokens=None)
     assert by_rows == [[1, 2], [3, 5], [0, 4]]
-    by_tokens = cut_to_passes(lengths, range(6), max_rows=6, max_tokens=200)
+    by_tokens = cut_to_passes(sizes, max_rows=6, max_tokens=200)
     assert by_tokens == [[1, 2, 3], [5, 0], [4]]
 
 
 def test_labels_are_the_next_tokens_and_padding_is_not_learned() -> None:
-    batch = collate([Row((5, 6, 7), (IGNORED, 6, 7)), Row((8, 9), (IGNORED, 9))], pad_token_id=0)
+    rows = [Row((5, 6, 7), (IGNORED, 6, 7)), Row((8, 9), (IGNORED, 9))]
+    batch = collate_rows(rows, pad_token_id=0)
     assert torch.equal(batch.input_ids, torch.tensor([[5, 6, 7], [8, 9, 0]]))
     assert torch.equal(batch.labels, torch.tensor([[6, 7, IGNORED], [9, IGNORED, IGNORED]]))

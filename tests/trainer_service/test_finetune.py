@@ -17,6 +17,7 @@ from shared.model_library import is_prepared
 from shared.prompt_template import PromptTemplate
 from shared.run_events import Advanced, Checkpointed, Finished, Measured, Payload, Sampled
 from shared.storage import Storage, manifest_problem, write_manifest
+from tests.trainer_service.families import prepare_family
 from tests.trainer_service.runs import make_command, make_job, small_records, write_dataset
 from tests.trainer_service.tiny import TINY_MODEL, prepare_tiny_model, save_tiny_model
 from trainer_service import exit_codes
@@ -57,10 +58,15 @@ def stop_after(calls: int) -> Callable[[], None]:
     return check
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora"])
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
 def test_loss_falls_and_the_result_is_whole(storage: Storage, method: str) -> None:
     job = make_job(
-        storage, method=method, max_steps=60, eval_steps=30, learning_rate=2e-2, lora_r=8
+        storage,
+        method=method,
+        max_steps=60,
+        eval_steps=30,
+        learning_rate=2e-3 if method == "full" else 2e-2,
+        lora_r=8,
     )
     events, finished = train(job)
     by_step = losses(events)
@@ -69,6 +75,10 @@ def test_loss_falls_and_the_result_is_whole(storage: Storage, method: str) -> No
     evaluations = [e for e in events if isinstance(e, Measured) and e.eval_loss is not None]
     assert [e.step for e in evaluations] == [30, 60]
     assert (evaluations[1].eval_loss or 9) < (evaluations[0].eval_loss or 0)
+    accuracies = [e.mean_token_accuracy for e in events if isinstance(e, Measured) and e.loss]
+    assert accuracies[0] is not None and accuracies[-1] is not None
+    assert 0 <= accuracies[0] < accuracies[-1] <= 1
+    assert all(0 < (e.eval_mean_token_accuracy or 0) <= 1 for e in evaluations)
     assert any(isinstance(event, Sampled) for event in events)
     assert manifest_problem(job.result) is None
     assert finished is not None and finished.trained_tokens and finished.manifest_sha256
@@ -77,10 +87,26 @@ def test_loss_falls_and_the_result_is_whole(storage: Storage, method: str) -> No
     assert "<|im_start|>" in template.chat_template
 
 
-@pytest.mark.parametrize("stop", [3, 10, 11, 25])
-def test_a_resumed_run_is_the_run_that_was_never_stopped(storage: Storage, stop: int) -> None:
+@pytest.mark.parametrize(
+    ("model", "method", "stop"),
+    [
+        *((TINY_MODEL, "lora", stop) for stop in (3, 10, 11, 25)),
+        (TINY_MODEL, "qlora", 11),
+        (TINY_MODEL, "full", 11),
+        ("tests/t5", "lora", 11),
+        ("tests/t5", "full", 3),
+        ("tests/t5_v1_1", "full", 11),
+        ("tests/gpt_neox", "full", 11),
+    ],
+)
+def test_a_resumed_run_is_the_run_that_was_never_stopped(
+    storage: Storage, model: str, method: str, stop: int
+) -> None:
+    if model != TINY_MODEL:
+        prepare_family(storage, model.removeprefix("tests/"), dropout=0.1)
     # Dropout makes the random state count.
     spec = {"max_steps": 30, "save_steps": 10, "lora_dropout": 0.1, "eval_steps": 12}
+    spec |= {"base_model": model, "method": method, "learning_rate": 1e-3}
     straight_events, unbroken = train(make_job(storage, "run_straight", **spec))
     job = make_job(storage, "run_resumed", **spec)
     # One call comes while setting up; evaluations call too.
@@ -94,19 +120,20 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(storage: Storage, stop:
     assert max(abs(ours[step] - theirs[step]) for step in ours) < 1e-4
     resumed = [e.resumed_from_step for e in after if isinstance(e, Advanced)]
     assert max(filter(None, resumed)) == len(losses(before))
-    straight = load_file(storage.run_result("run_straight") / "adapter_model.safetensors")
-    again = load_file(job.result / "adapter_model.safetensors")
+    file = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+    straight = load_file(storage.run_result("run_straight") / file)
+    again = load_file(job.result / file)
     assert straight.keys() == again.keys()
     for name, value in straight.items():
         assert torch.allclose(value, again[name], atol=1e-5)
     assert finished.trained_tokens == unbroken.trained_tokens
 
 
-def test_only_the_two_newest_checkpoints_are_kept(storage: Storage) -> None:
+def test_the_two_newest_checkpoints_can_be_gone_on_from(storage: Storage) -> None:
     job = make_job(storage, max_steps=12, save_steps=3)
     events, _ = train(job)
     assert [e.step for e in events if isinstance(e, Checkpointed)] == [3, 6, 9, 12]
-    assert sorted(path.name for path in job.checkpoints.iterdir()) == ["step-12", "step-9"]
+    assert sorted(path.name for path in job.checkpoints.glob("step-*")) == ["step-12", "step-9"]
 
 
 def spoil_weights(folder: Path) -> None:
@@ -173,7 +200,7 @@ def test_what_a_later_step_left_behind_does_not_push_a_new_checkpoint_out(
     events, finished = train(job)
     assert finished is not None
     assert [e.resumed_from_step for e in events if isinstance(e, Advanced)].count(4) == 1
-    assert sorted(path.name for path in job.checkpoints.iterdir()) == ["step-12", "step-8"]
+    assert sorted(path.name for path in job.checkpoints.glob("step-*")) == ["step-12", "step-8"]
 
 
 def test_a_sample_is_never_longer_than_what_is_learned(storage: Storage) -> None:
@@ -234,7 +261,7 @@ def test_accumulated_small_batches_learn_like_one_large_batch(storage: Storage) 
     assert results[0] == pytest.approx(results[1], abs=1e-5)
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora"])
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
 def test_gradient_checkpointing_computes_twice_and_changes_nothing(
     storage: Storage, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,7 +288,8 @@ def test_gradient_checkpointing_computes_twice_and_changes_nothing(
         )
         events, finished = train(job)
         assert finished is not None and finished.eval_loss is not None
-        adapter = load_file(job.result / "adapter_model.safetensors")
+        file = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+        adapter = load_file(job.result / file)
         runs.append((passes[0], losses(events), finished.eval_loss, adapter))
     (once, *plain), (twice, *checkpointed) = runs
     assert twice == 2 * once > 0

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from shared.datasets import Record
-from shared.errors import InvalidData
-from shared.runs import RunCommand
+from shared.errors import InvalidData, InvalidRequest
+from shared.runs import ContinueFrom, RunCommand
 from shared.storage import Storage
 from tests.trainer_service.runs import make_command, small_records, write_dataset
-from trainer_service.job_files import Job, SupervisedSpec, supervised_job
+from trainer_service.job_files import Job, SupervisedSpec, shell_job, supervised_job
 
 OTHERS = [Record.from_pair("how much", "too much"), Record.from_pair("how many", "three")]
 
@@ -67,9 +67,65 @@ def test_a_checkpoint_belongs_to_one_spec_and_its_data(storage: Storage) -> None
     plain = job_of(storage, make_command(storage)).fingerprint
     assert job_of(storage, make_command(storage, attempt=2)).fingerprint == plain
     other_data = write_dataset(storage, "ds_fewer", small_records(23))
+    (data,) = make_command(storage).datasets
+    changes = (
+        {"datasets": (other_data,)},
+        {"datasets": (data, other_data)},
+        {"datasets": (data.model_copy(update={"weight": 2.0}),)},
+        {"chat_template": "{{ messages }}"},
+        {"continue_from": ContinueFrom(run_id="run_b")},
+        {"continue_from": ContinueFrom(run_id="run_b", step=4)},
+    )
     others = (
         make_command(storage, learning_rate=1e-3),
         with_validation(storage),
-        make_command(storage).model_copy(update={"datasets": (other_data,)}),
+        *(make_command(storage).model_copy(update=change) for change in changes),
     )
-    assert len({plain, *(job_of(storage, command).fingerprint for command in others)}) == 4
+    assert len({plain, *(job_of(storage, command).fingerprint for command in others)}) == 9
+
+
+def test_several_datasets_keep_their_weights(storage: Storage) -> None:
+    other = write_dataset(storage, "ds_other", OTHERS).model_copy(update={"weight": 2.5})
+    command = make_command(storage)
+    command = command.model_copy(update={"datasets": (*command.datasets, other)})
+    job = job_of(storage, command)
+    assert job.datasets == ((small_records(), 1.0), (OTHERS, 2.5))
+    assert job.records == [*small_records(), *OTHERS]
+
+
+def shell_file(tmp_path: Path, **changes: object) -> Job:
+    for name, records in (("one/pairs", small_records()), ("two/pairs", OTHERS), ("other", OTHERS)):
+        path = tmp_path / f"{name}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(record.model_dump_json() + "\n" for record in records))
+    content = {"base_model": "b", "output_dir": "out"} | changes
+    return shell_job(content, base=tmp_path, storage=Storage(tmp_path / "data"))
+
+
+def test_a_shell_file_names_several_datasets_by_path(tmp_path: Path) -> None:
+    listed = [{"path": "one/pairs.jsonl"}, {"path": "two/pairs.jsonl", "weight": 0.5}]
+    job = shell_file(tmp_path, datasets=listed, validation_dataset="other.jsonl")
+    assert job.datasets == ((small_records(), 1.0), (OTHERS, 0.5))
+    assert job.validation == OTHERS
+    assert [(source.id, source.weight) for source in job.spec.datasets] == [
+        ("1-pairs", 1.0),
+        ("2-pairs", 0.5),
+    ]
+    single = shell_file(tmp_path, dataset="one/pairs.jsonl")
+    assert single.spec.dataset_id == "pairs" and single.validation is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dataset": "other.jsonl", "datasets": [{"path": "other.jsonl"}]},
+        {"datasets": [{"path": "other.jsonl", "weight": 0}]},
+        {"datasets": [{"id": "ds_1"}]},
+    ],
+)
+def test_a_shell_file_that_names_its_data_wrongly_is_refused(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    with pytest.raises(InvalidRequest, match="dataset"):
+        shell_file(tmp_path, **changes)

@@ -23,17 +23,20 @@ from shared.runs import Hyperparameters, resolve_hyperparameters
 from shared.storage import Storage
 from tests.trainer_service.runs import small_spec
 from tests.trainer_service.tiny import CHATML, TINY_MODEL, save_tiny_model, tiny_tokenizer
+from trainer_service import modeling
+from trainer_service.adapters import add_adapter, learn_whole
 from trainer_service.fused_lora import fuse_lora
 from trainer_service.hardware import Device, Kind, Precision, choose_precision
 from trainer_service.modeling import (
-    adapter_parameters,
-    add_adapter,
     context_length,
     load_base,
+    load_weights,
     make_template,
-    quantization_config,
     save_adapter,
+    save_weights,
+    trainable_parameters,
 )
+from trainer_service.quantizing import quantization_config
 
 CPU = Device(kind="cpu", name="a cpu", memory_bytes=1)
 
@@ -60,7 +63,7 @@ def test_the_number_format_suits_the_device(
 
 
 def test_qlora_is_nf4_with_double_quantisation_and_the_devices_number_format() -> None:
-    config = quantization_config("fp16")
+    config = quantization_config(torch.float16)
     assert config.bnb_4bit_quant_type == "nf4"
     assert config.bnb_4bit_use_double_quant
     assert config.bnb_4bit_compute_dtype == torch.float16
@@ -70,7 +73,7 @@ def test_qlora_is_nf4_with_double_quantisation_and_the_devices_number_format() -
 def test_only_the_adapter_learns_and_it_is_fp32(storage: Storage, precision: Precision) -> None:
     base = load_base(storage.base_model(TINY_MODEL), method="lora", device=CPU, precision=precision)
     model = add_adapter(base, small_numbers(), seed=1)
-    parameters = adapter_parameters(model)
+    parameters = trainable_parameters(model)
     assert len(parameters) == 2 * 7 * 2
     assert all("lora_" in name for name in parameters)
     assert {value.dtype for value in parameters.values()} == {torch.float32}
@@ -150,7 +153,7 @@ def test_a_saved_adapter_loads_in_peft_and_names_no_local_path(
     folder = storage.base_model(TINY_MODEL)
     base = load_base(folder, method="lora", device=CPU, precision="fp32")
     model = add_adapter(base, small_numbers(), seed=1)
-    for parameter in adapter_parameters(model).values():
+    for parameter in trainable_parameters(model).values():
         nn.init.normal_(parameter, std=0.1)
     template = PromptTemplate(base_model=TINY_MODEL, stop_token_ids=(2,))
     saved = tmp_path / "adapter"
@@ -193,7 +196,7 @@ def lora_projections(dropout: float = 0.0) -> PeftModel:
         r=4, lora_alpha=12, lora_dropout=dropout, target_modules=["first", "second"]
     )
     model = get_peft_model(Projections(), config)  # type: ignore[arg-type]
-    for parameter in adapter_parameters(model).values():
+    for parameter in trainable_parameters(model).values():
         nn.init.normal_(parameter, std=0.2)
     return model
 
@@ -208,7 +211,7 @@ def test_the_fused_projection_has_pefts_values_and_gradients() -> None:
         x = torch.randn(2, 5, 12, requires_grad=True)
         output = model(x)
         (output**2).sum().backward()
-        gradients = [parameter.grad for parameter in adapter_parameters(model).values()]
+        gradients = [parameter.grad for parameter in trainable_parameters(model).values()]
         results.append([output.detach(), x.grad, *gradients])
     for theirs, ours in zip(*results, strict=True):
         assert theirs is not None and ours is not None
@@ -217,3 +220,65 @@ def test_the_fused_projection_has_pefts_values_and_gradients() -> None:
 
 def test_dropout_stays_with_peft() -> None:
     assert fuse_lora(lora_projections(dropout=0.1)) == 0
+
+
+def test_a_four_bit_projection_is_fused_with_pefts_values_and_gradients(storage: Storage) -> None:
+    """Made whole for each product and not kept: the same numbers as PEFT over bitsandbytes."""
+    folder = storage.base_model(TINY_MODEL)
+    ids = torch.arange(3, 40).unsqueeze(0)
+    results: list[list[torch.Tensor]] = []
+    for fused in (False, True):
+        base = load_base(folder, method="qlora", device=CPU, precision="fp32")
+        model = add_adapter(base, small_numbers(), seed=1)
+        taken = [module for module in model.modules() if "forward" in vars(module)]
+        assert len(taken) == 14
+        if not fused:
+            for module in taken:
+                del module.forward
+        for value in trainable_parameters(model).values():
+            nn.init.normal_(value, std=0.1, generator=torch.Generator().manual_seed(5))
+        output = model(ids).logits
+        (output**2).mean().backward()
+        gradients = [value.grad for value in trainable_parameters(model).values()]
+        results.append([output.detach(), *(g for g in gradients if g is not None)])
+    assert len(results[0]) == len(results[1]) == 1 + 28
+    for theirs, ours in zip(*results, strict=True):
+        assert torch.allclose(theirs, ours, rtol=1e-3, atol=1e-5)
+
+
+def test_a_whole_model_is_saved_in_shards_and_put_back(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modeling, "SHARD_SIZE", "20KB")
+    folder = storage.base_model(TINY_MODEL)
+    template = PromptTemplate(base_model=TINY_MODEL, stop_token_ids=(2,))
+    model = learn_whole(
+        load_base(folder, method="full", device=CPU, precision="fp32"), small_numbers(), seed=1
+    )
+    assert len(trainable_parameters(model)) == len(list(model.parameters()))
+    for value in model.parameters():
+        nn.init.normal_(value, std=0.1)
+    save_weights(model, template, tmp_path, method="full", base_folder=folder)
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    ids = torch.arange(3, 20).unsqueeze(0)
+    again = load_base(folder, method="full", device=CPU, precision="fp32")
+    assert not torch.allclose(again(ids).logits, model(ids).logits)
+    load_weights(again, tmp_path)
+    assert torch.equal(again(ids).logits, model(ids).logits)
+    assert again.get_output_embeddings().weight is again.get_input_embeddings().weight
+    assert str(folder) not in (tmp_path / "config.json").read_text()
+
+
+def test_weights_of_another_shape_are_refused_by_field(storage: Storage, tmp_path: Path) -> None:
+    folder = storage.base_model(TINY_MODEL)
+
+    def adapted(**changes: object) -> PeftModel:
+        base = load_base(folder, method="lora", device=CPU, precision="fp32")
+        return add_adapter(base, small_numbers(**changes), seed=1)
+
+    template = PromptTemplate(base_model=TINY_MODEL, stop_token_ids=(2,))
+    save_adapter(adapted(lora_r=4), template, tmp_path)
+    for changes, field in (({"lora_r": 8}, "lora_r"), ({"target_modules": ["q_proj"]}, "target_m")):
+        with pytest.raises(InvalidData, match=f"^{field}") as caught:
+            load_weights(adapted(**changes), tmp_path)
+        assert caught.value.param is not None and caught.value.param.startswith(field)

@@ -14,7 +14,8 @@ from shared.errors import InvalidRequest
 from shared.runs import Hyperparameters, resolve_hyperparameters
 from tests.trainer_service.runs import small_spec
 from trainer_service.hardware import Device, Precision
-from trainer_service.optimization import Optimizer, learning_rate_factor
+from trainer_service.head_loss import Score
+from trainer_service.optimization import Optimizer, StepOutcome, learning_rate_factor
 from trainer_service.tokenizing import IGNORED, Row
 
 CPU = Device(kind="cpu", name="a cpu", memory_bytes=1)
@@ -25,6 +26,10 @@ ROW = Row((1, 2, 3), (IGNORED, 2, 3))
 def numbers(**changes: object) -> Hyperparameters:
     spec = small_spec(**{"max_steps": STEPS, "weight_decay": 0, "max_grad_norm": 1000} | changes)
     return resolve_hyperparameters(spec, examples=24, context_length=512)
+
+
+def scored(loss: torch.Tensor, *, right: int = 0) -> Score:
+    return Score(loss, torch.tensor(right))
 
 
 class Bench:
@@ -42,13 +47,13 @@ class Bench:
 
     def step(
         self, number: int, gradient: Sequence[float], rows: Sequence[Row] = (ROW,)
-    ) -> tuple[float, float]:
-        def loss(_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            """A sum over the learned places, as the real one is."""
+    ) -> StepOutcome:
+        def loss(_ids: torch.Tensor, labels: torch.Tensor) -> Score:
+            """A sum over the learned places, as the real one is; one of each pass is right."""
             places = int((labels != IGNORED).sum())
-            return places * (1 + (self.weights * torch.tensor(gradient)).sum())
+            return scored(places * (1 + (self.weights * torch.tensor(gradient)).sum()), right=1)
 
-        return self.optimizer.step(cast(Any, loss), rows, number)
+        return self.optimizer.step(loss, rows, number)
 
     @property
     def values(self) -> list[float]:
@@ -107,7 +112,7 @@ def test_a_schedule_begins_and_ends_above_nothing(
 )
 def test_a_gradient_is_cut_to_its_limit_and_told_whole(limit: float, kept: list[float]) -> None:
     bench = Bench(max_grad_norm=limit)
-    _, norm = bench.step(0, (3.0, 4.0))
+    norm = bench.step(0, (3.0, 4.0)).grad_norm
     assert norm == pytest.approx(5)
     # Adam's memory of a first gradient is a tenth of it.
     assert bench.momentum == pytest.approx([value / 10 for value in kept], rel=1e-4)
@@ -115,8 +120,8 @@ def test_a_gradient_is_cut_to_its_limit_and_told_whole(limit: float, kept: list[
 
 def test_a_step_starts_from_a_gradient_of_nothing() -> None:
     bench = Bench()
-    assert bench.step(0, (3.0, 4.0))[1] == pytest.approx(5)
-    assert bench.step(1, (3.0, 4.0))[1] == pytest.approx(5)
+    assert bench.step(0, (3.0, 4.0)).grad_norm == pytest.approx(5)
+    assert bench.step(1, (3.0, 4.0)).grad_norm == pytest.approx(5)
 
 
 def test_loss_and_gradient_are_means_over_all_learned_places_of_a_step() -> None:
@@ -124,7 +129,9 @@ def test_loss_and_gradient_are_means_over_all_learned_places_of_a_step() -> None
     long = Row((1, 2, 3, 4), (IGNORED, 2, 3, 4))
     short = Row((1, 2), (IGNORED, 2))
     bench = Bench(per_device_train_batch_size=1, gradient_accumulation_steps=3)
-    assert bench.step(0, (3.0, 4.0), [short, long, short]) == pytest.approx((1, 5))
+    # (Of each pass one place is right.)
+    outcome = bench.step(0, (3.0, 4.0), [short, long, short])
+    assert outcome == pytest.approx((1, 3 / 5, 5))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -137,7 +144,7 @@ def test_a_training_that_diverged_is_refused_before_it_spoils_the_weights(
     before = bench.values
     loss = torch.nn.Parameter(torch.tensor(value))
     with pytest.raises(InvalidRequest, match=r"at step 8: training diverged.*learning_rate") as no:
-        bench.optimizer.step(cast(Any, lambda *_: loss * 1), [ROW], 7)
+        bench.optimizer.step(lambda *_: scored(loss * 1), [ROW], 7)
     assert no.value.param == "learning_rate"
     assert bench.values == before
 
@@ -148,13 +155,13 @@ def test_a_gradient_without_end_is_refused_although_the_loss_is_fine(factor: int
     bench.step(0, (0.5, 0.5))
     before = bench.values
 
-    def steep(*_: torch.Tensor) -> torch.Tensor:
+    def steep(*_: torch.Tensor) -> Score:
         """At zero the root is zero and its slope has no end (0 times that is no number)."""
         away = bench.weights - bench.weights.detach()
-        return (factor * away).sqrt().sum()
+        return scored((factor * away).sqrt().sum())
 
     with pytest.raises(InvalidRequest, match=r"gradient became (nan|inf) at step 2: training div"):
-        bench.optimizer.step(cast(Any, steep), [ROW], 1)
+        bench.optimizer.step(steep, [ROW], 1)
     assert bench.values == before
 
 
@@ -162,8 +169,8 @@ def test_half_precision_scales_the_loss_and_nothing_else() -> None:
     """Gradients are scaled back before they are measured and cut."""
     plain, scaled = Bench(max_grad_norm=1.0), Bench(max_grad_norm=1.0, precision="fp16")
     for bench in (plain, scaled):
-        loss, norm = bench.step(0, (3.0, 4.0))
-        assert [loss, norm] == pytest.approx([1, 5], rel=1e-3)
+        outcome = bench.step(0, (3.0, 4.0))
+        assert [outcome.loss, outcome.grad_norm] == pytest.approx([1, 5], rel=1e-3)
     assert scaled.optimizer.scaler.get_scale() > 1000
     assert scaled.momentum == pytest.approx(plain.momentum, rel=1e-3)
     assert scaled.values == pytest.approx(plain.values, rel=1e-3)

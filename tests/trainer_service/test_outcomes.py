@@ -26,6 +26,10 @@ SUCCESS = Finished(status="succeeded", trained_tokens=5)
         (-9, "preempted", "preempted", None, False),
         (-9, "disk_full", "failed", "disk_full", False),
         (0, "preempted", "succeeded", None, False),
+        (75, "paused", "paused", None, False),
+        (-9, "paused", "paused", None, False),
+        # It was through before the pause reached it.
+        (0, "paused", "succeeded", None, False),
     ],
 )
 def test_each_exit_code_has_its_meaning(

@@ -101,7 +101,7 @@ def test_a_result_that_cannot_be_read_fails_the_attempt(
     def broken(*_arguments: object) -> NoReturn:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("trainer_service.supervisor.manifest_problem", broken)
+    monkeypatch.setattr("trainer_service.outcomes.manifest_problem", broken)
     end = run_once(storage, valkey)
     assert (end.status, end.code, end.retry) == ("failed", "training_crashed", True)
     assert [event.payload for event in stream_events(valkey)] == [end]

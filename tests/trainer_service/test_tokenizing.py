@@ -1,6 +1,5 @@
 """What is learned of a record, what is left out, and how validation is split off."""
 
-import logging
 from typing import Any, Literal
 
 import pytest
@@ -10,15 +9,7 @@ from shared.errors import InvalidData
 from shared.prompt_template import PromptTemplate
 from tests.trainer_service.tiny import CHATML, tiny_tokenizer
 from trainer_service.exit_codes import Preempted
-from trainer_service.tokenizing import (
-    IGNORED,
-    Row,
-    split_by_source,
-    stop_token_ids,
-    tokenize_record,
-    tokenize_records,
-    tokenize_validation,
-)
+from trainer_service.tokenizing import IGNORED, Row, stop_token_ids, tokenize_record
 
 TOKENIZER = tiny_tokenizer()
 
@@ -113,43 +104,6 @@ def test_the_task_prefix_goes_before_the_last_user_text() -> None:
     assert "user\nfix: teh<|im_end|>" in whole_text(row)
 
 
-def test_long_rows_are_left_out_whole_and_counted(caplog: pytest.LogCaptureFixture) -> None:
-    records = [Record.from_pair("a", "b"), Record.from_pair("a", "b" * 100)]
-    with caplog.at_level(logging.WARNING):
-        rows = tokenize_records(TOKENIZER, make_template(), records, max_length=60)
-    assert [learned_text(row) for row in rows] == ["b<|im_end|>"]
-    assert "1 of 2 rows left out" in caplog.text
-
-
-def test_nothing_left_is_an_error_that_names_the_field() -> None:
-    with pytest.raises(InvalidData, match="max_length") as caught:
-        tokenize_records(
-            TOKENIZER, make_template(), [Record.from_pair("a", "b" * 100)], max_length=50
-        )
-    assert caught.value.param == "max_length"
-
-
-def test_only_validation_records_that_fit_are_there_to_be_sampled() -> None:
-    fits, too_long = Record.from_pair("a", "b"), Record.from_pair("a" * 100, "b")
-    rows, records = tokenize_validation(
-        TOKENIZER, make_template(), [too_long, fits, too_long], max_length=60
-    )
-    assert [learned_text(row) for row in rows] == ["b<|im_end|>"]
-    assert records == [fits]
-
-
-def test_no_validation_row_that_fits_is_said_and_is_no_error(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    long = [Record.from_pair("a", "b" * 100)]
-    with caplog.at_level(logging.WARNING):
-        assert tokenize_validation(TOKENIZER, make_template(), long, max_length=60) == ([], [])
-    assert "goes on without validation" in caplog.text and "max_length 60" in caplog.text
-    caplog.clear()
-    assert tokenize_validation(TOKENIZER, make_template(), [], max_length=60) == ([], [])
-    assert not caplog.text
-
-
 def test_a_stop_that_comes_while_texts_are_read_is_not_bad_data(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -171,21 +125,3 @@ def test_a_template_that_refuses_is_bad_data() -> None:
 def test_stop_tokens_are_the_tokenizers_and_the_generation_configs() -> None:
     assert stop_token_ids(TOKENIZER, [0, 2]) == (2, 0)
     assert stop_token_ids(TOKENIZER, None) == (2,)
-
-
-def test_answers_to_one_source_are_never_parted() -> None:
-    records = [Record.from_pair(f"source {index // 4}", f"answer {index}") for index in range(40)]
-    training, validation = split_by_source(records, share=0.3, seed=7)
-    assert len(training) == 28 and len(validation) == 12
-    assert not {r.source_key for r in training} & {r.source_key for r in validation}
-    assert split_by_source(records, share=0.3, seed=7) == (training, validation)
-    assert split_by_source(records, share=0.3, seed=8) != (training, validation)
-
-
-@pytest.mark.parametrize(
-    ("sources", "share", "held_out"), [(1, 0.5, 0), (2, 0.01, 1), (2, 0.99, 1), (5, 0.0, 0)]
-)
-def test_neither_side_of_a_split_is_empty(sources: int, share: float, held_out: int) -> None:
-    records = [Record.from_pair(str(index), "x") for index in range(sources)]
-    training, validation = split_by_source(records, share=share, seed=1)
-    assert len(validation) == held_out and len(training) == sources - held_out

@@ -1,147 +1,20 @@
 """Every page of the UI from fixed data, hostile texts included: for tests and for looking at."""
 
 import json
-import math
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from ui import chat_form, run_form, snippets
-from ui.charts import loss_points
+from tests.ui.dataset_gallery import dataset_pages
+from tests.ui.gallery_objects import (
+    deployment,
+    run,
+    succeeded,
+)
+from tests.ui.gallery_runs import run_pages
+from tests.ui.texts import BASE, EVIL, LONG, NOW, SOURCE
+from ui import chat_form, snippets
 from ui.rendering import error_page, render
 from ui.start_steps import next_step, start_steps
-
-NOW = datetime.now(UTC)
-EVIL = """<script>alert(1)</script><img src=x onerror=alert(1)>'"{{7*7}}"""
-LONG = "averylongnamewithoutanyspace" * 8
-BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
-SOURCE = "@startuml\nactor User\nUser -> Shop : order\nShop -> Bank : confirm\n@enduml"
-
-
-def dataset(**changes: Any) -> SimpleNamespace:
-    values = {
-        "id": "ds_1",
-        "name": "plantuml-scenarios",
-        "description": "Scenarios in words, and the diagram that shows them.",
-        "version": 2,
-        "filename": "plantuml.jsonl",
-        "file_type": "jsonl",
-        "format": "prompt/completion",
-        "rows": 212,
-        "bytes": 132_400,
-        "sha256": "ab" * 32,
-        "columns": ["prompt", "completion"],
-        "warnings": [],
-        "created_at": NOW - timedelta(hours=2),
-    }
-    return SimpleNamespace(**(values | changes))
-
-
-def run(status: str = "running", **changes: Any) -> SimpleNamespace:
-    values = {
-        "id": "run_1",
-        "status": status,
-        "phase": "training",
-        "attempt": 1,
-        "queue_position": None,
-        "step": 84,
-        "total_steps": 212,
-        "epoch": 0.79,
-        "loss": 0.4213,
-        "eval_loss": 0.5127,
-        "tokens_per_second": 412.0,
-        "eta_seconds": 128.0,
-        "error": None,
-        "fine_tuned_model": None,
-        "base_model": BASE,
-        "dataset_id": "ds_1",
-        "device": "cpu",
-        "spec": {"suffix": "diagrams", "method": "lora", "base_model": BASE, "dataset_id": "ds_1"},
-        "hyperparameters": {"learning_rate": 0.001},
-        "created_at": NOW - timedelta(minutes=9),
-        "started_at": NOW - timedelta(minutes=4),
-        "finished_at": None,
-        "cancel_requested_at": None,
-    }
-    return SimpleNamespace(**(values | changes))
-
-
-def succeeded(**changes: Any) -> SimpleNamespace:
-    done = {
-        "phase": None,
-        "step": 212,
-        "eta_seconds": None,
-        "finished_at": NOW,
-        "fine_tuned_model": f"ft:{BASE}:genplat:diagrams:k3v9x2aa",
-    }
-    return run("succeeded", **(done | changes))
-
-
-def deployment(**changes: Any) -> SimpleNamespace:
-    values = {
-        "name": "diagrams",
-        "state": "ready",
-        "run_id": "run_1",
-        "base_model": BASE,
-        "precision": "fp32",
-        "error": None,
-        "created_at": NOW - timedelta(minutes=30),
-    }
-    return SimpleNamespace(**(values | changes))
-
-
-def metrics(steps: int = 84) -> list[SimpleNamespace]:
-    return [
-        SimpleNamespace(
-            step=step,
-            loss=2.4 * math.exp(-step / 30) + 0.4 + 0.08 * math.sin(step * 1.7),
-            eval_loss=2.2 * math.exp(-step / 34) + 0.5 if step % 21 == 0 else None,
-        )
-        for step in range(1, steps + 1)
-    ]
-
-
-def log_lines() -> list[SimpleNamespace]:
-    texts = [
-        "Attempt 1 starts on cpu.",
-        "190 rows to learn from, 22 to validate with.",
-        "Step 21: validation loss 1.6867",
-        "Step 42: validation loss 1.1398",
-        EVIL,
-    ]
-    return [
-        SimpleNamespace(
-            time=NOW - timedelta(seconds=60 - index * 9),
-            level="warn" if index == 4 else "info",
-            message=text,
-        )
-        for index, text in enumerate(texts)
-    ]
-
-
-def run_page(shown: SimpleNamespace, **changes: Any) -> str:
-    rows = metrics(shown.step)
-    context = {
-        "run": shown,
-        "final": shown.status in ("succeeded", "failed", "cancelled"),
-        "dataset": dataset(),
-        "deployments": [],
-        "announcement": "Training, 40 percent",
-        "phase_text": "Training",
-        "elapsed": 243.0,
-        "points": loss_points(rows),
-        "evaluations": [row for row in rows if row.eval_loss is not None],
-        "samples": [
-            SimpleNamespace(
-                step=84, prompt="The user orders a book.", output=SOURCE, target=SOURCE + EVIL
-            )
-        ],
-        "log": log_lines(),
-        "snippet": snippets.python_snippet("http://127.0.0.1:8000", "ft:x"),
-        "spec_yaml": snippets.spec_yaml(shown.spec),
-        "decided": [("learning_rate", "0.001"), ("max_steps", "212")],
-    }
-    return render("runs/show.html", **(context | changes))
 
 
 def chat_page(**changes: Any) -> str:
@@ -185,23 +58,6 @@ def conversation() -> list[chat_form.Turn]:
         {"role": "assistant", "content": EVIL, "model": None, "diagram": undrawn},
     ]
     return [chat_form.Turn.model_validate(turn) for turn in turns]
-
-
-def new_run_page(**changes: Any) -> str:
-    context: dict[str, Any] = {
-        "datasets": [("ds_1", "plantuml-scenarios v2, 212 rows")],
-        "base_models": [(BASE, "SmolLM2 135M Instruct (ready)")],
-        "values": run_form.initial_values(dataset_id="ds_1"),
-        "errors": {},
-        "error": None,
-        "groups": run_form.GROUPS,
-        "validation_datasets": [run_form.NO_VALIDATION_DATASET, ("ds_2", "held out, 24 rows")],
-        "validation_split": run_form.VALIDATION_SPLIT,
-        "methods": run_form.METHODS,
-        "presets": run_form.PRESETS,
-        "open_advanced": False,
-    }
-    return render("runs/new.html", **(context | changes))
 
 
 def library() -> list[SimpleNamespace]:
@@ -257,9 +113,6 @@ def _edit_route(**changes: Any) -> str:
 
 def pages() -> dict[str, str]:
     """Every page in the states that matter, by a name for its URL."""
-    bad = {"learning_rate": "Write a number, or auto."}
-    samples = [("CSV: text, target", "text,target\nhe go,he goes")]
-    upload = {"name": "", "description": "", "text_column": "", "target_column": ""}
     key = SimpleNamespace(
         id="key_1",
         name=EVIL,
@@ -267,18 +120,6 @@ def pages() -> dict[str, str]:
         created_at=NOW,
         last_used_at=None,
     )
-    details = [
-        {"line": 3, "column": "target", "message": EVIL},
-        {"line": 1209, "column": 17, "message": "this byte is not UTF-8."},
-        {"line": None, "column": None, "message": "the file is empty."},
-    ]
-    upload_page = {
-        "samples": samples,
-        "values": upload,
-        "max_bytes": 512_000_000,
-        "filename": "rows.csv",
-        "max_details": 20,
-    }
     no_model = {"id": "", "folder": "", "name": "", "context_length": ""}
     models_page = {"library": library(), "import_root": "/data/imports", "error": None}
     try_it = {
@@ -302,57 +143,8 @@ def pages() -> dict[str, str]:
         "home-empty": _home(),
         "home": _home(datasets=2, runs=2, succeeded=1, live=1, newest_success="run_1"),
         "home-done": _home(datasets=2, runs=2, succeeded=1, deployments=1),
-        "datasets-empty": render("datasets/list.html", datasets=[], has_more=False),
-        "datasets": render(
-            "datasets/list.html",
-            datasets=[dataset(), dataset(name=EVIL, warnings=["a"]), dataset(name=LONG)],
-            has_more=True,
-        ),
-        "dataset-new": render(
-            "datasets/new.html", **upload_page, error=None, details=[], errors={}
-        ),
-        "dataset-errors": render(
-            "datasets/new.html",
-            **upload_page,
-            error="2 lines cannot be used.",
-            details=details,
-            errors={"file": "Choose it again."},
-        ),
-        "dataset": render(
-            "datasets/show.html",
-            dataset=dataset(warnings=["3 rows are there twice."]),
-            error=None,
-            base_models=[(BASE, "SmolLM2 135M (ready)"), ("a/b", LONG)],
-            shown_model=library()[2],
-            rendered=[
-                [
-                    SimpleNamespace(
-                        text="<|im_start|>user\nDraw an order<|im_end|>\n", learned=False
-                    ),
-                    SimpleNamespace(text=SOURCE + "<|im_end|>", learned=True),
-                ]
-            ],
-            rows=[{"prompt": EVIL, "completion": SOURCE}, {"prompt": LONG, "completion": ""}],
-            columns=["prompt", "completion"],
-        ),
-        "runs-empty": render("runs/list.html", runs=[], has_more=False, has_datasets=False),
-        "runs": render(
-            "runs/list.html",
-            runs=[run(), succeeded(), run("failed"), run("queued", step=0, total_steps=None)],
-            has_more=False,
-            has_datasets=True,
-        ),
-        "run-new": new_run_page(),
-        "run-new-errors": new_run_page(errors=bad, open_advanced=True),
-        "run-new-empty": new_run_page(datasets=[]),
-        "run-queued": run_page(
-            run("queued", queue_position=2, step=0, total_steps=None, loss=None), log=[], samples=[]
-        ),
-        "run": run_page(run()),
-        "run-failed": run_page(
-            run("failed", error=SimpleNamespace(code="out_of_memory", message=EVIL))
-        ),
-        "run-done": run_page(succeeded()),
+        **dataset_pages(library()[2]),
+        **run_pages(),
         "models": render(
             "models/list.html",
             **models_page,

@@ -1,41 +1,15 @@
-"""Curves, code to copy, and the steps of a new user."""
+"""Code to copy, and the steps of a new user."""
 
-import json
-import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from gateway.datasets.canonical import check_file
-from shared.runs import FineTuneSpec
-from tests.ui.gallery import metrics
-from ui.charts import loss_points
+from shared.runs import FineTuneSpec, WeightedDataset
 from ui.dataset_samples import SAMPLES
 from ui.snippets import chat_snippets, spec_yaml
 from ui.start_steps import next_step, start_steps
-
-
-def test_a_short_run_is_drawn_step_by_step() -> None:
-    points = json.loads(loss_points(metrics(84)))
-    assert points["step"] == list(range(1, 85))
-    assert points["eval"][20] is not None and points["eval"][0] is None
-
-
-def test_a_long_run_is_thinned_out_but_keeps_evaluations_and_its_end() -> None:
-    rows = metrics(20_000)
-    points = json.loads(loss_points(rows, limit=500))
-    assert len(points["step"]) < 2_000
-    assert points["step"][-1] == 20_000
-    evaluated = [row.step for row in rows if row.eval_loss is not None]
-    assert set(evaluated) <= set(points["step"])
-
-
-def test_a_loss_that_is_no_number_is_a_gap() -> None:
-    rows = [SimpleNamespace(step=1, loss=math.nan, eval_loss=math.inf)]
-    assert json.loads(loss_points(rows)) == {"step": [1], "loss": [None], "eval": [None]}
-    assert json.loads(loss_points([]))["step"] == []
 
 
 def test_snippets_name_the_model_and_this_server() -> None:
@@ -51,6 +25,14 @@ def test_a_spec_as_yaml_is_the_spec_again() -> None:
     )
     text = spec_yaml(spec.model_dump(mode="json"))
     assert FineTuneSpec.model_validate(yaml.safe_load(text)) == spec
+
+
+def test_a_mixed_spec_as_yaml_is_the_spec_again() -> None:
+    rows = [WeightedDataset(id="ds_1"), WeightedDataset(id="ds_2", weight=0.5)]
+    spec = FineTuneSpec(base_model="org/model", datasets=rows, task_prefix="")
+    text = spec_yaml(spec.model_dump(mode="json"))
+    assert FineTuneSpec.model_validate(yaml.safe_load(text)) == spec
+    assert "dataset_id" not in text and "auto" not in text
 
 
 def test_a_new_user_is_led_one_step_at_a_time() -> None:

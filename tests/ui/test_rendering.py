@@ -5,8 +5,11 @@ import re
 import pytest
 from jinja2 import UndefinedError
 
-from tests.ui.gallery import EVIL, log_lines, metrics, pages, run, run_page
-from ui.charts import loss_points
+from gateway.pages.run_panel import BLOCKS, TEMPLATE
+from tests.ui.gallery import pages
+from tests.ui.gallery_objects import run
+from tests.ui.gallery_runs import run_context, run_page
+from tests.ui.texts import EVIL
 from ui.rendering import error_page, render, render_block
 
 
@@ -29,24 +32,16 @@ def test_a_missing_value_is_an_error_and_no_empty_space() -> None:
         render("runs/list.html", runs=[])
 
 
-def test_the_panel_alone_is_the_panel_of_the_page() -> None:
+@pytest.mark.parametrize("block", [block for _, block in BLOCKS])
+def test_a_block_alone_is_the_block_of_the_page(block: str) -> None:
     shown = run()
-    context = {
-        "run": shown,
-        "elapsed": 243.0,
-        "phase_text": "Training",
-        "points": loss_points(metrics(shown.step)),
-        "evaluations": [],
-        "samples": [],
-        "snippet": "",
-        "spec_yaml": "method: lora",
-        "decided": [],
-        "log": log_lines(),
-    }
-    panel = render_block("runs/show.html", "panel", **context)
-    page = run_page(shown, **context)
-    assert panel in page
-    assert 'id="loss-points"' in panel and "84</strong> of 212" in panel
+    alone = render_block(TEMPLATE, block, **run_context(shown))
+    assert alone in run_page(shown)
+
+
+def test_the_panel_tells_how_far_the_run_is() -> None:
+    panel = render_block(TEMPLATE, "panel", **run_context(run()))
+    assert "84</strong> of 212" in panel
 
 
 def test_a_running_page_connects_and_a_final_one_does_not() -> None:
@@ -60,9 +55,31 @@ def test_a_running_page_connects_and_a_final_one_does_not() -> None:
 def test_the_stream_is_connected_outside_of_what_it_replaces() -> None:
     page = pages()["run"]
     connect = page.index("sse-connect=")
-    places = [page.index(f'sse-swap="{event}"') for event in ("head", "panel", "foot")]
+    places = [page.index(f'sse-swap="{event}"') for event, _ in BLOCKS]
     assert [connect, *places] == sorted([connect, *places])
     assert 'sse-close="done"' in page
+
+
+BUTTONS = {
+    "run-queued": {"pause", "cancel"},
+    "run": {"pause", "stop", "cancel"},
+    "run-pausing": {"cancel"},
+    "run-conflict": {"cancel"},
+    "run-paused": {"resume", "stop", "cancel"},
+    "run-cancelled": {"delete"},
+    "run-failed": {"delete"},
+    "run-done": {"deploy", "delete"},
+    "run-deployed": {"delete"},
+}
+
+
+@pytest.mark.parametrize("name", list(BUTTONS))
+def test_what_may_be_done_depends_on_how_the_run_stands(name: str) -> None:
+    page = pages()[name]
+    assert set(re.findall(r'action="/runs/run_1/(\w+)"', page)) == BUTTONS[name]
+    assert ('?continue=run_1"' in page) == (name in ("run-done", "run-deployed"))
+    asked_first = re.findall(r'popovertarget="confirm-(\w+)">', page)
+    assert set(asked_first) == BUTTONS[name] & {"stop", "cancel"}
 
 
 def test_an_undrawable_diagram_shows_the_renderers_line() -> None:

@@ -47,6 +47,11 @@ function restoreOpened(panel) {
 // the whole panel anyway; when there is none, the page is loaded anew once nothing is selected.
 const skipped = new Set();
 document.addEventListener("htmx:sseBeforeMessage", (event) => {
+  // An older evaluation was chosen: it stays until the reader asks for the latest.
+  if (event.target.querySelector("[data-pinned]")) {
+    event.preventDefault();
+    return;
+  }
   const selection = getSelection();
   const busy = !selection.isCollapsed && event.target.contains(selection.anchorNode);
   skipped[busy ? "add" : "delete"](event.target.id);

@@ -20,6 +20,7 @@ def upgrade() -> None:
             sa.Column("memory_bytes", sa.BigInteger(), nullable=True),
             sa.Column("best_step", sa.Integer(), nullable=True),
             sa.Column("stopped", sa.String(), nullable=True),
+            sa.Column("resumed_at", time, nullable=True),
         ),
         "metrics": (
             sa.Column("mean_token_accuracy", sa.Float(), nullable=True),
@@ -50,4 +51,12 @@ def upgrade() -> None:
         sa.Column("removed_at", time, nullable=True),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "step"),
+    )
+    op.create_table(
+        "queue_sights",
+        sa.Column("queue", sa.String(), nullable=False),
+        sa.Column("reachable", sa.Boolean(), nullable=False),
+        sa.Column("workers", sa.Integer(), nullable=False),
+        sa.Column("changed_at", time, nullable=False),
+        sa.PrimaryKeyConstraint("queue"),
     )

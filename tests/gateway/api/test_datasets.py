@@ -146,6 +146,15 @@ def test_a_file_over_the_limit_is_413(client: TestClient, app: FastAPI) -> None:
     assert stored(app) == []
 
 
+def test_compressed_requests_are_not_inflated(client: TestClient, app: FastAPI) -> None:
+    """C18: ten megabytes in ten kilobytes."""
+    bomb = gzip.compress(b"\0" * 10_000_000)
+    for path in ("/api/datasets", "/api/datasets/inspect"):
+        answer = client.post(path, content=bomb, headers=MULTIPART | {"Content-Encoding": "gzip"})
+        assert answer.status_code == 415
+    assert stored(app) == []
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

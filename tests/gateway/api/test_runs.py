@@ -267,6 +267,10 @@ def test_runs_of_others_do_not_exist(live: Live) -> None:
         ("GET", "/events"),
         ("GET", "/metrics"),
         ("GET", "/log"),
+        ("GET", "/checkpoints"),
         ("POST", "/cancel"),
+        ("POST", "/pause"),
+        ("POST", "/resume"),
+        ("POST", "/stop"),
     ]:
         assert live.http.request(method, f"/api/runs/{run.id}{path}").status_code == 404

@@ -38,6 +38,7 @@ def test_a_deployment_from_loading_to_gone(live: Live) -> None:
         "model": run.fine_tuned_model,
         "base_model": BUNDLED_MODEL,
         "run_id": run.id,
+        "checkpoint": None,
         "state": "",
         "error": None,
         "precision": "auto",

@@ -87,14 +87,14 @@ def encodable(text: str) -> bool:
 PIECES = [
     b"text,target", b"\n", b"\r", b'"', b",", b"\xff", b"\xef\xbb\xbf", b"\0", b"a", b" ", b";",
     b'{"prompt":', b'"completion":', b"}", b"[", b"\\u0000", b"NaN", b"1e400", b"\xe2\x80\xa8",
-    b'{"prompt":"a","completion":"b"}', b"x" * 5000,
+    b'{"prompt":"a","completion":"b"}', b"x" * 5000, b"]", b"{\"data\":[",
 ]  # fmt: skip
 soup = st.one_of(
     st.binary(max_size=200), st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join)
 )
 
 
-@given(content=soup, name=st.sampled_from(["a.csv", "a.jsonl", "a"]))
+@given(content=soup, name=st.sampled_from(["a.csv", "a.jsonl", "a.json", "a"]))
 @settings(max_examples=400, deadline=None)
 def test_any_bytes_are_read_or_refused_by_name(content: bytes, name: str) -> None:
     try:

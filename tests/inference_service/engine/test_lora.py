@@ -45,7 +45,7 @@ def test_settings_that_would_change_the_result_are_refused(
     config = json.loads((folder / CONFIG_FILE).read_text())
     (folder / CONFIG_FILE).write_text(json.dumps(config | change))
     with pytest.raises(InvalidData) as caught:
-        load_adapter(folder, base.projections, base.dtype)
+        load_adapter(folder, base.projections)
     assert caught.value.code == "bad_adapter"
 
 
@@ -85,7 +85,7 @@ def test_tensors_that_do_not_fit_are_refused(
     spoil(tensors)
     save_file(tensors, folder / WEIGHTS_FILE)
     with pytest.raises(InvalidData) as caught:
-        load_adapter(folder, base.projections, base.dtype)
+        load_adapter(folder, base.projections)
     assert caught.value.code == "bad_adapter"
 
 
@@ -95,4 +95,4 @@ def test_files_that_are_no_safetensors_are_refused(
 ) -> None:
     (folder / WEIGHTS_FILE).write_bytes(raw)
     with pytest.raises(InvalidData, match="cannot be read"):
-        load_adapter(folder, base.projections, base.dtype)
+        load_adapter(folder, base.projections)

@@ -106,7 +106,7 @@ async def test_a_base_model_is_told_to_draw_and_a_tuned_one_is_not(
 ) -> None:
     plain, tuned, own = ScriptedEngine(GOOD), ScriptedEngine(GOOD), ScriptedEngine(GOOD)
     await events_of(plain, Weights(base))
-    await events_of(tuned, Weights(base, adapters["run_a"]))
+    await events_of(tuned, Weights(base, adapters["run_a"], tuned=True))
     system = Message(role="system", content="Use colours.")
     await events_of(own, Weights(base), messages=(system, *ASKED))
     assert INSTRUCTION in said_to(plain, 1)

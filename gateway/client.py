@@ -10,19 +10,26 @@ import httpx
 from gateway.launcher.problems import LaunchProblem
 
 Json = dict[str, Any]
+Event = tuple[str, Json]
+_BUSY = (429, 503)
+# What a proxy says while the gateway is being started again, too.
+_AWAY = (*_BUSY, 502, 504)
 _POLL_SECONDS = 0.5
 _BUSY_TRIES = 100
 
 
-class DemoFailed(LaunchProblem):
+class CommandFailed(LaunchProblem):
+    """What a command wanted of the platform could not be had."""
+
     def __init__(self, message: str) -> None:
         super().__init__(message, exit_code=1)
 
 
 class Client:
-    """Requests with a key. An answer that is an error ends the demo with its message."""
+    """Requests with a key. An answer that is an error ends the command with its message."""
 
     def __init__(self, url: str, key: str) -> None:
+        self.url = url
         self.http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {key}"},
@@ -38,7 +45,7 @@ class Client:
         """The answer; a service that is busy is asked again when it says."""
         for _ in range(_BUSY_TRIES):
             response = self._send(method, path, **arguments)
-            if response.status_code not in (429, 503):
+            if response.status_code not in _BUSY:
                 break
             time.sleep(min(float(response.headers.get("retry-after", 1)), 10))
         return response
@@ -47,12 +54,12 @@ class Client:
         try:
             return self.http.request(method, path, **arguments)
         except httpx.HTTPError as error:
-            raise DemoFailed(f"{method} {path} got no answer ({error}).") from error
+            raise CommandFailed(f"{method} {path} got no answer ({error}).") from error
 
     def ask(self, method: str, path: str, **arguments: Any) -> Json:
         response = self.request(method, path, **arguments)
         if response.is_error:
-            raise DemoFailed(f"{method} {path}: {error_message(response)}")
+            raise CommandFailed(f"{method} {path}: {error_message(response)}")
         answer: Json = response.json() if response.content else {}
         return answer
 
@@ -61,26 +68,36 @@ class Client:
         deadline = time.monotonic() + seconds
         while not done(answer := self.ask("GET", path)):
             if time.monotonic() > deadline:
-                raise DemoFailed(f"{path} is not done after {seconds:.0f} s: {answer}")
+                raise CommandFailed(f"{path} is not done after {seconds:.0f} s: {answer}")
             time.sleep(_POLL_SECONDS)
         return answer
 
-    def events(self, path: str) -> Iterator[tuple[str, Json]]:
-        """Server-sent events as (name, data); goes on after a broken connection."""
-        last_id = ""
-        for _ in range(_BUSY_TRIES):
-            headers = {"Last-Event-ID": last_id} if last_id else {}
+    def events(self, path: str, *, ended: Callable[[str, Json], bool]) -> Iterator[Event]:
+        """Server-sent events up to the one that ``ended`` knows as the last. A stream that breaks
+        off, or ends before that, is taken up behind the last event that came."""
+        last_id, failures = "", 0
+        while failures < _BUSY_TRIES:
             try:
-                with self.http.stream("GET", path, headers=headers) as response:
-                    if response.is_error:
-                        response.read()
-                        raise DemoFailed(f"GET {path}: {error_message(response)}")
-                    for name, data, last_id in parse_events(response.iter_lines()):  # noqa: B007
-                        yield name, data
-                return
+                for name, data, event_id in self._stream(path, last_id):
+                    failures, last_id = 0, event_id
+                    yield name, data
+                    if ended(name, data):
+                        return
             except httpx.TransportError:
-                time.sleep(_POLL_SECONDS)
-        raise DemoFailed(f"GET {path} breaks off again and again.")
+                pass  # The gateway is being started again, or the network is away.
+            failures += 1
+            time.sleep(_POLL_SECONDS)
+        raise CommandFailed(f"GET {path} breaks off again and again.")
+
+    def _stream(self, path: str, last_id: str) -> Iterator[tuple[str, Json, str]]:
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        with self.http.stream("GET", path, headers=headers) as response:
+            if response.status_code in _AWAY:
+                return
+            if response.is_error:
+                response.read()
+                raise CommandFailed(f"GET {path}: {error_message(response)}")
+            yield from parse_events(response.iter_lines())
 
 
 def error_message(response: httpx.Response) -> str:
