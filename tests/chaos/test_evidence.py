@@ -10,7 +10,8 @@ import pytest
 
 from tests.chaos.evidence import collect
 from tests.chaos.invariants import complaints
-from tests.chaos.stack import ADMIN_KEY, GATEWAY, Stack, running_stack
+from tests.chaos.services import ADMIN_KEY, GATEWAY
+from tests.chaos.stack import Stack, running_stack
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.chaos.client import SAVE_STEPS
-from tests.chaos.stack import Stack, trainer
+from tests.chaos.services import trainer
+from tests.chaos.stack import Stack
 from tests.chaos.times import BUSY_SECONDS, ROUNDS, scaled
 
 pytestmark = pytest.mark.timeout(600)

@@ -13,7 +13,8 @@ import pytest
 
 from shared.storage import manifest_problem
 from tests.chaos.client import CSV, STEPS, follow
-from tests.chaos.stack import ADMIN_KEY, GATEWAY, Stack
+from tests.chaos.services import ADMIN_KEY, GATEWAY
+from tests.chaos.stack import Stack
 from tests.chaos.times import ROUNDS
 
 pytestmark = pytest.mark.timeout(600)

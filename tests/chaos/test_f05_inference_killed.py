@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.chaos.conftest import Shared, scenario
-from tests.chaos.stack import INFERENCE, Stack
+from tests.chaos.services import INFERENCE
+from tests.chaos.stack import Stack
 from tests.chaos.times import ROUNDS
 from tests.trainer_service.tiny import TINY_MODEL
 

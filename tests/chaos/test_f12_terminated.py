@@ -12,7 +12,8 @@ from contextlib import closing
 import pytest
 
 from tests.chaos.client import SAVE_STEPS, follow
-from tests.chaos.stack import GATEWAY, Stack, trainer
+from tests.chaos.services import GATEWAY, trainer
+from tests.chaos.stack import Stack
 from tests.chaos.times import BUSY_SECONDS, ROUNDS, scaled
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.chaos]

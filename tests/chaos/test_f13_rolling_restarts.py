@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.stack import GATEWAY, Stack, trainer
+from tests.chaos.services import GATEWAY, trainer
+from tests.chaos.stack import Stack
 from tests.chaos.times import ROUNDS
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.chaos]

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.chaos.stack import Stack, trainer
+from tests.chaos.services import trainer
+from tests.chaos.stack import Stack
 from tests.chaos.times import ROUNDS
 
 pytestmark = pytest.mark.timeout(600)

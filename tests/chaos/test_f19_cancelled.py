@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.chaos.stack import Stack, trainer
+from tests.chaos.services import trainer
+from tests.chaos.stack import Stack
 from tests.chaos.times import BUSY_SECONDS, ROUNDS
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.chaos]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.invariants import check
-from tests.chaos.stack import Stack, running_stack, trainer
+from tests.chaos.services import trainer
+from tests.chaos.stack import Stack, running_stack
 from tests.chaos.times import LOST_SECONDS, ROUNDS, scaled
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.chaos]

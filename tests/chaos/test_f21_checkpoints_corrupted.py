@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from shared.storage import MANIFEST, Storage, write_manifest
-from tests.chaos.stack import Stack, trainer
+from tests.chaos.services import trainer
+from tests.chaos.stack import Stack
 from tests.chaos.times import ROUNDS
 from tests.trainer_service.runs import make_job
 from tests.trainer_service.tiny import prepare_tiny_model

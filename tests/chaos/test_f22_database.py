@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.client import STEPS
-from tests.chaos.stack import GATEWAY, Stack, running_stack
+from tests.chaos.services import GATEWAY
+from tests.chaos.stack import Stack, running_stack
 from tests.chaos.times import ROUNDS
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.chaos]
