@@ -206,7 +206,7 @@ def make_stack(
 ) -> Stack:
     """Everything but the processes."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "logs").mkdir()
+    (folder / "logs").mkdir(exist_ok=True)
     valkey = Valkey(folder, persistent=True)
     stages = Stages(folder / "stages")
     storage = Storage(data or folder / "data")

@@ -53,6 +53,7 @@ def test_a_short_lock_is_waited_for(stack: Stack, round: int) -> None:
 
 @pytest.mark.parametrize("round", range(ROUNDS))
 def test_a_long_lock_is_told(stack: Stack, round: int) -> None:
+    stack.pace(0.5)
     run_id = stack.client.start_run()
     stack.client.wait_step(run_id, 3)
     with locked(stack, LONG):
