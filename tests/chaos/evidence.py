@@ -13,6 +13,7 @@ from tests.chaos import processes
 from tests.chaos.monitor import Observations
 from tests.chaos.stack import Stack
 from tests.chaos.stages import Tail
+from trainer_service.spare import WAIT
 
 Row = dict[str, Any]
 _JSON = {"spec", "payload"}
@@ -130,12 +131,10 @@ def _temporary(stack: Stack) -> list[str]:
 def _strangers(stack: Stack) -> list[str]:
     """Processes of this stack that no service answers for."""
     known = {service.pid for service in stack.services.values() if service.running}
-    # PlantUML's Java is the inference service's own and stays.
-    return [
-        command
-        for pid in stack.everybody()
-        if pid not in known and "java" not in (command := processes.command_of(pid))
-    ]
+    # What waits for a service that lives: PlantUML's Java, and a training child without a run.
+    spares = tuple(f"{WAIT} {pid}" for pid in known)
+    commands = [processes.command_of(pid) for pid in stack.everybody() if pid not in known]
+    return [c for c in commands if "java" not in c and not c.strip().endswith(spares)]
 
 
 def _files_grown(stack: Stack) -> list[str]:
