@@ -16,7 +16,7 @@ from tests.chaos.times import ROUNDS
 pytestmark = [pytest.mark.timeout(600), pytest.mark.chaos]
 
 WORKER = trainer(1)
-MIB = 2**20
+KIB, MIB = 2**10, 2**20
 SECONDS = 15.0
 CGROUPS = (
     (Path("/sys/fs/cgroup"), "memory.max"),
@@ -67,7 +67,7 @@ def test_the_kernel_kills_it(stack: Stack, recovery: Note, round: int) -> None:
     try:
         moment = time.monotonic()
         # What it holds already counts elsewhere; the next pages that it touches are too many.
-        limit.write_text(str(MIB))
+        limit.write_text(str(64 * KIB))
         hit.release()
         stack.client.wait(run_id, lambda run: run["attempt"] == 2)
         recovery("F3 cgroup", time.monotonic() - moment)

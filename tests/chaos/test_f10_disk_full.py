@@ -87,23 +87,24 @@ def test_an_upload(stack: Stack, full: Disk, leave: int, round: int) -> None:
     full.fill(leave)
     answer = stack.client.upload(name, LARGE)
     assert answer.status_code == 507, answer.text
-    assert answer.json()["error"]["code"] == "storage_full"
+    assert answer.json()["error"]["code"] == "disk_full"
     full.free()
     made = stack.client.upload(name, LARGE)
     assert made.status_code == 201
     stack.client.http.delete(f"/api/datasets/{made.json()['id']}").raise_for_status()
 
 
+# Where it runs full, and the newest checkpoint that is there by then.
+STAGES = {"checkpoint_half@20": 10, "checkpoint_saved@40": 40, "step_done@13": 10}
+
+
 @pytest.mark.parametrize("round", range(ROUNDS))
-@pytest.mark.parametrize(
-    "stage", ["checkpoint_half@20", "step_done@40", "step_done@13"],
-    ids=["checkpoint", "publish", "events.jsonl"],
-)  # fmt: skip
+@pytest.mark.parametrize("stage", STAGES, ids=["checkpoint", "publish", "events.jsonl"])
 def test_a_run(stack: Stack, full: Disk, recovery: Note, stage: str, round: int) -> None:
     stack.stages.order(stage, "wait")
     run_id = stack.client.start_run()
     hit = stack.stages.wait(stage)
-    checkpoint = stack.storage.run_checkpoints(run_id) / "step-10"
+    checkpoint = stack.storage.run_checkpoints(run_id) / f"step-{STAGES[stage]}"
     full.fill()
     hit.release()
     while stack.children():
