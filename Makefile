@@ -17,11 +17,11 @@ export PIP_DEFAULT_TIMEOUT ?= 120
 export PIP_RETRIES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup up lint format e2e bench compose-test browser clean
+.PHONY: help demo test setup up lint format e2e chaos bench compose-test browser clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "targets: demo test setup up lint format e2e bench compose-test clean"
+	@echo "targets: demo test setup up lint format e2e chaos bench compose-test clean"
 
 demo: $(VENV)/.installed
 	$(BIN)/genplat demo $(ARGS)
@@ -36,6 +36,11 @@ test: $(VENV)/.installed-dev browser
 
 e2e: $(VENV)/.installed-dev browser
 	$(BIN)/python -m pytest -m e2e $(ARGS)
+
+# Every fault of tests/chaos, at a tenth of the real times: `make chaos TIMES=1` takes those,
+# `make chaos ROUNDS=10` does each ten times.
+chaos: $(VENV)/.installed-dev
+	TIMES=$(or $(TIMES),0.1) ROUNDS=$(or $(ROUNDS),1) $(BIN)/python -m pytest -m '' tests/chaos $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

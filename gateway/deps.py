@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
@@ -148,6 +149,7 @@ class Once:
             create=make,
             load=find if load else None,
             withheld=withheld,
+            abandoned=timedelta(seconds=self.services.settings.key_abandoned_seconds),
         )
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
         return JSONResponse(answer.body, status_code=answer.status, headers=headers)

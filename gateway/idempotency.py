@@ -41,6 +41,7 @@ class Claim:
     owner: str
     key: str
     request_sha256: str = field(repr=False)
+    abandoned: timedelta = ABANDONED
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
     def attach(self, session: Session, object_id: str) -> None:
@@ -72,6 +73,7 @@ async def idempotent(
     create: Create,
     load: Load | None = None,
     withheld: str | None = None,
+    abandoned: timedelta = ABANDONED,
 ) -> Answer:
     """The answer of ``create``, or the one that was given to this key before.
 
@@ -81,7 +83,7 @@ async def idempotent(
     """
     if key is None:
         return Answer(status, await create(None))
-    claim = Claim(owner=owner, key=check_key(key), request_sha256=request_sha256)
+    claim = Claim(owner, check_key(key), request_sha256, abandoned)
     earlier = await asyncio.to_thread(_claim, database, claim)
     if earlier is not None and earlier.status is not None:
         return Answer(earlier.status, earlier.body or {}, replayed=True)
@@ -106,7 +108,7 @@ async def _renewed(database: Database, claim: Claim) -> AsyncIterator[None]:
 
     async def renew() -> None:
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(min(RENEW_SECONDS, claim.abandoned.total_seconds() / 4))
             with suppress(SQLAlchemyError):
                 await asyncio.to_thread(_renew, database, claim)
 
@@ -166,7 +168,7 @@ def _earlier(database: Database, claim: Claim) -> IdempotentRequest | None:
             )
         if row.status is not None:
             return row
-        if row.created_at > now() - ABANDONED:
+        if row.created_at > now() - claim.abandoned:
             raise _in_progress()
         if row.body is None:
             row.claim, row.created_at = claim.token, now()

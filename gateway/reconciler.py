@@ -130,6 +130,10 @@ class Reconciler:
         if changed:
             log.warning("Run %s: nothing was heard of its worker for %.0f s.", run.id, silence)
             self._services.feed.notify(run.id)
+            # It may only be frozen, and just about to start a child of that attempt.
+            await tell_worker(
+                services=self._services, run_id=run.id, attempt=run.attempt, wish="cancel"
+            )
             await enqueue_run(services=self._services, run_id=run.id)
 
     async def _take_back_those_that_rest(self) -> None:

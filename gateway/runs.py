@@ -20,6 +20,7 @@ from gateway.run_queue import REDIS_ERRORS, continued_run, enqueue_run, queued_c
 from gateway.run_views import RunView, owned_run, view_of
 from gateway.services import Services
 from gateway.tables import Dataset, Deployment, Run, now
+from shared.chaos import stage
 from shared.errors import Conflict, GenPlatError, InvalidData, NotFound
 from shared.runs import TERMINAL, FineTuneSpec
 from shared.storage import Storage, remove, set_aside
@@ -58,7 +59,9 @@ async def create_run(
         claim=claim,
         openai=openai,
     )
+    stage("gateway_enqueues", view.id)
     await enqueue_run(services=services, run_id=view.id)
+    stage("gateway_answers", view.id)
     return view
 
 
@@ -92,10 +95,12 @@ def _insert_run(
             queue_rank=next_rank(session, owner),
             openai=openai,
         )
+        stage("gateway_inserts")
         session.add(run)
         session.flush()
         if claim is not None:
             claim.attach(session, run.id)
+        stage("gateway_commits", run.id)
         return view_of(session, run)
 
 

@@ -31,6 +31,9 @@ class GatewaySettings(Settings):
     max_upload_bytes: int = Field(512 * 1024 * 1024, ge=1024)
     max_body_bytes: int = Field(2 * 1024 * 1024, ge=1024, description="Of every other request.")
     max_sse_streams: int = Field(20, ge=1, description="Open event streams an owner may hold.")
+    key_abandoned_seconds: float = Field(
+        60, gt=0, description="An Idempotency-Key whose gateway died is free again after this."
+    )
     inference_timeout_seconds: float = Field(300, gt=0)
     model_root: Path | None = Field(
         None, description="Where local model folders may lie; empty: `imports` in the data folder."

@@ -16,6 +16,7 @@ from inference_service.model_files import (
     library_template,
     run_result,
 )
+from shared.chaos import stage
 from shared.chat import LoadedModel, ModelRef, ModelState
 from shared.errors import GenPlatError, NotFound
 from shared.prompt_template import PromptTemplate
@@ -156,6 +157,7 @@ class ModelManager:
             self._loading[key] -= 1
 
     def _read_base(self, ref: ModelRef, result: RunResult | None) -> BaseModel:
+        stage("model_loads")
         if result and result.whole:
             return load_base_model(result.folder, result.name, ref.precision)
         folder = base_model_folder(self._storage, ref.base_model)

@@ -131,13 +131,23 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         yield folder
         write_manifest(folder)
         sync_directory(folder)
-        if path.exists():
-            shutil.rmtree(path)
-        os.rename(folder, path)
+        _put(folder, path)
         sync_directory(path.parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _put(folder: Path, path: Path) -> None:
+    """Rename ``folder`` to ``path``. What is there comes back where that fails."""
+    aside = set_aside(path)
+    try:
+        os.rename(folder, path)
+    except OSError:
+        if aside is not None:
+            os.rename(aside, path)
+        raise
+    remove(aside)
 
 
 def set_aside(path: Path) -> Path | None:
@@ -196,6 +206,8 @@ def manifest_problem(folder: Path) -> str | None:
 
     Files that the manifest does not name and links are problems too: a loader might read them.
     """
+    if (folder / MANIFEST).is_symlink():
+        return "unreadable manifest"
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         expected = {
@@ -205,7 +217,11 @@ def manifest_problem(folder: Path) -> str | None:
         return "no manifest"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "unreadable manifest"
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    found = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
     if unknown := found - set(expected) - {MANIFEST}:
         return f"unexpected file {min(unknown)}"
     for name, (size, digest) in expected.items():

@@ -22,12 +22,14 @@ def free_port() -> int:
 
 @dataclass
 class Valkey:
-    """One server. It can be stopped, started again (empty) and emptied while in use."""
+    """One server. It can be stopped, started again and emptied while in use. One that is not
+    ``persistent`` comes back empty."""
 
     folder: Path
     port: int = field(default_factory=free_port)
     password: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     process: subprocess.Popen[bytes] | None = None
+    persistent: bool = False
 
     @property
     def url(self) -> str:
@@ -40,7 +42,7 @@ class Valkey:
         config = self.folder / f"valkey-{self.port}.conf"
         config.write_text(
             f'bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\nsave ""\n'
-            f"appendonly no\ndir {self.folder}\n"
+            f"appendonly {'yes' if self.persistent else 'no'}\ndir {self.folder}\n"
         )
         self.process = subprocess.Popen(
             [str(get_binary_path()), str(config)],
@@ -53,7 +55,7 @@ class Valkey:
                 try:
                     client.ping()
                     return
-                except redis.ConnectionError:
+                except (redis.ConnectionError, redis.exceptions.BusyLoadingError):
                     if self.process.poll() is not None or time.monotonic() > deadline:
                         raise
                     time.sleep(0.02)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from shared.chaos import stage
 from shared.storage import atomic_directory, link_weights, manifest_problem, remove, set_aside
 from trainer_service.modeling import load_weights
 from trainer_service.optimization import Optimizer
@@ -60,6 +61,7 @@ def save_checkpoint(
     target = folder / f"{_RESUMABLE}{position.step}"
     with atomic_directory(target) as temporary:
         write_weights(temporary)
+        stage("checkpoint_half", position.step)
         save_file(optimizer.tensors(), temporary / "optimizer.safetensors")
         save_file(_random_state(), temporary / "random.safetensors")
         (temporary / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")

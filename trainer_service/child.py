@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TextIO
 
+from shared.chaos import stage
 from shared.errors import GenPlatError
 from shared.logs import configure_logging
 from shared.run_events import Advanced, Logged, Payload, Started
@@ -151,6 +152,7 @@ def main(arguments: list[str]) -> int:
         offer_to_oom_killer()
         if place.leads:
             watch_dead_man(sys.stdin.fileno(), spec.dead_man_seconds, stop.finish)
+            stage("child_started", f"{spec.worker} {spec.command.job_id}")
         train(spec, report, stop)
     except exit_codes.Preempted:
         return exit_codes.PREEMPTED

@@ -11,6 +11,7 @@ from pathlib import Path
 # What a child may see of the environment: no GENPLAT_* secret, no Redis URL, no key.
 ALLOWED = {
     "ATEN_CPU_CAPABILITY",
+    "CHAOS_STAGE",
     "HF_ENDPOINT",
     "HF_HOME",
     "HF_HUB_CACHE",
@@ -25,6 +26,7 @@ ALLOWED = {
     "PATH",
     "PYTHONPATH",
     "SSL_CERT_FILE",
+    "TESTING",
     "TMPDIR",
     "TRANSFORMERS_OFFLINE",
     "TZ",

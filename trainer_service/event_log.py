@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared import event_stream
+from shared.chaos import stage
 from shared.run_events import Checkpointed, Finished, Payload, RunEvent
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class EventLog:
         )
         self.pending.append(event)
         self._write(event)
+        stage("event_written", payload.type)
 
     def _write(self, event: RunEvent) -> None:
         with self.path.open("ab") as file:

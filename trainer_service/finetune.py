@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
+from shared.chaos import stage
 from shared.errors import GenPlatError
 from shared.logs import configure_logging
 from shared.run_events import Advanced, Finished, Measured, Stopped
@@ -114,9 +115,11 @@ def _reason_to_stop(training: Training, step: int, stop: Callable[[], bool]) -> 
 
 def train_step(training: Training, step: int) -> None:
     watch = Stopwatch()
+    stage("step_begins", step + 1)
     numbers = training.numbers
     rows = [training.lessons.rows[index] for index in training.order.rows(step)]
     outcome = training.optimizer.step(training.loss, rows, step)
+    stage("step_done", step + 1)
     training.pace.add_step(sum(sum(row.size) for row in rows), watch.seconds)
     training.last_step = Measured(
         step=step + 1,

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from shared.chaos import stage
 from shared.run_events import Advanced, Checkpointed, Finished, Stopped
 from shared.storage import atomic_directory, link_weights, sha256_of
 from trainer_service.checkpoints import (
@@ -121,6 +122,7 @@ def save_position(training: Training, step: int) -> None:
         optimizer=training.optimizer,
         kept_weights=_kept_weights(training),
     )
+    stage("checkpoint_saved", step)
     training.pace.add_other(watch.seconds)
     _tell_checkpoint(training, step, path)
 
@@ -167,6 +169,7 @@ def publish(training: Training, stopped: Stopped | None) -> Finished:
         else:
             link_weights(best, temporary)
         (temporary / SUMMARY_FILE).write_text(finished.model_dump_json(), encoding="utf-8")
+    stage("result_saved")
     digest = sha256_of(result / "manifest.json")
     return finished.model_copy(update={"manifest_sha256": digest})
 

@@ -14,6 +14,7 @@ import sys
 from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
 
+from shared.chaos import stage
 from shared.model_library import is_prepared, preparation_failure
 from shared.run_events import Advanced, Beat, Finished, Logged, Payload, Started
 from shared.runs import RunCommand
@@ -137,6 +138,7 @@ class Supervisor:
     async def _see_through(self, process: asyncio.subprocess.Process) -> int:
         """Answer for a child until it and all that it started is gone; its exit code."""
         self.process = process
+        stage("worker_spawned", self.command.job_id)
         try:
             if self.stopping.is_set():
                 # `stop` came while the child was starting, and found none.
@@ -180,6 +182,7 @@ class Supervisor:
         }
         with atomic_file(file) as handle:
             handle.write(json.dumps(spec).encode())
+        stage("worker_spawns", self.command.job_id)
         several = self.command.spec.devices > 1
         if not several and self.spare is not None and (ready := self.spare.take(file)) is not None:
             return ready
@@ -297,3 +300,4 @@ class Supervisor:
         while not await self.log.publish(self.redis) and not self.stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), RETRY_SECONDS)
+        stage("worker_delivered", self.command.job_id)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from shared.chaos import stage
 from shared.job_queue import (
     PREFLIGHT,
     PREPARE_BASE_MODEL,
@@ -56,8 +57,13 @@ Handler = Callable[[dict[str, Any], dict[str, Any]], Work]
 
 def taken_seconds(settings: TrainerSettings) -> float:
     """How long a job counts as taken after its worker was last heard of. Then another worker takes
-    it, and ARQ, which tries no job twice, takes it out of the queue with all that belongs to it."""
-    return max(settings.run_lost_seconds, SHORTEST_TAKEN_SECONDS)
+    it, and ARQ, which tries no job twice, takes it out of the queue with all that belongs to it.
+
+    Longer than the gateway needs to give the worker up: a job that vanished before would be queued
+    again under the same attempt, and the worker, if it was only frozen, would go on with it too.
+    """
+    given_up = settings.run_lost_seconds + 3 * settings.reconcile_seconds
+    return max(given_up, SHORTEST_TAKEN_SECONDS)
 
 
 class Listener:
@@ -220,6 +226,7 @@ class TrainerWorker:
         await self._apart(context["job_id"], self._supervise(command))
 
     async def _supervise(self, command: RunCommand) -> None:
+        stage("worker_took_run", command.job_id)
         try:
             self.supervisor = Supervisor(
                 command, settings=self.settings, redis=self.redis, spare=self.spare

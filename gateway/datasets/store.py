@@ -18,6 +18,7 @@ from gateway.datasets.same_bytes import place_file, share_files
 from gateway.idempotency import Claim
 from gateway.paging import Page, paginate
 from gateway.tables import Dataset, Run, now
+from shared.chaos import stage
 from shared.errors import Conflict, InvalidData, NotFound
 from shared.runs import TERMINAL
 from shared.storage import Storage, atomic_directory, remove, set_aside, sha256_of
@@ -75,6 +76,7 @@ def create_dataset(
         if same is not None:
             said = f"These are the same bytes as {same.name} v{same.version}."
             dataset.warnings = [*dataset.warnings, said]
+    stage("dataset_placed", dataset.id)
     try:
         return _insert(database, dataset, claim)
     except BaseException:

@@ -13,6 +13,7 @@ from inference_service.engine.base_model import BaseModel
 from inference_service.engine.families import rows_of
 from inference_service.engine.sampling import next_tokens
 from inference_service.engine.sequence import Event, Sequence
+from shared.chaos import stage
 from shared.errors import GenPlatError
 
 logger = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ class Batch:
     def _read(self, sequence: Sequence, budget: int) -> int:
         """Read of a prompt what ``budget`` tokens allow; returns how many they were. Whose prompt
         is read to its end joins the others, with its first token where there is one yet."""
+        stage("prompt_is_read", sequence.length)
         reading = self._rows.read(sequence, len(self.running), budget)
         if reading.done:
             self.joining = None
@@ -128,6 +130,7 @@ class Batch:
         return reading.tokens
 
     def _decode(self) -> None:
+        stage("token_is_decoded", self.running[0].length)
         logits = self._rows.decode(self.running)
         for sequence in self.running:
             sequence.length += 1

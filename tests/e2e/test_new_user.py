@@ -174,15 +174,14 @@ def chat(page: Page) -> None:
     """Tokens show one after another, not all at once."""
     page.locator("main").get_by_role("link", name="Chat").click()
     expect(page.locator("#messages")).to_be_attached()
-    # What each frame shows: an answer that came in one piece would have two lengths, nothing and
-    # all of it.
+    # What each change leaves: an answer that came in one piece would have two lengths, nothing and
+    # all of it. (Not what each frame shows: a fast model writes it all between two of a slow one.)
     page.evaluate(
         """() => { window.lengths = new Set();
-          (function look() {
+          new MutationObserver(() => {
             const text = document.querySelector(".message.assistant .text");
             if (text) window.lengths.add(text.textContent.length);
-            requestAnimationFrame(look);
-          })(); }"""
+          }).observe(document.body, {subtree: true, childList: true, characterData: true}); }"""
     )
     ask(page, "The user wants tea 1.")
     expect(page.locator(".message.assistant .text")).to_have_text(SOURCE, timeout=SOON)

@@ -126,6 +126,8 @@ async def test_a_lost_worker_costs_an_attempt_and_its_late_words_nothing(
         row = gateway.row(run_id)
         assert (row.status, row.attempt, row.failures, row.last_seq) == ("queued", 2, 1, 0)
         assert await gateway.services.queue.holds(f"{run_id}:2")
+        # It may only be frozen: when it wakes it is to stop. The next attempt is not meant.
+        assert await gateway.services.redis.get(cancel_key(run_id)) == b"1"
         # The worker was only frozen. Its attempt is over all the same.
         await gateway.tell(
             event(run_id, Measured(step=3, total_steps=4, epoch=1, loss=0.1), seq=2),

@@ -107,6 +107,16 @@ def test_a_manifest_notices_every_change(tmp_path: Path) -> None:
     assert problem_after("odd manifest") == "unreadable manifest"
 
 
+def test_a_manifest_is_no_link_and_names_every_link(tmp_path: Path) -> None:
+    write_result(tmp_path / "a")
+    (tmp_path / "a" / "more").symlink_to(tmp_path / "a" / "deep")
+    assert manifest_problem(tmp_path / "a") == "unexpected file more"
+    write_result(tmp_path / "b")
+    (tmp_path / "b" / MANIFEST).rename(tmp_path / "elsewhere")
+    (tmp_path / "b" / MANIFEST).symlink_to(tmp_path / "elsewhere")
+    assert manifest_problem(tmp_path / "b") == "unreadable manifest"
+
+
 def test_what_is_set_aside_counts_as_left_over(tmp_path: Path) -> None:
     folder = tmp_path / "run_a"
     write_result(folder)

@@ -14,11 +14,15 @@ from transformers import (
     GenerationConfig,
     GPTNeoXConfig,
     LlamaConfig,
+    MistralConfig,
+    MT5Config,
+    Phi3Config,
     PhiConfig,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
     T5Config,
 )
 
@@ -45,7 +49,7 @@ def _decoder(kind: type[PreTrainedConfig], **changes: Any) -> PreTrainedConfig:
     return kind(**(settings | changes))
 
 
-def _t5(**changes: Any) -> PreTrainedConfig:
+def _t5(kind: type[PreTrainedConfig] = T5Config, **changes: Any) -> PreTrainedConfig:
     settings: dict[str, Any] = {
         "vocab_size": 259,
         "d_model": WIDTH,
@@ -58,10 +62,14 @@ def _t5(**changes: Any) -> PreTrainedConfig:
         "eos_token_id": 1,
         "decoder_start_token_id": 0,
     }
-    return T5Config(**(settings | changes))
+    return kind(**(settings | changes))
 
 
-# The second T5 is that of T5 v1.1 and FLAN-T5: a gated layer, and a head of its own.
+def _later_t5(**changes: Any) -> PreTrainedConfig:
+    """T5 v1.1, FLAN-T5, ByT5: a gated layer, and a head of its own."""
+    return _t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False, **changes)
+
+
 CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
     "llama": lambda: _decoder(LlamaConfig, num_key_value_heads=2, tie_word_embeddings=True),
     "qwen2": lambda: _decoder(Qwen2Config, num_key_value_heads=2),
@@ -69,13 +77,15 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
     "phi": lambda: _decoder(PhiConfig, partial_rotary_factor=0.5),
     "gpt_neox": lambda: _decoder(GPTNeoXConfig, tie_word_embeddings=False),
     "t5": _t5,
-    "t5_v1_1": lambda: _t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
-    "byt5": lambda: _t5(
-        vocab_size=384,
-        num_decoder_layers=1,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-    ),
+    "t5_v1_1": _later_t5,
+    "byt5": lambda: _later_t5(vocab_size=384, num_decoder_layers=1),
+}
+# Close relatives of those.
+OTHERS: dict[str, Callable[[], PreTrainedConfig]] = {
+    "mistral": lambda: _decoder(MistralConfig, num_key_value_heads=2),
+    "qwen3": lambda: _decoder(Qwen3Config, num_key_value_heads=2, head_dim=16),
+    "phi3": lambda: _decoder(Phi3Config, num_key_value_heads=2),
+    "mt5": lambda: _later_t5(kind=MT5Config),
 }
 
 
@@ -98,18 +108,18 @@ def t5_tokenizer() -> PreTrainedTokenizerBase:
 def family_tokenizer(name: str) -> PreTrainedTokenizerBase:
     if name == "byt5":
         return ByT5Tokenizer()
-    return t5_tokenizer() if name.startswith("t5") else tiny_tokenizer()
+    return t5_tokenizer() if "t5" in name else tiny_tokenizer()
 
 
 def save_family_model(folder: Path, name: str, *, seed: int = 0, dropout: float = 0.0) -> None:
     """Write config, random weights, tokenizer and generation config of an architecture."""
     torch.manual_seed(seed)
-    config: Any = CONFIGS[name]()
+    config: Any = (CONFIGS | OTHERS)[name]()
     if config.is_encoder_decoder:
         config.dropout_rate = dropout
     kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     model = kind.from_config(config)
-    if name in ("t5_v1_1", "byt5"):
+    if name in ("t5_v1_1", "byt5", "mt5"):
         # A head of its own: transformers ties it until it reads weights that differ.
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.shared.weight))
     if config.is_encoder_decoder:

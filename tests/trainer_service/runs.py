@@ -88,6 +88,7 @@ def quick_values(storage: Storage, valkey: Valkey) -> dict[str, Any]:
         "internal_token": "secret-token",
         "heartbeat_seconds": 0.2,
         "run_lost_seconds": 3,
+        "reconcile_seconds": 0.02,
         "dead_man_seconds": 10,
         "stop_grace_seconds": 30,
         "cancel_poll_seconds": 0.05,

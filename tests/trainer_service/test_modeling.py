@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from shared.errors import InvalidData, InvalidRequest
+from shared.hardware import DeviceKind
 from shared.prompt_template import PromptTemplate
 from shared.runs import Hyperparameters, resolve_hyperparameters
 from shared.storage import Storage
@@ -26,7 +27,7 @@ from tests.trainer_service.tiny import CHATML, TINY_MODEL, save_tiny_model, tiny
 from trainer_service import modeling
 from trainer_service.adapters import add_adapter, learn_whole
 from trainer_service.fused_lora import fuse_lora
-from trainer_service.hardware import Device, Kind, Precision, choose_precision
+from trainer_service.hardware import Device, Precision, choose_precision
 from trainer_service.modeling import (
     context_length,
     load_base,
@@ -56,7 +57,7 @@ def small_numbers(**changes: object) -> Hyperparameters:
     ],
 )
 def test_the_number_format_suits_the_device(
-    kind: Kind, name: str, bf16: bool, precision: Precision
+    kind: DeviceKind, name: str, bf16: bool, precision: Precision
 ) -> None:
     device = Device(kind=kind, name=name, memory_bytes=1, bf16=bf16)
     assert choose_precision(device) == precision

@@ -36,7 +36,8 @@ from tests.trainer_service.runs import (
 from tests.trainer_service.tiny import save_tiny_model
 from tests.valkey import Valkey
 from trainer_service.app import check_ready
-from trainer_service.worker import TrainerWorker
+from trainer_service.settings import TrainerSettings
+from trainer_service.worker import TrainerWorker, taken_seconds
 
 ENDLESS: dict[str, Any] = {"max_steps": 100_000, "save_steps": 100_000}
 
@@ -208,7 +209,7 @@ def test_a_job_counts_as_taken_only_while_its_worker_lives(
         async with running_worker(storage, valkey):
             await enqueue(valkey, make_command(storage, **ENDLESS))
             await wait_until(lambda: bool(payloads(stream_events(valkey), "started")))
-            assert 0 < life_of(valkey, key) <= 3000
+            assert 0 < life_of(valkey, key) <= 3060
             assert life_of(valkey, "arq:retry:run_a:1") == -1
             for _ in range(2):
                 await wait_until(lambda: 0 < life_of(valkey, key) < 2500)
@@ -218,6 +219,12 @@ def test_a_job_counts_as_taken_only_while_its_worker_lives(
             await wait_until(lambda: nothing_is_queued(valkey))
 
     asyncio.run(scenario())
+
+
+def test_the_gateway_gives_a_worker_up_before_its_job_is_free(tmp_path: Path) -> None:
+    settings = TrainerSettings(data_dir=tmp_path)
+    # Silence is noticed by a sweep, and counted from the first sweep that sees the job.
+    assert taken_seconds(settings) > settings.run_lost_seconds + 2 * settings.reconcile_seconds
 
 
 def test_what_a_killed_worker_left_behind_is_ended_and_forgotten(
