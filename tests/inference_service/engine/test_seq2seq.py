@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers import BartConfig, BartForConditionalGeneration
 
-from inference_service.engine import seq2seq
+from inference_service.engine import base_model, seq2seq
 from inference_service.engine.base_model import BaseModel, load_base_model
 from inference_service.engine.engine import Engine
 from inference_service.engine.kv_cache import LENGTH_STEP
+from inference_service.engine.lora import load_adapter
 from inference_service.engine.model_config import SEQ2SEQ_CONTEXT
 from inference_service.engine.prompts import encode_chat, encode_text
 from inference_service.engine.requests import GenerationRequest, Sampling
@@ -22,6 +23,7 @@ from shared.chat import GenerationParameters
 from shared.datasets import Message
 from shared.errors import InvalidData, InvalidRequest
 from shared.prompt_template import PromptTemplate
+from tests.inference_service.adapters import save_adapter
 from tests.inference_service.engine.driven import Driven
 from tests.inference_service.engine.generating import collect, collect_all, prompt
 from tests.inference_service.tiny_families import save_family
@@ -188,3 +190,20 @@ def test_a_row_with_the_bias_of_another_is_found_out_at_load(
     monkeypatch.setattr(seq2seq.Seq2SeqRows, "_answer_mask", of_the_first)
     with pytest.raises(InvalidData, match="gives other results here"):
         load_base_model(tmp_path, "some/model", "fp32")
+
+
+async def test_layers_that_a_half_precision_model_keeps_in_fp32_take_adapters_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = (torch.device("cpu"), torch.float16)  # as on a GPU without bf16
+    monkeypatch.setattr(base_model, "choose_precision", lambda _: half)
+    save_family(tmp_path / "model", "t5")
+    save_adapter(tmp_path / "adapter", tmp_path / "model")
+    base = load_base_model(tmp_path / "model", "t5", "auto")
+    assert {p.weight.dtype for p in base.projections.values()} == {torch.float16, torch.float32}
+    adapter = load_adapter(tmp_path / "adapter", base.projections)
+    driven = Driven(base)
+    ids = prompt(base, "Fine")
+    rows = [driven.submit(GenerationRequest(base, ids, 9, own)) for own in (None, adapter)]
+    driven.finish()
+    assert driven.answer(rows[0]) != driven.answer(rows[1])
