@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from gateway import auth, keys
+from gateway.datasets.upload import Upload, receive_upload
 from gateway.errors import LoginRequired
 from gateway.idempotency import Claim, idempotent
 from gateway.paging import DEFAULT_LIMIT
@@ -27,6 +29,16 @@ def get_services(request: Request) -> Services:
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]
+
+
+def receive(request: Request, services: Services) -> AbstractAsyncContextManager[Upload]:
+    """The form of a request with its file, on disk for as long as the block."""
+    return receive_upload(
+        content_type=request.headers.get("content-type", ""),
+        stream=request.stream(),
+        folder=services.storage.temporary(),
+        max_bytes=services.settings.max_upload_bytes,
+    )
 
 
 def session_cookie(request: Request) -> str | None:

@@ -128,10 +128,7 @@ def set_up(
     if precision == "fp16" and lessons.template.family == "seq2seq":
         # The numbers inside T5 leave the range of fp16.
         precision = "fp32"
-    base = load_base(lessons.folder, method=job.spec.method, device=device, precision=precision)
-    learn = learn_whole if job.spec.method == "full" else add_adapter
-    model = learn(base, lessons.numbers, seed=job.spec.seed)
-    fuse_layers(base)
+    base, model = _load_model(job, lessons, device, precision)
     if not ranks.leads:
         # Weights begin alike everywhere; what drops out does not.
         torch.manual_seed(job.spec.seed + ranks.rank)
@@ -162,6 +159,16 @@ def set_up(
         pace=Pace(),
         ranks=ranks,
     )
+
+
+def _load_model(job: Job, lessons: Lessons, device: Device, precision: Precision) -> Any:
+    """The base model, and the model that learns: the same, or the base under an adapter."""
+    method = job.spec.method
+    base = load_base(lessons.folder, method=method, device=device, precision=precision)
+    learn = learn_whole if method == "full" else add_adapter
+    model = learn(base, lessons.numbers, seed=job.spec.seed)
+    fuse_layers(base)
+    return base, model
 
 
 def read_lessons(job: Job) -> Lessons:

@@ -14,8 +14,8 @@ from gateway.api.dataset_shapes import (
 from gateway.datasets import drafts, hub_import, store
 from gateway.datasets.inspection import inspect_file
 from gateway.datasets.submission import create_from_form, named_columns
-from gateway.datasets.upload import Upload, check_sha256, receive_upload
-from gateway.deps import OnceDep, OwnerDep, ServicesDep
+from gateway.datasets.upload import Upload, check_sha256
+from gateway.deps import OnceDep, OwnerDep, ServicesDep, receive
 from gateway.idempotency import Claim
 from gateway.services import Services
 from shared.errors import InvalidRequest
@@ -30,12 +30,7 @@ async def create_dataset(
 ) -> Response:
     """Upload a CSV, JSONL, JSON or Parquet file, or name a draft. Under a name that is taken it
     becomes the next version."""
-    async with receive_upload(
-        content_type=request.headers.get("content-type", ""),
-        stream=request.stream(),
-        folder=services.storage.temporary(),
-        max_bytes=services.settings.max_upload_bytes,
-    ) as upload:
+    async with receive(request, services) as upload:
         if upload.has_file:
             await run_in_threadpool(check_sha256, upload)
 
@@ -62,12 +57,7 @@ async def inspect_upload(
     request: Request, owner: OwnerDep, services: ServicesDep
 ) -> InspectionPublic:
     """Send a file to see its columns and problems. It waits an hour to become a dataset."""
-    async with receive_upload(
-        content_type=request.headers.get("content-type", ""),
-        stream=request.stream(),
-        folder=services.storage.temporary(),
-        max_bytes=services.settings.max_upload_bytes,
-    ) as upload:
+    async with receive(request, services) as upload:
         return await run_in_threadpool(_inspect, services, owner, upload)
 
 

@@ -9,8 +9,8 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway import run_views
 from gateway.datasets import store
-from gateway.datasets.upload import Upload, check_sha256, receive_upload
-from gateway.deps import OnceDep, OwnerDep, ServicesDep
+from gateway.datasets.upload import Upload, check_sha256
+from gateway.deps import OnceDep, OwnerDep, ServicesDep, receive
 from gateway.idempotency import Claim
 from gateway.openai_api import files, ids
 from gateway.openai_api.files import File
@@ -83,12 +83,7 @@ async def create_file(
 ) -> JSONResponse:
     """Upload a file to learn from: it becomes a dataset of the file's name, and is checked line
     by line."""
-    async with receive_upload(
-        content_type=request.headers.get("content-type", ""),
-        stream=request.stream(),
-        folder=services.storage.temporary(),
-        max_bytes=services.settings.max_upload_bytes,
-    ) as upload:
+    async with receive(request, services) as upload:
         files.check_form(upload.fields)
         await run_in_threadpool(check_sha256, upload)
 

@@ -14,8 +14,8 @@ from gateway.datasets.drafts import Draft, keep_draft, open_draft
 from gateway.datasets.inspection import inspect_file
 from gateway.datasets.problems import MAX_DETAILS
 from gateway.datasets.submission import FIELDS, create_from_form, named_columns
-from gateway.datasets.upload import Upload, receive_upload
-from gateway.deps import PageOwnerDep, ServicesDep
+from gateway.datasets.upload import Upload
+from gateway.deps import PageOwnerDep, ServicesDep, receive
 from gateway.pages.html import UNPROCESSABLE, no_problems, page, problems, see_other
 from gateway.services import Services
 from gateway.tables import Dataset
@@ -37,12 +37,7 @@ def new_dataset(services: ServicesDep) -> Response:
 async def create_dataset(request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
     upload: Upload | None = None
     try:
-        async with receive_upload(
-            content_type=request.headers.get("content-type", ""),
-            stream=request.stream(),
-            folder=services.storage.temporary(),
-            max_bytes=services.settings.max_upload_bytes,
-        ) as upload:
+        async with receive(request, services) as upload:
             return await run_in_threadpool(_receive, services, owner, upload)
     except GenPlatError as error:
         return _form(services, error, upload)

@@ -10,6 +10,7 @@ from gateway import preflight, runs
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.pages import run_form as run_form_page
 from gateway.pages.html import UNPROCESSABLE, fragment, page, problems, see_other
+from gateway.services import Services
 from shared.errors import GenPlatError
 from shared.preflight import PreflightReport
 from shared.runs import FineTuneSpec
@@ -57,10 +58,9 @@ async def start_run(
     changed: Annotated[str, Form()] = "",
 ) -> Response:
     """Start the run that was checked; ``changed``: with the settings that make it fit."""
-    report = await preflight.find(services=services, owner=owner, preflight_id=preflight_id)
-    if report is None:
+    spec = await _checked_spec(services, owner, preflight_id, changed=bool(changed))
+    if spec is None:
         return see_other(f"/preflights/{preflight_id}")
-    spec = _changed(report) if changed else report.spec
     run = await runs.create_run(services=services, owner=owner, spec=spec)
     return see_other(f"/runs/{run.id}")
 
@@ -73,12 +73,21 @@ async def check_again(
     changed: Annotated[str, Form()] = "",
 ) -> Response:
     """Check the same run once more; ``changed``: with the settings that make it fit."""
-    report = await preflight.find(services=services, owner=owner, preflight_id=preflight_id)
-    if report is None:
+    spec = await _checked_spec(services, owner, preflight_id, changed=bool(changed))
+    if spec is None:
         return see_other(f"/preflights/{preflight_id}")
-    spec = _changed(report) if changed else report.spec
     new_id = await preflight.start(services=services, owner=owner, spec=spec)
     return see_other(f"/preflights/{new_id}")
+
+
+async def _checked_spec(
+    services: Services, owner: str, preflight_id: str, *, changed: bool
+) -> FineTuneSpec | None:
+    """What was checked, or that with the changes that make it fit; None while it is checked."""
+    report = await preflight.find(services=services, owner=owner, preflight_id=preflight_id)
+    if report is None:
+        return None
+    return _changed(report) if changed else report.spec
 
 
 def _changed(report: PreflightReport) -> FineTuneSpec:
