@@ -11,20 +11,19 @@ begin and the last one's end.
 
 import random
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks import harness
 from benchmarks.lessons import log_normal_lengths, text_of, words, write_pairs
+from benchmarks.peers import our_spec, step_clock, trainer_settings
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MAX_LENGTH = 768
-BATCH = 8
 RATE = 2e-4
 HELD_OUT = 16
 PEERS = {
-    "GenPlat": "benchmarks.training_causal:genplat",
+    "GenPlat": "benchmarks.peers:genplat",
     "Trainer, padded to 768": "benchmarks.training_causal:padded_trainer",
     "TRL defaults": "benchmarks.training_causal:trl_defaults",
     "TRL grouped by length": "benchmarks.training_causal:trl_grouped",
@@ -61,23 +60,7 @@ def prepare(folder: Path, *, pairs: int) -> dict[str, Any]:
     ]
     write_pairs(folder / "train.jsonl", made[:pairs])
     write_pairs(folder / "held_out.jsonl", made[pairs:])
-    spec = {
-        "base_model": MODEL,
-        "dataset": "train.jsonl",
-        "validation_dataset": "held_out.jsonl",
-        "output_dir": "out",
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": BATCH,
-        "learning_rate": RATE,
-        "lr_scheduler_type": "constant",
-        "warmup_ratio": 0,
-        "max_length": MAX_LENGTH,
-        "lora_r": 16,
-        "lora_alpha": 32,
-        "eval_steps": 1_000_000,
-        "save_steps": 1_000_000,
-        "seed": 42,
-    }
+    spec = our_spec(MODEL, RATE) | {"max_length": MAX_LENGTH}
     lessons = read_lessons(shell_job(spec, base=folder, storage=storage))
     rows = {
         name: [{"input_ids": list(row.tokens), "labels": list(row.labels)} for row in found]
@@ -94,30 +77,6 @@ def prepare(folder: Path, *, pairs: int) -> dict[str, Any]:
     return {"folder": str(folder), "base": str(base), "spec": spec, "real": real} | {
         "supervised": supervised
     }
-
-
-def genplat(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Our own recipe, as a shell user runs it."""
-    import uuid
-
-    from shared.run_events import Measured
-    from shared.storage import Storage
-    from trainer_service.finetune import fine_tune, quiet_libraries
-    from trainer_service.job_files import shell_job
-
-    quiet_libraries()
-    folder = Path(arguments["folder"])
-    spec = arguments["spec"] | {"output_dir": f"out-{uuid.uuid4().hex[:8]}"}
-    job = shell_job(spec, base=folder, storage=Storage(folder))
-    losses: list[float] = []
-
-    def report(payload: Any) -> None:
-        if isinstance(payload, Measured) and payload.eval_loss is not None:
-            losses.append(payload.eval_loss)
-
-    end = fine_tune(job, report, check=lambda: None)
-    assert end.train_seconds is not None
-    return {"tokens_per_second": arguments["real"] / end.train_seconds, "held_out_loss": losses[-1]}
 
 
 def padded_trainer(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -138,26 +97,6 @@ def trl_grouped_kept(arguments: dict[str, Any]) -> dict[str, Any]:
     return _trl(arguments, train_sampling_strategy="group_by_length", gradient_checkpointing=False)
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    return {
-        "output_dir": str(folder / "peer"),
-        "per_device_train_batch_size": BATCH,
-        "num_train_epochs": 1,
-        "learning_rate": RATE,
-        "lr_scheduler_type": "constant",
-        "max_grad_norm": 1.0,
-        "weight_decay": 0.0,
-        "optim": "adamw_torch_fused",
-        "use_cpu": True,
-        "bf16": False,
-        "fp16": False,
-        "report_to": [],
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "seed": 42,
-    }
-
-
 def _adapted(base: str) -> Any:
     import torch
     from peft import LoraConfig, get_peft_model
@@ -168,21 +107,6 @@ def _adapted(base: str) -> Any:
     return get_peft_model(
         model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     )
-
-
-def _clock() -> Any:
-    from transformers import TrainerCallback
-
-    class Clock(TrainerCallback):
-        began = ended = 0.0
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = self.began or time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.ended = time.perf_counter()
-
-    return Clock()
 
 
 def _trainer(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -202,10 +126,10 @@ def _trainer(arguments: dict[str, Any]) -> dict[str, Any]:
             mask[place, :length] = 1
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
-    model, clock = _adapted(arguments["base"]), _clock()
+    model, clock = _adapted(arguments["base"]), step_clock()
     Trainer(
         model=model,
-        args=TrainingArguments(**_settings(folder)),
+        args=TrainingArguments(**trainer_settings(folder, RATE)),
         train_dataset=rows,
         data_collator=collate,
         callbacks=[clock],
@@ -225,10 +149,10 @@ def _trl(arguments: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
     folder = Path(arguments["folder"])
     rows = torch.load(folder / "rows.pt")["train"]
-    model, clock = _adapted(arguments["base"]), _clock()
+    model, clock = _adapted(arguments["base"]), step_clock()
     SFTTrainer(
         model=model,
-        args=SFTConfig(**_settings(folder) | {"max_length": MAX_LENGTH} | changes),
+        args=SFTConfig(**trainer_settings(folder, RATE) | {"max_length": MAX_LENGTH} | changes),
         train_dataset=Dataset.from_list(rows),
         processing_class=AutoTokenizer.from_pretrained(arguments["base"]),
         callbacks=[clock],

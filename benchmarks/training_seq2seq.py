@@ -15,15 +15,14 @@ from typing import Any
 
 from benchmarks import harness
 from benchmarks.lessons import log_normal_lengths, words, write_pairs
-from benchmarks.training_causal import _clock, _settings
+from benchmarks.peers import our_spec, step_clock, trainer_settings
 
 MODEL = "bench/t5-small-shape"
 SOURCE, TARGET = 1024, 1024
-BATCH = 8
 RATE = 1e-3
 HELD_OUT = 8
 PEERS = {
-    "GenPlat": "benchmarks.training_causal:genplat",
+    "GenPlat": "benchmarks.peers:genplat",
     "source padded to 1024": "benchmarks.training_seq2seq:source_padded",
     "source and target padded": "benchmarks.training_seq2seq:both_padded",
     "Seq2SeqTrainer, grouped": "benchmarks.training_seq2seq:grouped",
@@ -63,24 +62,7 @@ def prepare(folder: Path, *, pairs: int) -> dict[str, Any]:
     torch.save({"train": rows[:pairs], "held_out": rows[pairs:]}, folder / "rows.pt")
     real = sum(len(row["input_ids"]) + len(row["labels"]) for row in rows[:pairs])
     print(f"{pairs} rows, {real} tokens, sources of {sum(lengths[:pairs]) / pairs:.0f}", flush=True)
-    spec = {
-        "base_model": MODEL,
-        "dataset": "train.jsonl",
-        "validation_dataset": "held_out.jsonl",
-        "output_dir": "out",
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": BATCH,
-        "learning_rate": RATE,
-        "lr_scheduler_type": "constant",
-        "warmup_ratio": 0,
-        "max_length": SOURCE,
-        "max_target_length": TARGET,
-        "lora_r": 16,
-        "lora_alpha": 32,
-        "eval_steps": 1_000_000,
-        "save_steps": 1_000_000,
-        "seed": 42,
-    }
+    spec = our_spec(MODEL, RATE) | {"max_length": SOURCE, "max_target_length": TARGET}
     return {"folder": str(folder), "base": str(base), "spec": spec, "real": real}
 
 
@@ -131,10 +113,10 @@ def _train(
             labels[place, : len(row["labels"])] = torch.tensor(row["labels"])
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
-    clock = _clock()
+    clock = step_clock()
     Seq2SeqTrainer(
         model=adapted,
-        args=Seq2SeqTrainingArguments(**_settings(folder) | {"learning_rate": RATE} | changes),
+        args=Seq2SeqTrainingArguments(**trainer_settings(folder, RATE) | changes),
         train_dataset=torch.load(folder / "rows.pt")["train"],
         data_collator=collate,
         callbacks=[clock],
