@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -157,11 +157,20 @@ _RATES: dict[tuple[Family, bool], tuple[float, float, float]] = {
 }
 LARGE_MODEL = 1_000_000_000
 _LARGE_RATE = 2e-4
-# By preset: steps to aim for, most epochs, rank.
-_EFFORT: dict[Preset, tuple[int, int, int]] = {
-    "fast": (80, 1, 8),
-    "balanced": (200, 3, 16),
-    "thorough": (600, 6, 32),
+
+
+class _Effort(NamedTuple):
+    """Of a preset: steps to aim for, epochs at most, an adapter's rank."""
+
+    steps: int
+    epochs: int
+    rank: int
+
+
+_EFFORT: dict[Preset, _Effort] = {
+    "fast": _Effort(80, 1, 8),
+    "balanced": _Effort(200, 3, 16),
+    "thorough": _Effort(600, 6, 32),
 }
 THOROUGH_PATIENCE = 3
 
@@ -182,22 +191,24 @@ def resolve_hyperparameters(
     learning rate: with LoRA 1e-3, 5e-4, 2e-4 for the same sizes (seq2seq 1e-3, 1e-3, 5e-4), at
     most 2e-4 for models of a billion parameters and more; with method full 5e-5, 3e-5, 2e-5
     (seq2seq 3e-4, 2e-4, 1e-4). Epochs until about 200 steps, at least 1, at most 3 (preset fast:
-    80 steps, 1 epoch; thorough: 600, 6); evaluation ten times and a checkpoint four times a run.
+    80 steps, 1 epoch; thorough: 600, 6); evaluation ten times a run, a checkpoint at every
+    third of these or so: each checkpoint has been evaluated.
     Preset thorough stops early after 3 evaluations without progress and keeps the best weights.
     """
-    size = 0 if examples < 1_000 else 1 if examples <= 10_000 else 2
-    wanted_steps, most_epochs, usual_rank = _EFFORT[spec.preset]
+    size = _size(examples)
+    effort = _EFFORT[spec.preset]
     thorough = spec.preset == "thorough"
     batch = or_auto(spec.per_device_train_batch_size, max(1, (2, 4, 8)[size] // spec.devices))
     accumulation = or_auto(spec.gradient_accumulation_steps, 1)
     steps_per_epoch = max(1, math.ceil(examples / (batch * accumulation * spec.devices)))
-    usual_epochs = min(most_epochs, max(1, math.ceil(wanted_steps / steps_per_epoch)))
+    usual_epochs = min(effort.epochs, max(1, math.ceil(effort.steps / steps_per_epoch)))
     epochs = or_auto(spec.num_train_epochs, float(usual_epochs))
     steps = or_auto(spec.max_steps, max(1, math.ceil(steps_per_epoch * epochs)))
+    eval_steps = or_auto(spec.eval_steps, max(1, math.ceil(steps / 10)))
     rate = _RATES[family, spec.method == "full"][size]
     if parameters is not None and parameters >= LARGE_MODEL:
         rate = min(rate, _LARGE_RATE)
-    rank = or_auto(spec.lora_r, usual_rank)
+    rank = or_auto(spec.lora_r, effort.rank)
     modules: list[str] | Literal["all-linear"] = (
         "all-linear" if spec.target_modules == "auto" else spec.target_modules
     )
@@ -220,12 +231,22 @@ def resolve_hyperparameters(
         lora_alpha=or_auto(spec.lora_alpha, 2 * rank),
         lora_dropout=or_auto(spec.lora_dropout, 0.0),
         target_modules=modules,
-        eval_steps=or_auto(spec.eval_steps, max(1, math.ceil(steps / 10))),
-        save_steps=or_auto(spec.save_steps, max(1, math.ceil(steps / 4))),
+        eval_steps=eval_steps,
+        save_steps=or_auto(spec.save_steps, _save_steps(steps, eval_steps)),
         early_stopping_patience=patience,
         load_best_model_at_end=or_auto(spec.load_best_model_at_end, patience > 0),
         gradient_checkpointing=or_auto(spec.gradient_checkpointing, False),
     )
+
+
+def _size(examples: int) -> int:
+    return 0 if examples < 1_000 else 1 if examples <= 10_000 else 2
+
+
+def _save_steps(steps: int, eval_steps: int) -> int:
+    """About a quarter of the run, and a multiple of ``eval_steps`` where that is less."""
+    quarter = max(1, math.ceil(steps / 4))
+    return quarter if eval_steps > quarter else eval_steps * math.ceil(quarter / eval_steps)
 
 
 class DatasetRef(BaseModel):

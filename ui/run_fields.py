@@ -130,7 +130,9 @@ GROUPS = (
         "Validation and checkpoints",
         (
             FormField("eval_steps", "Validate every … steps", "auto: ten times a run.", whole),
-            FormField("save_steps", "Save every … steps", "auto: four checkpoints a run.", whole),
+            FormField(
+                "save_steps", "Save every … steps", "auto: at every third validation or so.", whole
+            ),
             FormField(
                 "early_stopping_patience",
                 "Patience",

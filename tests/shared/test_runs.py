@@ -47,6 +47,13 @@ def test_every_auto_is_decided(examples: int, context: int) -> None:
     assert numbers.max_steps * batch >= examples
 
 
+@given(st.integers(1, 100_000), st.sampled_from(["fast", "balanced", "thorough"]))
+def test_checkpoints_of_the_usual_kind_are_evaluated(examples: int, preset: str) -> None:
+    numbers = resolve_hyperparameters(spec(preset=preset), examples=examples, context_length=2048)
+    assert numbers.save_steps % numbers.eval_steps == 0
+    assert numbers.save_steps <= numbers.max_steps
+
+
 def test_what_the_user_chose_stays() -> None:
     chosen = spec(max_steps=7, learning_rate=0.01, lora_r=4, target_modules=["q_proj"])
     numbers = resolve_hyperparameters(chosen, examples=100, context_length=2048)
