@@ -30,7 +30,7 @@ HEAP = 1.15
 # Tensors that live only inside one layer's backward pass, as shares of that layer's activations.
 WORKING_LAYERS = 1.5
 
-_BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
+BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 # NF4: half a byte, and the scales of its blocks, which are quantised themselves.
 NF4_BYTES = 0.5 + 0.127 / 8
 _ADAM_BYTES = 8
@@ -125,9 +125,9 @@ def _weights(model: Model, method: Method, precision: Precision) -> int:
         # Kept in fp32 at any precision: small steps of a bf16 weight are lost in rounding.
         return 4 * parameters
     if method == "lora":
-        return _BYTES[precision] * parameters
+        return BYTES[precision] * parameters
     quantized = sum(linear.parameters for linear in linears(model.architecture, model.shape))
-    rest = _BYTES[precision] * (parameters - quantized)
+    rest = BYTES[precision] * (parameters - quantized)
     return round(NF4_BYTES * quantized) + rest
 
 
@@ -157,7 +157,7 @@ def _activations(
         kept = model.shape.hidden_size * (layers * encoder + _decoder_layers(model) * decoder)
         values = kept + width.layer * max(encoder, decoder)
     learned = decoder if model.family == "seq2seq" else encoder
-    total = (values + working) * _BYTES[precision] + _logits(model, learned)
+    total = (values + working) * BYTES[precision] + _logits(model, learned)
     if method == "full":
         # The head learns too: its gradient is made beside the one that is kept.
         total += 4 * model.shape.vocab_size * model.shape.hidden_size
@@ -228,8 +228,8 @@ def _evaluation(model: Model, precision: Precision, longest: Longest) -> int:
     size = max(1, longest.row + longest.target)
     tokens = size * max(1, EVAL_PASS_TOKENS // size)
     width = _layer_widths(model, precision, whole=False)
-    passing = (width.layer * tokens) * _BYTES[precision] + _logits(model, tokens)
+    passing = (width.layer * tokens) * BYTES[precision] + _logits(model, tokens)
     layers = model.shape.num_hidden_layers + _decoder_layers(model)
     cached = 2 * model.shape.key_value_size * layers * SAMPLES * (longest.row + SAMPLE_TOKENS)
-    writing = cached * _BYTES[precision] + 2 * 4 * SAMPLES * model.shape.vocab_size
+    writing = cached * BYTES[precision] + 2 * 4 * SAMPLES * model.shape.vocab_size
     return round(HEAP * max(passing, writing))

@@ -11,7 +11,7 @@ from shared.model_library import LibraryEntry
 from shared.runs import FineTuneSpec, Hyperparameters, RunCommand
 
 # Raised when the report says more: reports of an older version are made again.
-VERSION = 1
+VERSION = 2
 SHOWN_PROBLEMS = 20
 SHOWN_EXAMPLES = 2
 
@@ -99,8 +99,8 @@ class LabelReport(_Shape):
 
 
 class MemoryReport(_Shape):
-    """``changes``: settings with which the run would fit, and ``then`` what it would need;
-    None where it fits as it is, or where nothing known would help."""
+    """``need`` is of each of ``devices``. ``changes``: settings with which the run would fit, and
+    ``then`` what it would need; None where it fits as it is, or where nothing known would help."""
 
     device: str
     kind: DeviceKind
@@ -108,18 +108,23 @@ class MemoryReport(_Shape):
     available_bytes: int
     need: MemoryEstimate
     fits: bool
+    devices: int = 1
+    sharded: bool = False
     changes: dict[str, Any] | None = None
     then: MemoryEstimate | None = None
     sentence: str
 
 
 class TimeReport(_Shape):
-    """``seconds`` of the whole run by a measured warm-up; where it was not measured, why."""
+    """``seconds`` of the whole run by a measured warm-up; where it was not measured, why. Steps
+    are measured on one device; ``shared_by`` several, they are taken to be as many times faster.
+    """
 
     measured: bool
     reason: str | None = None
     seconds: float | None = None
     warm_up_steps: int = 0
+    shared_by: int = 1
     tokens_per_second: float | None = None
 
 

@@ -15,6 +15,7 @@ Family = Literal["causal", "seq2seq"]
 Preset = Literal["fast", "balanced", "thorough"]
 Scheduler = Literal["linear", "cosine", "constant"]
 Auto = Literal["auto"]
+Sharding = Literal["auto", "none", "full"]
 
 TERMINAL: frozenset[RunStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -63,6 +64,11 @@ class FineTuneSpec(BaseModel):
     devices: int = Field(
         1, ge=1, le=64, description="GPUs (or processes on a CPU) of one worker that share a step."
     )
+    sharding: Sharding = Field(
+        "auto",
+        description="Whether devices divide the model too (full) or each holds all of it (none); "
+        "auto: where one could not hold the run otherwise.",
+    )
 
     num_train_epochs: Annotated[float, Field(gt=0, le=1000)] | Auto = "auto"
     max_steps: Positive | Auto = "auto"
@@ -103,6 +109,17 @@ class FineTuneSpec(BaseModel):
         ids = [source.id for source in self.datasets]
         if len(set(ids)) < len(ids):
             raise ValueError("datasets names one dataset twice: raise its weight instead")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_sharded(self) -> Self:
+        if self.sharding == "full" and self.devices == 1:
+            raise ValueError("sharding full divides a model over devices: set devices above 1")
+        if self.sharding == "full" and self.method == "qlora":
+            raise ValueError(
+                "sharding full cannot divide the four-bit weights of method qlora: choose method "
+                "lora, or leave sharding at auto"
+            )
         return self
 
     @model_validator(mode="after")

@@ -48,7 +48,7 @@ def save_checkpoint(
     position: Position,
     *,
     write_weights: WriteWeights,
-    optimizer: Optimizer,
+    optimizer: dict[str, torch.Tensor],
     kept_weights: int,
 ) -> Path:
     """Write ``step-N`` whole or not at all, then drop older ones: of the newest two everything is
@@ -62,7 +62,7 @@ def save_checkpoint(
     with atomic_directory(target) as temporary:
         write_weights(temporary)
         stage("checkpoint_half", position.step)
-        save_file(optimizer.tensors(), temporary / "optimizer.safetensors")
+        save_file(optimizer, temporary / "optimizer.safetensors")
         save_file(_random_state(), temporary / "random.safetensors")
         (temporary / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
     _tidy(folder, best_step=position.standing.best_step, kept_weights=kept_weights)

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
 from shared.chaos import stage
 from shared.errors import GenPlatError
@@ -24,6 +24,7 @@ from trainer_service.guards import (
     watch_dead_man,
 )
 from trainer_service.job_files import SupervisedSpec, parse_supervised, read_json, supervised_job
+from trainer_service.launching import local_place
 from trainer_service.spare import WAIT
 
 log = logging.getLogger("trainer_service.child")
@@ -52,27 +53,6 @@ def claim_stdout() -> TextIO:
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return events
-
-
-class LocalPlace(NamedTuple):
-    """Which of the processes that torchrun started on this machine this one is."""
-
-    rank: int
-    size: int
-
-    @property
-    def leads(self) -> bool:
-        return self.rank == 0
-
-
-def local_place() -> LocalPlace:
-    """This process's place; where it is one of several, its GPU is the only one that it sees."""
-    rank, size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    if size > 1:
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = seen.split(",") if seen is not None else [str(number) for number in range(size)]
-        os.environ["CUDA_VISIBLE_DEVICES"] = names[rank] if rank < len(names) else ""
-    return LocalPlace(rank, size)
 
 
 def reporter(events: TextIO, stop: StopRequest, *, leads: bool) -> Callable[[Payload], None]:

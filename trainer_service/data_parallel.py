@@ -1,13 +1,14 @@
 """Several processes that train one model: each learns from its share of every step's rows.
 
-Every process holds the whole model and knows the rows of the whole step, so what each has to do
-follows without asking; only gradients (summed) and what somebody outside wishes (agreed on) are
-exchanged. The sum over all shares is the gradient that one process would have made of the step.
-With one process nothing is exchanged at all.
+Every process knows the rows of the whole step, so what each has to do follows without asking;
+only gradients (summed) and what somebody outside wishes (agreed on) are exchanged, and where the
+model is sharded (`trainer_service.sharding`) its weights. The sum over all shares is the gradient
+that one process would have made of the step. With one process nothing is exchanged at all.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,14 +17,18 @@ from torch import Tensor, distributed
 
 # The others wait while the first one evaluates and saves.
 PATIENCE = timedelta(days=2)
+# Numbers that are summed in one message: more would double what the gradients take.
+BUCKET = 25_000_000
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among ``size``; rank 0 reports, evaluates and saves."""
+    """This process's place among ``size``; rank 0 reports and saves. ``sharded``: each holds a
+    share of the model, else all of it."""
 
     rank: int = 0
     size: int = 1
+    sharded: bool = False
 
     @property
     def leads(self) -> bool:
@@ -38,21 +43,22 @@ class Ranks:
         return sorted(row for place, row in enumerate(order) if place % turn in mine)
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace every gradient by the sum over all processes; who had no rows adds nothing."""
-        if self.size == 1:
+        """Replace every gradient by the sum over all processes; who had no rows adds nothing.
+        Those of a sharded model are sums already."""
+        if self.size == 1 or self.sharded:
             return
         learning = list(parameters)
         for parameter in learning:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        distributed.all_reduce(flat)
-        start = 0
-        for gradient in gradients:
-            end = start + gradient.numel()
-            gradient.copy_(flat[start:end].view_as(gradient))
-            start = end
+        bucket: list[Tensor] = []
+        for gradient in [parameter.grad for parameter in learning if parameter.grad is not None]:
+            if bucket and sum(map(Tensor.numel, bucket)) + gradient.numel() > BUCKET:
+                _sum_together(bucket)
+                bucket = []
+            bucket.append(gradient)
+        if bucket:
+            _sum_together(bucket)
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum of a tensor over all processes, in place."""
@@ -65,6 +71,16 @@ class Ranks:
         if self.size > 1:
             distributed.barrier()
 
+    @contextlib.contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The first process goes before the others; those of a sharded model, which may be as much
+        as the host's memory holds once, one after the other."""
+        turn, turns = (self.rank, self.size) if self.sharded else (min(self.rank, 1), 2)
+        for now in range(turns):
+            if now == turn:
+                yield
+            self.wait()
+
     def agree(self, wish: int) -> int:
         """The strongest of all processes' wishes: signals reach them at different moments."""
         if self.size == 1:
@@ -72,6 +88,16 @@ class Ranks:
         wishes = torch.tensor([wish], device=_exchange_device())
         distributed.all_reduce(wishes, op=distributed.ReduceOp.MAX)
         return int(wishes.item())
+
+
+def _sum_together(tensors: Sequence[Tensor]) -> None:
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    distributed.all_reduce(flat)
+    start = 0
+    for tensor in tensors:
+        end = start + tensor.numel()
+        tensor.copy_(flat[start:end].view_as(tensor))
+        start = end
 
 
 def join(local_device: str) -> Ranks:

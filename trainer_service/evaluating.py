@@ -9,9 +9,10 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from shared.datasets import Record
 from shared.prompt_template import PromptTemplate
 from shared.run_events import Sampled
-from trainer_service.batching import collate, cut_to_passes
+from trainer_service.batching import collate
 from trainer_service.data_parallel import Ranks
 from trainer_service.head_loss import Score
+from trainer_service.passes import own_passes
 from trainer_service.seq2seq_tokenizing import source_text, source_tokens
 from trainer_service.supervised_loss import decoder_start
 from trainer_service.tokenizing import AnyRow, render
@@ -43,13 +44,10 @@ def validation_loss(
     the rows, and all get the same result."""
     ranks = ranks or Ranks()
     learned = sum(row.supervised for row in rows)
-    rows = [rows[index] for index in ranks.share([sum(row.size) for row in rows])]
     total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    sizes = [row.size for row in rows]
-    for part in cut_to_passes(sizes, max_rows=len(rows), max_tokens=EVAL_PASS_TOKENS):
+    for part in own_passes(rows, ranks, max_rows=len(rows), max_tokens=EVAL_PASS_TOKENS):
         check()
-        batch = collate([rows[index] for index in part], pad_token_id=pad_token_id).on(device)
-        score = loss(*batch)
+        score = loss(*collate(part, pad_token_id=pad_token_id).on(device))
         total += score.loss
         correct += score.correct
     both = ranks.sum(torch.stack([total, correct]))
@@ -67,8 +65,10 @@ def write_samples(
     pad_token_id: int,
     context_length: int,
     max_source_length: int,
+    generate: Callable[..., torch.Tensor] | None = None,
 ) -> list[Sampled]:
-    """The beginnings of greedy answers to the first records, in one batch."""
+    """The beginnings of greedy answers to the first records, in one batch. ``generate``: the
+    model's own, in the way that the model may be used."""
     seq2seq = template.family == "seq2seq"
     read = _read_source if seq2seq else _read_prompt
     prompts = [
@@ -89,7 +89,7 @@ def write_samples(
         pad_token_id=pad_token_id,
         decoder_start_token_id=decoder_start(model.config) if seq2seq else None,
     )
-    answers = model.generate(
+    answers = (generate or model.generate)(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
         generation_config=settings,

@@ -7,25 +7,27 @@ file). The worker runs the same recipe in a child process: `trainer_service.chil
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
 from shared.chaos import stage
-from shared.errors import GenPlatError
+from shared.errors import GenPlatError, InvalidRequest
 from shared.logs import configure_logging
 from shared.run_events import Advanced, Finished, Measured, Stopped
 from shared.settings import Settings, read_settings
 from shared.storage import Storage, manifest_problem
 from trainer_service import exit_codes
-from trainer_service.data_parallel import Ranks
+from trainer_service.data_parallel import Ranks, join, part
 from trainer_service.evaluating import validation_loss, write_samples
 from trainer_service.hardware import (
     Device,
     find_device,
 )
 from trainer_service.job_files import Job, read_json, shell_job
+from trainer_service.launching import launch, local_place, too_many
 from trainer_service.optimization import autocast
 from trainer_service.peak_memory import peak_memory_bytes
 from trainer_service.progress import Report, Stopwatch, as_line
@@ -148,6 +150,7 @@ def evaluate(training: Training, step: int) -> None:
     watch = Stopwatch()
     training.report(Advanced(phase="evaluating"))
     training.model.eval()
+    writes = training.ranks.leads or training.ranks.sharded
     try:
         with autocast(training.device, training.precision):
             eval_loss, accuracy = validation_loss(
@@ -163,11 +166,15 @@ def evaluate(training: Training, step: int) -> None:
                 training.model,
                 training.lessons.tokenizer,
                 training.lessons.template,
-                training.lessons.validation_records if training.ranks.leads else [],
+                # (All together, where each has a share of the model.)
+                training.lessons.validation_records if writes else [],
                 step=step,
                 pad_token_id=training.lessons.pad_token_id,
                 context_length=training.lessons.context_length,
                 max_source_length=training.numbers.max_length,
+                generate=partial(
+                    training.whole, training.model.generate, synced_gpus=training.ranks.sharded
+                ),
             )
     finally:
         training.model.train()
@@ -197,15 +204,10 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m trainer_service.finetune SPEC.json\n")
         return exit_codes.BAD_SPEC
+    place = local_place()
     configure_logging()
     quiet_libraries()
     path = Path(arguments[0])
-
-    def report(payload: Any) -> None:
-        if (line := as_line(payload)) is not None:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-
     try:
         job = shell_job(
             read_json(path), base=path.parent, storage=Storage(read_settings(Settings).root)
@@ -213,12 +215,37 @@ def main(arguments: list[str]) -> int:
         if manifest_problem(job.result) is None:
             sys.stdout.write(f"{job.result} is finished already: choose another output_dir.\n")
             return exit_codes.OK
-        report(fine_tune(job, report, check=lambda: None))
+        if job.spec.devices > 1 and place.size == 1:
+            return _on_several_devices(path, job.spec.devices)
+        train_here(job, leads=place.leads)
     except (GenPlatError, KeyboardInterrupt) as error:
         sys.stderr.write(f"{getattr(error, 'message', 'Interrupted.')}\n")
         return exit_codes.exit_code_of(error)
-    sys.stdout.write(f"model in {job.result}\n")
+    if place.leads:
+        sys.stdout.write(f"model in {job.result}\n")
     return exit_codes.OK
+
+
+def _on_several_devices(path: Path, devices: int) -> int:
+    """The same once a device; the exit code of a shell."""
+    if (why := too_many(devices)) is not None:
+        raise InvalidRequest(why, param="devices")
+    code = launch("trainer_service.finetune", str(path), devices=devices)
+    return code if code >= 0 else 128 - code
+
+
+def train_here(job: Job, *, leads: bool) -> None:
+    """Do the job, telling its progress at the terminal; one of several processes tells."""
+
+    def report(payload: Any) -> None:
+        if leads and (line := as_line(payload)) is not None:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+    device = find_device()
+    ranks = join(device.torch_name)
+    report(fine_tune(job, report, check=lambda: None, device=device, ranks=ranks))
+    part()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ LARGE_BLOCK = 2**20
 
 
 class Device(BaseModel):
-    """The facts about one device that decisions rest on. ``bf16``: computed natively."""
+    """The facts about one device that decisions rest on. ``bf16``: computed natively. ``count``:
+    how many of its kind there are; of processors one, since processes share it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,6 +34,7 @@ class Device(BaseModel):
     name: str
     memory_bytes: int
     bf16: bool = False
+    count: int = 1
 
     @property
     def torch_name(self) -> str:
@@ -89,6 +91,7 @@ def find_device() -> Device:
             name=facts.name,
             memory_bytes=facts.total_memory,
             bf16=torch.cuda.is_bf16_supported(including_emulation=False),
+            count=torch.cuda.device_count(),
         )
     if torch.backends.mps.is_available():
         return Device(kind="mps", name=platform.machine(), memory_bytes=_ram_bytes())

@@ -38,7 +38,8 @@ class _HeadLoss(torch.autograd.Function):
         wanted = ctx.needs_input_grad
         head = weight.to(_compute_dtype(weight))
         to_hidden = torch.empty_like(hidden) if wanted[0] else None
-        to_weight = torch.zeros_like(weight) if wanted[1] else None
+        # (Half precision would lose what one chunk adds to those before it.)
+        to_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
         to_bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
         total, correct = _nothing(hidden)
         for start in range(0, len(targets), CHUNK):

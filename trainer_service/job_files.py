@@ -236,7 +236,9 @@ def _stored_records(storage: Storage, dataset: DatasetRef) -> list[Record]:
 
 
 def _fingerprint(spec: FineTuneSpec, hashes: list[str]) -> str:
-    return hashlib.sha256("\n".join([spec.model_dump_json(), *hashes]).encode()).hexdigest()
+    # How weights lie on devices changes nothing that is learned or saved.
+    content = spec.model_dump_json(exclude={"sharding"})
+    return hashlib.sha256("\n".join([content, *hashes]).encode()).hexdigest()
 
 
 def _sentence(error: ValidationError) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -29,6 +29,7 @@ from shared.runs import Family, Method
 from trainer_service.hardware import Device, Precision
 from trainer_service.model_files import COMPANIONS, WEIGHTS_INDEX
 from trainer_service.quantizing import load_quantized
+from trainer_service.sharding import put
 from trainer_service.tokenizing import stop_token_ids
 
 log = logging.getLogger(__name__)
@@ -128,15 +129,30 @@ def trainable_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
+def learned_tensors(model: Any, method: Method) -> dict[str, torch.Tensor]:
+    """What the run has learned, by the names that it has in files or, of a whole model, in it."""
+    if method == "full":
+        return _own_tensors(model)
+    return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
 def save_weights(
-    model: Any, template: PromptTemplate, folder: Path, *, method: Method, base_folder: Path
+    model: Any,
+    template: PromptTemplate,
+    folder: Path,
+    *,
+    method: Method,
+    base_folder: Path,
+    learned: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """What the run has learned, as it is served and as `load_weights` takes it: an adapter, or
-    after method full a model folder with the tokenizer of ``base_folder``."""
+    after method full a model folder with the tokenizer of ``base_folder``. ``learned``: its
+    `learned_tensors`, where they had to be gathered."""
+    learned = learned_tensors(model, method) if learned is None else learned
     if method != "full":
-        save_adapter(model, template, folder)
+        _save_adapter(model, learned, template, folder)
         return
-    _save_shards(revert_weight_conversion(model, _own_tensors(model)), folder)
+    _save_shards(revert_weight_conversion(model, learned), folder)
     config = json.loads((base_folder / "config.json").read_text(encoding="utf-8"))
     config = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
     # As it is in memory, so that a resumed run goes on from the very same weights.
@@ -158,7 +174,7 @@ def load_weights(model: Any, folder: Path) -> None:
         _check_names(stored, own, "target_modules")
         for name, value in stored.items():
             _check_shape(name, value, own[name], "lora_r")
-        set_peft_model_state_dict(model, stored)
+            put(own[name], value)
         return
     # (The library's own loader, because files may name weights otherwise than models do.)
     loaded, told = type(model).from_pretrained(
@@ -172,7 +188,7 @@ def load_weights(model: Any, folder: Path) -> None:
     _check_names(found.keys() - told["missing_keys"], own, "base_model")
     for name, value in found.items():
         _check_shape(name, value, own[name], "base_model")
-        own[name].copy_(value)
+        put(own[name], value)
 
 
 def _check_names(stored: Iterable[str], own: Iterable[str], field: str) -> None:
@@ -213,12 +229,13 @@ def _save_shards(tensors: dict[str, torch.Tensor], folder: Path) -> None:
         (folder / WEIGHTS_INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
-def save_adapter(model: PeftModel, template: PromptTemplate, folder: Path) -> None:
+def _save_adapter(
+    model: PeftModel, state: dict[str, torch.Tensor], template: PromptTemplate, folder: Path
+) -> None:
     """Adapter, its config and the template, in the form that PEFT and the inference service load.
 
     Written without PEFT's own save, which adds a model card and the base model's local path.
     """
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file(
         {name: value.detach().cpu().contiguous() for name, value in state.items()},
         folder / ADAPTER_WEIGHTS,

@@ -9,11 +9,13 @@ import torch
 
 from shared.errors import InvalidRequest
 from shared.runs import Hyperparameters
-from trainer_service.batching import Batch, PairBatch, collate, cut_to_passes
+from trainer_service.batching import Batch, PairBatch, collate
 from trainer_service.data_parallel import Ranks
 from trainer_service.hardware import Device, Precision
 from trainer_service.head_loss import Score
 from trainer_service.modeling import DTYPES
+from trainer_service.passes import own_passes
+from trainer_service.sharding import like, made_whole
 from trainer_service.tokenizing import AnyRow
 
 # More padded tokens in one pass make a CPU slower, not faster: activations leave its caches.
@@ -101,8 +103,7 @@ class Optimizer:
         learned = sum(row.supervised for row in rows)
         device = self.device.torch_name
         total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-        mine = [rows[index] for index in self.ranks.share([sum(row.size) for row in rows])]
-        for batch in self._passes(mine):
+        for batch in self._passes(rows):
             with autocast(self.device, self.precision):
                 score = loss(*batch)
             part = score.loss / learned
@@ -112,7 +113,9 @@ class Optimizer:
         self.ranks.sum_gradients(self.parameters.values())
         total, correct = self.ranks.sum(torch.stack([total, correct]))
         self.scaler.unscale_(self.adamw)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.numbers.max_grad_norm)
+        norm = made_whole(
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.numbers.max_grad_norm)
+        )
         # One wait for the device a step.
         outcome = StepOutcome(*torch.stack([total, correct / learned, norm.to(device)]).tolist())
         if not math.isfinite(outcome.loss):
@@ -130,20 +133,20 @@ class Optimizer:
         return outcome
 
     def _passes(self, rows: Sequence[AnyRow]) -> list[Batch | PairBatch]:
-        passes = cut_to_passes(
-            [row.size for row in rows],
+        passes = own_passes(
+            rows,
+            self.ranks,
             max_rows=self.numbers.per_device_train_batch_size,
             max_tokens=CPU_PASS_TOKENS if self.device.kind == "cpu" else None,
         )
         return [
-            collate([rows[index] for index in part], pad_token_id=self.pad_token_id).on(
-                self.device.torch_name
-            )
+            collate(part, pad_token_id=self.pad_token_id).on(self.device.torch_name)
             for part in passes
         ]
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """AdamW's memory by parameter name, to be saved; empty before the first step."""
+        """AdamW's memory by parameter name, to be saved; empty before the first step. Of a sharded
+        model divided as its weights are."""
         return {
             f"{name}.{key}": value
             for name, parameter in self.parameters.items()
@@ -153,8 +156,9 @@ class Optimizer:
     def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         for name, parameter in self.parameters.items():
             self.adamw.state[parameter] = {
-                key: tensors[f"{name}.{key}"].to(parameter.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
+                "step": tensors[f"{name}.step"].to(parameter.device),
+                "exp_avg": like(parameter, tensors[f"{name}.exp_avg"]),
+                "exp_avg_sq": like(parameter, tensors[f"{name}.exp_avg_sq"]),
             }
 
 

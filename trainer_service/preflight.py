@@ -20,7 +20,6 @@ from shared.errors import GenPlatError
 from shared.logs import configure_logging
 from shared.memory import Longest, Model, model_of
 from shared.model_library import has_local_weights
-from shared.model_shapes import shape_from_config
 from shared.preflight import (
     SHOWN_EXAMPLES,
     MemoryReport,
@@ -38,13 +37,20 @@ from trainer_service.finetune import quiet_libraries
 from trainer_service.guards import die_with_parent, offer_to_oom_killer
 from trainer_service.hardware import Device, find_device, thread_count
 from trainer_service.job_files import Job, SupervisedSpec, read_json, supervised_job
+from trainer_service.launching import too_many
 from trainer_service.mixing import Part, rows_in_epoch
-from trainer_service.preflight_advice import warn_of_data, warn_of_rows, warn_of_settings
+from trainer_service.preflight_advice import (
+    warn_of_data,
+    warn_of_devices,
+    warn_of_rows,
+    warn_of_settings,
+)
 from trainer_service.preflight_data import look_at
-from trainer_service.preflight_fit import Plan, look_at_memory
+from trainer_service.preflight_fit import look_at_memory
 from trainer_service.preflight_reading import Reading, limits_of, read_rows
 from trainer_service.preflight_rows import look_at_labels, look_at_lengths, percentile, show
 from trainer_service.preflighting import write_report
+from trainer_service.spreading import Plan, longest_of, model_in
 from trainer_service.training_setup import split
 from trainer_service.warm_up import measure_run
 
@@ -54,6 +60,7 @@ log = logging.getLogger(__name__)
 BUSY = "A run is training on this device: a measurement would slow it down, and be wrong itself."
 NOT_HERE = "The base model is not on this machine."
 NO_ROOM = "The run does not fit into the device's memory."
+SHARDED = "The model is divided among devices: steps on one of them would say nothing."
 NOT_STARTED = "The first steps of the run failed."
 UNDER_WAY = "The measurement did not come to an end."
 MISSING_MODEL = (
@@ -138,6 +145,9 @@ class Examination:
             numbers = resolve_hyperparameters(spec, **self._facts(parts))
         self.found |= {"hyperparameters": numbers, "epochs": numbers.num_train_epochs}
         self.found["warnings"] += warn_of_settings(spec, numbers, **self._facts(parts))
+        if (why := too_many(spec.devices)) is not None:
+            self.found["problems"].append(why)
+        self.found["warnings"] += warn_of_devices(spec.devices, self.device.kind)
         self._look_at_memory(spec, numbers)
 
     def _get_model(self, job: Job) -> None:
@@ -184,7 +194,9 @@ class Examination:
                 "The model's shape is not known, so the memory that the run needs is not known."
             )
             return
-        plan = Plan(model, spec.method, numbers, *self._longest(numbers))
+        plan = Plan(
+            model, spec.method, numbers, *self._longest(numbers), spec.devices, spec.sharding
+        )
         self.found["memory"] = memory = look_at_memory(plan, self.device)
         if not memory.fits:
             self.found["problems"].append(memory.sentence)
@@ -192,14 +204,7 @@ class Examination:
     def _model(self) -> Model | None:
         if self.folder is None:
             return model_of(self.entry)
-        config = read_json(self.folder / "config.json")
-        shape = shape_from_config(config)
-        names = config.get("architectures")
-        architecture = str(names[0]) if isinstance(names, list) and names else None
-        seq2seq = config.get("is_encoder_decoder") is True
-        if shape is None:
-            return None
-        return Model(shape, architecture, "seq2seq" if seq2seq else "causal")
+        return model_in(self.folder)
 
     def _longest(self, numbers: Hyperparameters) -> tuple[Longest | None, int | None]:
         """The longest row that is kept, and how long 95 of 100 are at most."""
@@ -212,8 +217,7 @@ class Examination:
             return None, None
         seq2seq = self.reading.template.family == "seq2seq"
         read = sorted(row.size[0] if seq2seq else row.size[1] for row in kept)
-        target = max(row.size[1] for row in kept) if seq2seq else 0
-        return Longest(read[-1], target), percentile(read, 95)
+        return longest_of(kept), percentile(read, 95)
 
     def measure(self) -> None:
         """The time that the run takes; the rest of the report must be made already."""
@@ -226,6 +230,8 @@ class Examination:
             reason = NOT_HERE
         elif memory is not None and not memory.fits:
             reason = NO_ROOM
+        elif memory is not None and memory.sharded:
+            reason = SHARDED
         else:
             with self._noting():
                 self.found["time"] = measure_run(

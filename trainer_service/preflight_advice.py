@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from shared.hardware import DeviceKind
 from shared.preflight import DataReport, LabelReport, LengthReport
 from shared.runs import Family, FineTuneSpec, Hyperparameters, resolve_hyperparameters
 
@@ -55,6 +56,14 @@ def warn_of_settings(
         yield (
             f"Each row is seen {numbers.num_train_epochs:.0f} times: the model will know the rows "
             "by heart and little else. Watch the validation loss."
+        )
+
+
+def warn_of_devices(devices: int, kind: DeviceKind) -> Iterator[str]:
+    if devices > 1 and kind != "cuda":
+        yield (
+            f"devices {devices} are processes that share one processor and its memory here: they "
+            "are no faster than one, and need more. Leave devices at 1."
         )
 
 

@@ -1,78 +1,33 @@
 """Whether a run fits into a device's memory, and which settings would make it fit. Arithmetic."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-from shared.memory import (
-    USABLE_SHARE,
-    Longest,
-    MemoryEstimate,
-    Model,
-    estimate,
-    fits,
-    model_of,
-)
+from shared.memory import USABLE_SHARE, model_of
 from shared.model_library import built_in_library
 from shared.preflight import MemoryReport
-from shared.runs import Hyperparameters, Method
 from trainer_service.hardware import Device, choose_precision
-
-Changes = dict[str, Any]
-
-
-class Plan(NamedTuple):
-    """A run as far as its memory goes. ``shorter``: of 100 rows, 95 are not longer."""
-
-    model: Model
-    method: Method
-    numbers: Hyperparameters
-    longest: Longest | None = None
-    shorter: int | None = None
-
-    def with_changes(self, changes: Changes) -> "Plan":
-        numbers = {
-            key: value for key, value in changes.items() if key in type(self.numbers).model_fields
-        }
-        longest = self.longest
-        if longest is not None and "max_length" in changes:
-            longest = Longest(min(longest.row, changes["max_length"]), longest.target)
-        return self._replace(
-            method=changes.get("method", self.method),
-            numbers=self.numbers.model_copy(update=numbers),
-            longest=longest,
-        )
+from trainer_service.spreading import Changes, Plan, fits_on, need_of, room_of, spread_of
 
 
 def look_at_memory(plan: Plan, device: Device) -> MemoryReport:
-    need = _need(plan, device)
-    changes = None if fits(need, device.memory_bytes) else _way_out(plan, device)
-    then = None if changes is None else _need(_changed(plan, changes), device)
+    need, suits = need_of(plan, device), fits_on(plan, device)
+    changes = None if suits else _way_out(plan, device)
+    changed = None if changes is None else _changed(plan, changes)
+    spread = spread_of(plan, device)
     return MemoryReport(
         device=device.label,
         kind=device.kind,
         precision=choose_precision(device),
         available_bytes=device.memory_bytes,
         need=need,
-        fits=fits(need, device.memory_bytes),
+        fits=suits,
+        devices=spread.devices,
+        sharded=spread.sharded,
         changes=changes,
-        then=then,
-        sentence=_sentence(need, device, changes, then),
+        then=None if changed is None else need_of(changed, device),
+        sentence=" ".join([_says(plan, device), _advice(suits, device, changes, changed)]),
     )
-
-
-def _need(plan: Plan, device: Device) -> MemoryEstimate:
-    return estimate(
-        plan.model,
-        plan.method,
-        plan.numbers,
-        device=device.kind,
-        precision=choose_precision(device),
-        longest=plan.longest,
-    )
-
-
-def _fits(plan: Plan, device: Device) -> bool:
-    return fits(_need(plan, device), device.memory_bytes)
 
 
 def _way_out(plan: Plan, device: Device) -> Changes | None:
@@ -81,7 +36,7 @@ def _way_out(plan: Plan, device: Device) -> Changes | None:
     changes: Changes = {}
     for step in _steps(plan, device):
         changes |= step
-        if _fits(plan.with_changes(changes), device):
+        if fits_on(plan.with_changes(changes), device):
             return _only_needed(plan, device, changes)
     return _smaller_model(plan, device)
 
@@ -98,6 +53,7 @@ def _steps(plan: Plan, device: Device) -> Iterator[Changes]:
             "per_device_train_batch_size": batch,
             "gradient_accumulation_steps": -(-rows * accumulation // batch),
         }
+    yield from _spreads(plan, device)
     if not plan.numbers.gradient_checkpointing:
         yield {"gradient_checkpointing": True}
     if plan.shorter is not None and 16 <= plan.shorter < plan.numbers.max_length:
@@ -108,13 +64,26 @@ def _steps(plan: Plan, device: Device) -> Iterator[Changes]:
         yield {"method": "lora"}
 
 
+def _spreads(plan: Plan, device: Device) -> Iterator[Changes]:
+    """Other numbers of devices. Processes on a CPU share its memory: one needs the least."""
+    free: Changes = {} if plan.sharding == "auto" else {"sharding": "auto"}
+    if device.kind != "cuda":
+        if plan.devices > 1:
+            yield {"devices": 1} | free
+    elif plan.method != "qlora":
+        if plan.devices > 1 and plan.sharding == "none":
+            yield free
+        for devices in range(plan.devices + 1, device.count + 1):
+            yield {"devices": devices} | free
+
+
 def _only_needed(plan: Plan, device: Device, changes: Changes) -> Changes:
     """A batch and its accumulation go together."""
     groups: list[tuple[str, ...]] = [("per_device_train_batch_size", "gradient_accumulation_steps")]
     groups += [(name,) for name in changes if name not in groups[0]]
     for group in groups:
         fewer = {name: value for name, value in changes.items() if name not in group}
-        if fewer and _fits(plan.with_changes(fewer), device):
+        if fewer and fits_on(plan.with_changes(fewer), device):
             changes = fewer
     return changes
 
@@ -126,7 +95,7 @@ def _smaller_model(plan: Plan, device: Device) -> Changes | None:
         for entry in built_in_library().values()
         if entry.family == plan.model.family
         and (model := model_of(entry)) is not None
-        and _fits(plan._replace(model=model), device)
+        and fits_on(plan._replace(model=model), device)
     ]
     return {"base_model": max(fitting)[1]} if fitting else None
 
@@ -138,18 +107,26 @@ def _changed(plan: Plan, changes: Changes) -> Plan:
     return plan if model is None else plan._replace(model=model)
 
 
-def _sentence(
-    need: MemoryEstimate, device: Device, changes: Changes | None, then: MemoryEstimate | None
-) -> str:
-    room = f"{device.label} has {gigabytes(device.memory_bytes)}, of which a run may plan with "
-    room += gigabytes(USABLE_SHARE * device.memory_bytes)
-    says = f"The run needs about {gigabytes(need.total)}; {room}."
-    if fits(need, device.memory_bytes):
-        return f"{says} It fits."
-    if changes is None or then is None:
-        return f"{says} It does not fit, nor does any model of the library: use a larger device."
+def _says(plan: Plan, device: Device) -> str:
+    need, spread = need_of(plan, device), spread_of(plan, device)
+    needs = f"The run needs about {gigabytes(need.total)}"
+    if spread.devices > 1:
+        needs += f" on each of {spread.devices} devices"
+        needs += ", among which the model is divided" if spread.sharded else ""
+    share = "a run" if spread.devices == 1 or device.kind == "cuda" else "each process"
+    room = gigabytes(USABLE_SHARE * room_of(plan, device))
+    has = f"{device.label} has {gigabytes(device.memory_bytes)}"
+    return f"{needs}; {has}, of which {share} may plan with {room}."
+
+
+def _advice(suits: bool, device: Device, changes: Changes | None, changed: Plan | None) -> str:
+    if suits:
+        return "It fits."
+    if changes is None or changed is None:
+        return "It does not fit, nor does any model of the library: use a larger device."
     settings = ", ".join(f"{name} {_written(value)}" for name, value in changes.items())
-    return f"{says} It does not fit. It would with {settings}: about {gigabytes(then.total)}."
+    then = gigabytes(need_of(changed, device).total)
+    return f"It does not fit. It would with {settings}: about {then}."
 
 
 def _written(value: Any) -> str:

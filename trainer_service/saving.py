@@ -10,6 +10,7 @@ from shared.run_events import Advanced, Checkpointed, Finished, Stopped
 from shared.storage import atomic_directory, link_weights, sha256_of
 from trainer_service.checkpoints import (
     Position,
+    WriteWeights,
     drop_after,
     find_checkpoint,
     find_weights,
@@ -19,9 +20,10 @@ from trainer_service.checkpoints import (
     save_weights_alone,
 )
 from trainer_service.continuing import load_first_weights
-from trainer_service.modeling import save_weights
+from trainer_service.modeling import learned_tensors, save_weights
 from trainer_service.outcomes import SUMMARY_FILE
 from trainer_service.progress import Stopwatch
+from trainer_service.sharding import gathered
 from trainer_service.training_setup import Training
 
 log = logging.getLogger(__name__)
@@ -33,12 +35,8 @@ KEPT_ADAPTERS = 8
 def resume(training: Training) -> int:
     """The step to go on from: that of the newest valid checkpoint, or 0. The first of several
     processes tidies up before the others look."""
-    if not training.ranks.leads:
-        training.ranks.wait()
-    step = _resume(training)
-    if training.ranks.leads:
-        training.ranks.wait()
-    return step
+    with training.ranks.in_turn():
+        return _resume(training)
 
 
 def _resume(training: Training) -> int:
@@ -62,14 +60,17 @@ def _resume(training: Training) -> int:
     return position.step
 
 
-def write_weights(training: Training, folder: Path) -> None:
-    """What was learned, with all that it takes to serve it."""
-    save_weights(
+def weights_writer(training: Training) -> WriteWeights:
+    """What writes into a folder all that was learned until now, with what it takes to serve it. Of
+    a sharded model all processes have to ask; the first one gets something to write."""
+    method = training.job.spec.method
+    return partial(
+        save_weights,
         training.model,
         training.lessons.template,
-        folder,
-        method=training.job.spec.method,
+        method=method,
         base_folder=training.lessons.folder,
+        learned=gathered(learned_tensors(training.model, method), training.ranks),
     )
 
 
@@ -90,13 +91,14 @@ def keep(training: Training, step: int, saved: int) -> int:
 
 def _keep_best(training: Training, step: int) -> None:
     training.standing = training.standing.kept(step)
+    write_weights = weights_writer(training)
     if not training.ranks.leads:
         return
     # They lie there already where the evaluation came after the checkpoint, of a preempted run.
     path = find_weights(training.job.checkpoints, step) or save_weights_alone(
         training.job.checkpoints,
         step,
-        write_weights=partial(write_weights, training),
+        write_weights=write_weights,
         kept_weights=_kept_weights(training),
     )
     _tell_checkpoint(training, step, path)
@@ -106,6 +108,8 @@ def save_position(training: Training, step: int) -> None:
     """A checkpoint from which `resume` goes on exactly."""
     watch = Stopwatch()
     training.standing = training.standing.kept(step)
+    write_weights = weights_writer(training)
+    optimizer = gathered(training.optimizer.tensors(), training.ranks)
     if not training.ranks.leads:
         return
     path = save_checkpoint(
@@ -118,8 +122,8 @@ def save_position(training: Training, step: int) -> None:
             scaler=training.optimizer.scaler.state_dict(),
             standing=training.standing,
         ),
-        write_weights=partial(write_weights, training),
-        optimizer=training.optimizer,
+        write_weights=write_weights,
+        optimizer=optimizer,
         kept_weights=_kept_weights(training),
     )
     stage("checkpoint_saved", step)
@@ -160,12 +164,13 @@ def publish(training: Training, stopped: Stopped | None) -> Finished:
         tokens_per_second=training.pace.overall_tokens_per_second,
         eval_loss=standing.eval_loss if best is None else standing.best_loss,
     )
+    write_weights = weights_writer(training)
     if not training.ranks.leads:
         return finished
     result = training.job.result
     with atomic_directory(result) as temporary:
         if best is None:
-            write_weights(training, temporary)
+            write_weights(temporary)
         else:
             link_weights(best, temporary)
         (temporary / SUMMARY_FILE).write_text(finished.model_dump_json(), encoding="utf-8")

@@ -1,7 +1,10 @@
 """Makes everything a run trains with: texts as rows of tokens, then the model and its optimizer."""
 
+import contextlib
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,15 @@ from trainer_service.hardware import (
     Device,
     Precision,
     choose_precision,
+    find_cpu,
     give_back_memory,
     thread_count,
 )
+from trainer_service.head_loss import Score
 from trainer_service.job_files import Job, WeightedRecords, read_json
 from trainer_service.mixing import Part, held_out_sources, rows_in_epoch
 from trainer_service.modeling import (
+    DTYPES,
     context_length,
     family_of,
     load_base,
@@ -40,9 +46,13 @@ from trainer_service.modeling import (
 from trainer_service.optimization import Optimizer
 from trainer_service.progress import Pace, Report
 from trainer_service.reading import Limits, tokenize_records, tokenize_validation
+from trainer_service.sharding import Whole, mesh_over, shard
+from trainer_service.spreading import Plan, longest_of, model_in, spread_of
 from trainer_service.standing import Standing
-from trainer_service.supervised_loss import Loss, loss_of
+from trainer_service.supervised_loss import loss_of
 from trainer_service.tokenizing import AnyRow
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ class Lessons:
 
 @dataclass
 class Training:
-    """A run under way."""
+    """A run under way. ``whole`` is how ``model`` is used, which may be sharded."""
 
     job: Job
     lessons: Lessons
@@ -85,7 +95,8 @@ class Training:
     device: Device
     precision: Precision
     model: Any
-    loss: Loss
+    whole: Whole
+    loss: Callable[..., Score]
     optimizer: Optimizer
     report: Report
     check: Callable[[], None]
@@ -128,7 +139,9 @@ def set_up(
     if precision == "fp16" and lessons.template.family == "seq2seq":
         # The numbers inside T5 leave the range of fp16.
         precision = "fp32"
-    base, model = _load_model(job, lessons, device, precision)
+    ranks = replace(ranks, sharded=_is_sharded(job.spec, lessons, device, ranks))
+    whole, loss = _load_model(job, lessons, device, precision, ranks)
+    model = whole.model
     if not ranks.leads:
         # Weights begin alike everywhere; what drops out does not.
         torch.manual_seed(job.spec.seed + ranks.rank)
@@ -152,7 +165,8 @@ def set_up(
         device=device,
         precision=precision,
         model=model,
-        loss=loss_of(base),
+        whole=whole,
+        loss=loss,
         optimizer=optimizer,
         report=report,
         check=check,
@@ -161,14 +175,44 @@ def set_up(
     )
 
 
-def _load_model(job: Job, lessons: Lessons, device: Device, precision: Precision) -> Any:
-    """The base model, and the model that learns: the same, or the base under an adapter."""
+def _is_sharded(spec: FineTuneSpec, lessons: Lessons, device: Device, ranks: Ranks) -> bool:
+    model = model_in(lessons.folder)
+    if ranks.size == 1 or model is None:
+        return ranks.size > 1 and spec.sharding == "full"
+    longest = longest_of([*lessons.rows, *lessons.validation_rows])
+    plan = Plan(
+        model,
+        spec.method,
+        lessons.numbers,
+        longest,
+        devices=ranks.size,
+        sharding=spec.sharding,
+    )
+    # (One device may have more memory than another.)
+    sharded = bool(ranks.agree(int(spread_of(plan, device).sharded)))
+    if sharded:
+        log.info("The model is sharded: each of %d devices holds a part of it.", ranks.size)
+    return sharded
+
+
+def _load_model(
+    job: Job, lessons: Lessons, device: Device, precision: Precision, ranks: Ranks
+) -> tuple[Whole, Callable[..., Score]]:
+    """The model that learns (the base model, or an adapter over it) and its loss. One that will be
+    sharded is loaded into the host's memory, by one process after the other."""
     method = job.spec.method
-    base = load_base(lessons.folder, method=method, device=device, precision=precision)
-    learn = learn_whole if method == "full" else add_adapter
-    model = learn(base, lessons.numbers, seed=job.spec.seed)
-    fuse_layers(base)
-    return base, model
+    home = find_cpu() if ranks.sharded else device
+    mesh = mesh_over(ranks, device) if ranks.sharded else None
+    compute = DTYPES[precision] if mesh is not None and precision != "fp32" else None
+    with ranks.in_turn() if ranks.sharded else contextlib.nullcontext():
+        base = load_base(lessons.folder, method=method, device=home, precision=precision)
+        learn = learn_whole if method == "full" else add_adapter
+        model = learn(base, lessons.numbers, seed=job.spec.seed)
+        if compute is None:
+            fuse_layers(base)
+        loss = loss_of(base)
+        whole = Whole(model) if mesh is None else shard(model, mesh, compute)
+    return whole, partial(whole, loss)
 
 
 def read_lessons(job: Job) -> Lessons:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shared.datasets import Record
 from shared.preflight import TimeReport
@@ -66,8 +66,10 @@ def measure(
     *,
     device: Device,
 ) -> TimeReport:
-    """Set the run up with some of its ``records`` and make steps; the first is not counted where
-    there are others. Seconds of the whole run: setting up, all steps, all validations."""
+    """Set the run up with some of its ``records`` and make one device's share of some steps; the
+    first is not counted where there are others. Seconds of the whole run: setting up, all steps,
+    all validations. GPUs are taken to share these evenly; processes on a CPU share its cores, and
+    are no faster together."""
     watch = Stopwatch()
     training = set_up(
         _small_job(job, numbers, records), lambda _: None, check=lambda: None, device=device
@@ -83,18 +85,21 @@ def measure(
             break
     counted = paces[1:] or paces
     speed = sum(tokens for tokens, _ in counted) / max(1e-9, sum(took for _, took in counted))
+    shared_by = job.spec.devices if device.kind == "cuda" else 1
     return TimeReport(
         measured=True,
-        seconds=set_up_seconds + workload.in_training_tokens / max(1e-9, speed),
+        seconds=set_up_seconds + workload.in_training_tokens / max(1e-9, speed * shared_by),
         warm_up_steps=len(paces),
-        tokens_per_second=speed,
+        shared_by=shared_by,
+        tokens_per_second=speed * shared_by,
     )
 
 
 def _small_job(job: Job, numbers: Hyperparameters, records: Sequence[Record]) -> Job:
-    """``job`` with few records, every number decided as for all of them."""
+    """``job`` with few records on one device, every number decided as for all of them."""
     decided = numbers.model_dump(include=set(type(job.spec).model_fields))
-    spec = job.spec.model_copy(update=decided | {"validation_split": 0.0})
+    alone: dict[str, Any] = {"validation_split": 0.0, "devices": 1, "sharding": "auto"}
+    spec = job.spec.model_copy(update=decided | alone)
     return replace(job, spec=spec, datasets=(WeightedRecords(list(records)),), validation=[])
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 AUTO = "auto"
 _AUTO_OR = ((AUTO, "auto"),)
+_SHARDING = (*_AUTO_OR, ("full", "full"), ("none", "none"))
 _ON_OFF = (*_AUTO_OR, ("true", "on"), ("false", "off"))
 
 
@@ -157,6 +158,13 @@ GROUPS = (
                 "GPUs of the worker that share each step; the batch grows with them.",
                 whole,
                 default="1",
+            ),
+            FormField(
+                "sharding",
+                "Sharding",
+                "Whether devices divide the model too; auto: where one could not hold the run.",
+                str,
+                options=_SHARDING,
             ),
             FormField("seed", "Seed", "The same seed gives the same run.", whole, default="42"),
             FormField(

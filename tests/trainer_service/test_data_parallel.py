@@ -150,10 +150,12 @@ def test_two_processes_learn_as_one_does(storage: Storage, valkey: Valkey, metho
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("sharding", ["none", "full"])
 def test_a_process_that_is_killed_ends_the_attempt_and_the_next_one_goes_on(
-    storage: Storage, valkey: Valkey
+    storage: Storage, valkey: Valkey, sharding: str
 ) -> None:
     prepare_tiny_model(storage)
+    several = LONG | {"devices": 2, "sharding": sharding}
 
     async def kill_one(_supervisor: Supervisor, _redis: Redis) -> None:
         await wait_until(lambda: len(losses(of_run(valkey, "run_a"))) > 4, PATIENCE_SECONDS)
@@ -164,10 +166,10 @@ def test_a_process_that_is_killed_ends_the_attempt_and_the_next_one_goes_on(
         await redis.set(cancel_key("run_a"), 2)
 
     async def scenario() -> None:
-        end = await supervise(storage, valkey, "run_a", devices=2, during=kill_one, **LONG)
+        end = await supervise(storage, valkey, "run_a", during=kill_one, **several)
         assert (end.status, end.retry) == ("failed", True), end
         assert await supervise(
-            storage, valkey, "run_a", attempt=2, devices=2, during=cancel, **LONG
+            storage, valkey, "run_a", attempt=2, during=cancel, **several
         ) == Finished(status="cancelled")
 
     asyncio.run(scenario())

@@ -1,7 +1,10 @@
 """The recipe on a tiny model: it learns, and a resumed run is the run that was never stopped."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from tests.trainer_service.families import prepare_family
 from tests.trainer_service.runs import make_command, make_job, small_records, write_dataset
 from tests.trainer_service.tiny import TINY_MODEL, prepare_tiny_model, save_tiny_model
 from trainer_service import exit_codes
+from trainer_service.child_process import child_environment
 from trainer_service.finetune import fine_tune, main
 from trainer_service.hardware import Device
 from trainer_service.job_files import Job, SupervisedSpec, supervised_job
@@ -353,6 +357,27 @@ def test_the_shell_entry_needs_neither_queue_nor_gateway(
     assert "finished already" in capsys.readouterr().out
 
 
+@pytest.mark.timeout(200)
+def test_the_shell_entry_starts_a_process_for_each_device(
+    storage: Storage, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_shell_dataset(tmp_path / "pairs.jsonl", small_records(10))
+    spec = {"base_model": TINY_MODEL, "dataset": "pairs.jsonl", "output_dir": "out"}
+    spec |= {"max_steps": 3, "devices": 2, "sharding": "full", "lora_r": 4}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    ended = subprocess.run(
+        (sys.executable, "-m", "trainer_service.finetune", str(tmp_path / "spec.json")),
+        env=child_environment(os.environ) | {"GENPLAT_DATA_DIR": str(storage.root)},
+        check=False,
+    )
+    assert ended.returncode == 0
+    # One of them tells.
+    said = capfd.readouterr()
+    assert said.out.count("step 3/3") == 1 and said.out.count("model in") == 1
+    assert "The model is sharded: each of 2 devices" in said.err
+    assert manifest_problem(tmp_path / "out" / "result") is None
+
+
 def write_shell_dataset(path: Path, records: list[Record]) -> None:
     if path.suffix == ".csv":
         lines = [f'"{r.messages[0].content}","{r.completion}"\n' for r in records]
@@ -368,6 +393,9 @@ def write_shell_dataset(path: Path, records: list[Record]) -> None:
         ({"learning_rate": -1}, "learning_rate"),
         ({"unknown": 1}, "unknown"),
         ({"base_model": "nobody"}, "base_model"),
+        ({"devices": 64}, "devices: 64 are asked for, and this worker has"),
+        ({"sharding": "full"}, "set devices above 1"),
+        ({"sharding": "full", "devices": 2, "method": "qlora"}, "four-bit"),
     ],
 )
 def test_a_bad_spec_is_one_clear_sentence(

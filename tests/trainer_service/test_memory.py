@@ -18,7 +18,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from shared import memory
+from shared import memory, spread
 from shared.model_shapes import (
     adapter_parameters,
     linears,
@@ -26,7 +26,7 @@ from shared.model_shapes import (
     shape_from_config,
 )
 from shared.runs import FineTuneSpec, Hyperparameters, Method, resolve_hyperparameters
-from trainer_service import evaluating, head_loss, optimization
+from trainer_service import data_parallel, evaluating, head_loss, optimization
 from trainer_service.adapters import add_adapter, learn_whole
 from trainer_service.fused_layers import fuse_layers
 from trainer_service.modeling import trainable_parameters
@@ -85,6 +85,7 @@ def test_the_estimate_knows_the_trainers_constants() -> None:
     assert memory.CPU_PASS_TOKENS == optimization.CPU_PASS_TOKENS
     assert memory.EVAL_PASS_TOKENS == evaluating.EVAL_PASS_TOKENS
     assert memory.HEAD_CHUNK == head_loss.CHUNK
+    assert spread.BUCKET == data_parallel.BUCKET
     assert (memory.SAMPLES, memory.SAMPLE_TOKENS) == (
         evaluating.SAMPLES,
         evaluating.SAMPLE_TOKENS,

@@ -33,7 +33,6 @@ from trainer_service.modeling import (
     load_base,
     load_weights,
     make_template,
-    save_adapter,
     save_weights,
     trainable_parameters,
 )
@@ -159,7 +158,7 @@ def test_a_saved_adapter_loads_in_peft_and_names_no_local_path(
     template = PromptTemplate(base_model=TINY_MODEL, stop_token_ids=(2,))
     saved = tmp_path / "adapter"
     saved.mkdir()
-    save_adapter(model, template, saved)
+    save_weights(model, template, saved, method="lora", base_folder=folder)
     assert sorted(path.name for path in saved.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -278,7 +277,8 @@ def test_weights_of_another_shape_are_refused_by_field(storage: Storage, tmp_pat
         return add_adapter(base, small_numbers(**changes), seed=1)
 
     template = PromptTemplate(base_model=TINY_MODEL, stop_token_ids=(2,))
-    save_adapter(adapted(lora_r=4), template, tmp_path)
+    adapter = adapted(lora_r=4)
+    save_weights(adapter, template, tmp_path, method="lora", base_folder=folder)
     for changes, field in (({"lora_r": 8}, "lora_r"), ({"target_modules": ["q_proj"]}, "target_m")):
         with pytest.raises(InvalidData, match=f"^{field}") as caught:
             load_weights(adapted(**changes), tmp_path)

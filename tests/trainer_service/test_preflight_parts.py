@@ -10,15 +10,23 @@ from shared.model_library import built_in_library
 from shared.preflight import DataReport, LabelReport
 from shared.prompt_template import PromptTemplate
 from shared.runs import FineTuneSpec, Hyperparameters, resolve_hyperparameters
-from tests.trainer_service.tiny import tiny_tokenizer
-from trainer_service.hardware import Device
-from trainer_service.preflight_advice import warn_of_data, warn_of_rows, warn_of_settings
+from shared.storage import Storage
+from tests.trainer_service.runs import make_job
+from tests.trainer_service.tiny import prepare_tiny_model, tiny_tokenizer
+from trainer_service.hardware import Device, find_cpu
+from trainer_service.preflight_advice import (
+    warn_of_data,
+    warn_of_devices,
+    warn_of_rows,
+    warn_of_settings,
+)
 from trainer_service.preflight_data import look_at
-from trainer_service.preflight_fit import Plan, look_at_memory
+from trainer_service.preflight_fit import look_at_memory
 from trainer_service.preflight_rows import look_at_labels, look_at_lengths, percentile, show
 from trainer_service.reading import Limits
+from trainer_service.spreading import Plan
 from trainer_service.tokenizing import IGNORED, PairRow, Row
-from trainer_service.warm_up import Workload, typical
+from trainer_service.warm_up import Workload, measure, typical
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TEMPLATE = PromptTemplate(base_model="x", stop_token_ids=(2,))
@@ -215,3 +223,51 @@ def test_typical_rows_are_neither_the_shortest_nor_the_giant() -> None:
 
 def test_validations_count_as_forward_passes() -> None:
     assert Workload(1000, 100, 4).in_training_tokens == 1200
+
+
+def gpus(count: int, gigabytes: float) -> Device:
+    return device(gigabytes, "cuda").model_copy(update={"count": count, "bf16": True})
+
+
+def test_a_run_that_one_gpu_cannot_hold_is_told_of_more() -> None:
+    large = plan("Qwen/Qwen2.5-7B-Instruct", method="full")
+    found = look_at_memory(large, gpus(8, 80))
+    assert not found.fits and found.changes is not None and found.then is not None
+    assert found.changes["devices"] <= 8 and "devices" in found.sentence
+    asked = look_at_memory(large._replace(devices=8), gpus(8, 80))
+    assert asked.fits and asked.sharded
+    assert "on each of 8 devices, among which the model is divided" in asked.sentence
+    whole = look_at_memory(large._replace(devices=8, sharding="none"), gpus(8, 80))
+    assert not whole.fits and whole.changes == {"sharding": "auto"}
+
+
+def test_a_model_is_sharded_only_where_a_device_could_not_hold_the_run() -> None:
+    small = plan(method="full")._replace(devices=2)
+    assert not look_at_memory(small, gpus(2, 80)).sharded
+    assert look_at_memory(small._replace(sharding="full"), gpus(2, 80)).sharded
+    tight = look_at_memory(small, gpus(2, 5))
+    assert tight.sharded and tight.need.total < look_at_memory(small, gpus(2, 80)).need.total
+    four_bits = plan("Qwen/Qwen2.5-7B-Instruct", method="qlora")._replace(devices=2)
+    crowded = look_at_memory(four_bits, gpus(8, 4))
+    assert not crowded.sharded and "devices" not in (crowded.changes or {})
+
+
+def test_processes_that_share_a_processor_are_told_to_be_one() -> None:
+    two = plan()._replace(devices=2)
+    found = look_at_memory(two, device(5))
+    assert not found.fits and found.changes == {"devices": 1}
+    assert "each process may plan with 2.2 GB" in found.sentence
+    assert look_at_memory(plan(), device(5)).fits
+    assert "no faster than one" in " ".join(warn_of_devices(2, "cpu"))
+    assert [*warn_of_devices(1, "cpu"), *warn_of_devices(8, "cuda")] == []
+
+
+def test_gpus_share_the_time_that_was_measured_and_processes_on_a_cpu_do_not(
+    storage: Storage,
+) -> None:
+    prepare_tiny_model(storage)
+    job = make_job(storage, devices=2)
+    decided = numbers(job.spec)
+    few = job.records[:8]
+    report = measure(job, decided, few, Workload(1000, 10, 2), device=find_cpu())
+    assert report.measured and report.shared_by == 1

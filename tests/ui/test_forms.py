@@ -57,6 +57,7 @@ OTHER_VALUES: dict[str, Any] = {
     "load_best_model_at_end": "false",
     "gradient_checkpointing": "true",
     "devices": "2",
+    "sharding": "none",
 }
 # Several datasets come instead of the one.
 ALONG = {"datasets": {"dataset_id"}}
