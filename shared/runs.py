@@ -4,7 +4,15 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 RunStatus = Literal[
     "validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"
@@ -111,16 +119,17 @@ class FineTuneSpec(BaseModel):
             raise ValueError("datasets names one dataset twice: raise its weight instead")
         return self
 
-    @model_validator(mode="after")
-    def _can_be_sharded(self) -> Self:
-        if self.sharding == "full" and self.devices == 1:
-            raise ValueError("sharding full divides a model over devices: set devices above 1")
-        if self.sharding == "full" and self.method == "qlora":
+    @field_validator("sharding")
+    @classmethod
+    def _can_be_sharded(cls, sharding: Sharding, info: ValidationInfo) -> Sharding:
+        if sharding == "full" and info.data.get("devices") == 1:
+            raise ValueError("full divides the model among devices: set devices above 1")
+        if sharding == "full" and info.data.get("method") == "qlora":
             raise ValueError(
-                "sharding full cannot divide the four-bit weights of method qlora: choose method "
-                "lora, or leave sharding at auto"
+                "full cannot divide the four-bit weights of method qlora: choose method lora, or "
+                "leave sharding at auto"
             )
-        return self
+        return sharding
 
     @model_validator(mode="after")
     def _finite(self) -> Self:

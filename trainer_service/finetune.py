@@ -205,7 +205,8 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m trainer_service.finetune SPEC.json\n")
         return exit_codes.BAD_SPEC
     place = local_place()
-    configure_logging()
+    # (All have the same to say of the data.)
+    configure_logging("INFO" if place.leads else "ERROR")
     quiet_libraries()
     path = Path(arguments[0])
     try:
@@ -230,6 +231,8 @@ def _on_several_devices(path: Path, devices: int) -> int:
     """The same once a device; the exit code of a shell."""
     if (why := too_many(devices)) is not None:
         raise InvalidRequest(why, param="devices")
+    # Behind the sentence of who failed torchrun would say which process it was.
+    logging.disable(logging.ERROR)
     code = launch("trainer_service.finetune", str(path), devices=devices)
     return code if code >= 0 else 128 - code
 

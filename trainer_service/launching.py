@@ -57,6 +57,8 @@ def too_many(devices: int) -> str | None:
     found, what = available_cores(), "processor cores"
     if torch.cuda.is_available():
         found, what = torch.cuda.device_count(), "GPUs"
+    elif torch.backends.mps.is_available():
+        found, what = 1, "GPU"
     if devices <= found:
         return None
     return f"devices: {devices} are asked for, and this worker has {found} {what}."

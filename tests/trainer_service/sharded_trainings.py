@@ -22,16 +22,18 @@ from trainer_service.data_parallel import Ranks, join, part
 from trainer_service.exit_codes import Preempted
 from trainer_service.finetune import agreed, learn
 from trainer_service.fused_layers import fuse_layers
-from trainer_service.hardware import find_cpu
+from trainer_service.hardware import Device
 from trainer_service.modeling import load_base
 from trainer_service.saving import publish
 from trainer_service.sharding import Whole, made_whole, mesh_over, shard
 from trainer_service.supervised_loss import loss_of
 from trainer_service.training_setup import set_up
 
+# No process could hold the model alone: it is sharded without having to be asked for.
+CPU = Device(kind="cpu", name="a cpu", memory_bytes=1)
 # Of 19 rows the last step of an epoch has three: one process has two passes, the other one.
 TWO: dict[str, Any] = {
-    "devices": 2, "sharding": "full",
+    "devices": 2,
     "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2,
 }  # fmt: skip
 ONE: dict[str, Any] = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
@@ -69,7 +71,7 @@ def train(
             raise Preempted
 
     job = make_job(storage, name, **{**STEPS, **spec})
-    training = set_up(job, report, check=agreed(ranks, check), device=find_cpu(), ranks=ranks)
+    training = set_up(job, report, check=agreed(ranks, check), device=CPU, ranks=ranks)
     said["held"] = sum(held_of(value).numel() for value in parameters(training.model))
     try:
         publish(training, learn(training, lambda: False))
@@ -103,18 +105,18 @@ def go_on(storage: Storage, ranks: Ranks) -> None:
 
 def half_precision(storage: Storage, ranks: Ranks) -> None:
     """The gradient that a model gathered in bf16 gets, beside that of fp32."""
-    alone = set_up(make_job(storage, "half"), lambda _: None, check=lambda: None, device=find_cpu())
+    alone = set_up(make_job(storage, "half"), lambda _: None, check=lambda: None, device=CPU)
     gradients = []
     for compute in (None, torch.bfloat16):
         base = load_base(
-            storage.base_model("tests/tiny-llama"), method="full", device=find_cpu(),
+            storage.base_model("tests/tiny-llama"), method="full", device=CPU,
             precision="fp32",
         )  # fmt: skip
         model = learn_whole(base, alone.numbers, seed=1)
         if compute is None:
             fuse_layers(base)
         loss = loss_of(base)
-        whole: Whole = shard(model, mesh_over(ranks, find_cpu()), compute)
+        whole: Whole = shard(model, mesh_over(ranks, CPU), compute)
         ids = torch.arange(3, 43).view(2, 20)
         with torch.autocast("cpu", torch.bfloat16, enabled=compute is not None):
             whole(loss, ids, ids).loss.backward()
@@ -132,7 +134,7 @@ def half_precision(storage: Storage, ranks: Ranks) -> None:
 def overflow(storage: Storage, ranks: Ranks) -> None:
     """A gradient that is without end in the other process's share alone costs both their step."""
     job = make_job(storage, "overflow", **CASES["llama-full"], **TWO)
-    training = set_up(job, lambda _: None, check=lambda: None, device=find_cpu(), ranks=ranks)
+    training = set_up(job, lambda _: None, check=lambda: None, device=CPU, ranks=ranks)
     optimizer = training.optimizer
     scaler = optimizer.scaler = torch.amp.GradScaler("cpu")
     for parameter in optimizer.parameters.values():

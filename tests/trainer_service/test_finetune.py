@@ -373,7 +373,7 @@ def test_the_shell_entry_starts_a_process_for_each_device(
     assert ended.returncode == 0
     # One of them tells.
     said = capfd.readouterr()
-    assert said.out.count("step 3/3") == 1 and said.out.count("model in") == 1
+    assert said.out.count("step 1/3  epoch") == 1 and said.out.count("model in") == 1
     assert "The model is sharded: each of 2 devices" in said.err
     assert manifest_problem(tmp_path / "out" / "result") is None
 

@@ -34,7 +34,7 @@ from tests.trainer_service.tiny import TINY_MODEL
 from tests.valkey import Valkey
 from trainer_service.base_models import prepare_base_model
 from trainer_service.hardware import Device, find_device
-from trainer_service.preflight import BUSY, Examination
+from trainer_service.preflight import BUSY, SHARDED, Examination
 from trainer_service.preflighting import Preflight
 from trainer_service.worker import TrainerWorker
 
@@ -149,6 +149,15 @@ def test_a_run_that_does_not_fit_is_not_tried(storage: Storage) -> None:
     assert report.memory is not None and not report.memory.fits
     assert report.memory.sentence in report.problems
     assert report.time is not None and not report.time.measured
+
+
+def test_a_run_on_several_devices_is_looked_at_as_each_of_them_sees_it(storage: Storage) -> None:
+    report = examine(storage, command(storage, devices=2, sharding="full"))
+    assert report.memory is not None and report.memory.sharded and report.memory.devices == 2
+    assert report.time is not None and report.time.reason == SHARDED
+    assert any("no faster than one" in warning for warning in report.warnings)
+    many = examine(storage, command(storage, devices=64))
+    assert any(problem.startswith("devices: 64 are asked for") for problem in many.problems)
 
 
 def test_validation_on_what_is_learned_is_seen(storage: Storage) -> None:

@@ -74,6 +74,12 @@ def test_every_field_of_a_spec_can_be_set_in_the_form(name: str) -> None:
     assert changed == {name} | ALONG.get(name, set())
 
 
+@pytest.mark.parametrize("typed", [{}, {"devices": "2", "method": "qlora"}])
+def test_what_cannot_be_sharded_is_said_beside_the_field(typed: dict[str, str]) -> None:
+    spec, errors = run_form.parse(filled(sharding="full", **typed))
+    assert spec is None and errors["sharding"].startswith("Full ")
+
+
 def test_with_validation_data_of_its_own_the_share_has_no_say() -> None:
     typed = filled(validation_dataset_id="ds_2", validation_split="nonsense")
     spec, errors = run_form.parse(typed)

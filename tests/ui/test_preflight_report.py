@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.preflight import Bin, LengthReport
+from shared.preflight import Bin, LengthReport, TimeReport
 from tests.ui.gallery_models import NEED, report, report_block
 from tests.ui.texts import EVIL
 from ui.preflight_report import report_view
@@ -49,6 +49,12 @@ def test_bars_stand_on_the_ground_and_show_what_is_beyond_the_limit() -> None:
 def test_the_parts_of_the_memory_are_all_shown() -> None:
     shown = report_view(report()).memory
     assert sum(amount for _, amount in shown) == NEED.total + NEED.evaluation_peak
+
+
+def test_a_time_that_devices_share_says_what_was_measured() -> None:
+    time = TimeReport(measured=True, seconds=9.0, tokens_per_second=400, shared_by=4)
+    assert "taken to be 4 times as many on 4 devices" in report_block(report(time=time))
+    assert "taken to be" not in report_block(report())
 
 
 def test_a_report_is_whole_without_its_page_and_hostile_texts_are_text() -> None:
