@@ -4,15 +4,8 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo
+from pydantic.functional_validators import field_validator, model_validator
 
 RunStatus = Literal[
     "validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"
@@ -73,9 +66,7 @@ class FineTuneSpec(BaseModel):
         1, ge=1, le=64, description="GPUs (or processes on a CPU) of one worker that share a step."
     )
     sharding: Sharding = Field(
-        "auto",
-        description="Whether devices divide the model too (full) or each holds all of it (none); "
-        "auto: where one could not hold the run otherwise.",
+        "auto", description="full: devices divide the model too; auto: where one cannot hold it."
     )
 
     num_train_epochs: Annotated[float, Field(gt=0, le=1000)] | Auto = "auto"
@@ -114,8 +105,7 @@ class FineTuneSpec(BaseModel):
     def _one_way_to_name_data(self) -> Self:
         if (self.dataset_id is None) == (not self.datasets):
             raise ValueError("give either dataset_id or datasets")
-        ids = [source.id for source in self.datasets]
-        if len(set(ids)) < len(ids):
+        if len({source.id for source in self.datasets}) < len(self.datasets):
             raise ValueError("datasets names one dataset twice: raise its weight instead")
         return self
 
@@ -125,10 +115,7 @@ class FineTuneSpec(BaseModel):
         if sharding == "full" and info.data.get("devices") == 1:
             raise ValueError("full divides the model among devices: set devices above 1")
         if sharding == "full" and info.data.get("method") == "qlora":
-            raise ValueError(
-                "full cannot divide the four-bit weights of method qlora: choose method lora, or "
-                "leave sharding at auto"
-            )
+            raise ValueError("full cannot divide four-bit weights: choose method lora, or auto")
         return sharding
 
     @model_validator(mode="after")
@@ -235,9 +222,6 @@ def resolve_hyperparameters(
     if parameters is not None and parameters >= LARGE_MODEL:
         rate = min(rate, _LARGE_RATE)
     rank = or_auto(spec.lora_r, effort.rank)
-    modules: list[str] | Literal["all-linear"] = (
-        "all-linear" if spec.target_modules == "auto" else spec.target_modules
-    )
     # Positions of seq2seq models are relative: what is asked for is taken, long or not.
     longest = context_length if family == "causal" else 131_072
     patience = or_auto(spec.early_stopping_patience, THOROUGH_PATIENCE if thorough else 0)
@@ -256,7 +240,7 @@ def resolve_hyperparameters(
         lora_r=rank,
         lora_alpha=or_auto(spec.lora_alpha, 2 * rank),
         lora_dropout=or_auto(spec.lora_dropout, 0.0),
-        target_modules=modules,
+        target_modules=or_auto(spec.target_modules, "all-linear"),
         eval_steps=eval_steps,
         save_steps=or_auto(spec.save_steps, _save_steps(steps, eval_steps)),
         early_stopping_patience=patience,

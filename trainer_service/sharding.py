@@ -89,7 +89,9 @@ def put(own: Tensor, whole: Tensor) -> None:
 
 def like(own: Tensor, whole: Tensor) -> Tensor:
     """``whole`` as ``own`` lies: on its device and, where that is divided, the same share."""
-    return _share_of(whole.to(own.device), own)
+    share = _share_of(whole.to(own.device), own)
+    # (A share is a view, which would keep all of ``whole``.)
+    return share.clone() if isinstance(share, DTensor) else share
 
 
 def _share_of(whole: Tensor, own: Tensor) -> Tensor:

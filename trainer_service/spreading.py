@@ -1,16 +1,20 @@
 """How a run lies on its devices and what it needs on each; knows no data but the rows' lengths."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shared.memory import Longest, MemoryEstimate, Model, estimate, fits
 from shared.model_shapes import shape_from_config
-from shared.runs import Hyperparameters, Method, Sharding
+from shared.runs import FineTuneSpec, Hyperparameters, Method, Sharding
 from shared.spread import Spread, may_shard, per_device, room
+from trainer_service.data_parallel import Ranks
 from trainer_service.hardware import Device, choose_precision
 from trainer_service.job_files import read_json
 from trainer_service.tokenizing import AnyRow, PairRow
+
+log = logging.getLogger(__name__)
 
 Changes = dict[str, Any]
 
@@ -64,6 +68,29 @@ def spread_of(plan: Plan, device: Device) -> Spread:
     if plan.sharding == "auto" and fits(_need(plan, device, whole), room_of(plan, device)):
         return whole
     return Spread(plan.devices, sharded=True)
+
+
+def is_sharded(
+    spec: FineTuneSpec,
+    folder: Path,
+    numbers: Hyperparameters,
+    rows: Iterable[AnyRow],
+    device: Device,
+    ranks: Ranks,
+) -> bool:
+    """Whether the processes that train share the model in ``folder``: the same for all of them."""
+    if ranks.size == 1:
+        return False
+    wanted = spec.sharding == "full"
+    if (model := model_in(folder)) is not None:
+        longest = longest_of(rows)
+        plan = Plan(model, spec.method, numbers, longest, None, ranks.size, spec.sharding)
+        wanted = spread_of(plan, device).sharded
+    # (One device may have more memory than another.)
+    sharded = bool(ranks.agree(int(wanted)))
+    if sharded:
+        log.info("The model is sharded: each of %d devices holds a part of it.", ranks.size)
+    return sharded
 
 
 def _need(plan: Plan, device: Device, spread: Spread) -> MemoryEstimate:

@@ -1,7 +1,6 @@
 """Makes everything a run trains with: texts as rows of tokens, then the model and its optimizer."""
 
 import contextlib
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -47,12 +46,10 @@ from trainer_service.optimization import Optimizer
 from trainer_service.progress import Pace, Report
 from trainer_service.reading import Limits, tokenize_records, tokenize_validation
 from trainer_service.sharding import Whole, mesh_over, shard
-from trainer_service.spreading import Plan, longest_of, model_in, spread_of
+from trainer_service.spreading import is_sharded
 from trainer_service.standing import Standing
 from trainer_service.supervised_loss import loss_of
 from trainer_service.tokenizing import AnyRow
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,9 @@ def set_up(
     if precision == "fp16" and lessons.template.family == "seq2seq":
         # The numbers inside T5 leave the range of fp16.
         precision = "fp32"
-    ranks = replace(ranks, sharded=_is_sharded(job.spec, lessons, device, ranks))
+    rows = [*lessons.rows, *lessons.validation_rows]
+    sharded = is_sharded(job.spec, lessons.folder, lessons.numbers, rows, device, ranks)
+    ranks = replace(ranks, sharded=sharded)
     whole, loss = _load_model(job, lessons, device, precision, ranks)
     model = whole.model
     if not ranks.leads:
@@ -173,26 +172,6 @@ def set_up(
         pace=Pace(),
         ranks=ranks,
     )
-
-
-def _is_sharded(spec: FineTuneSpec, lessons: Lessons, device: Device, ranks: Ranks) -> bool:
-    model = model_in(lessons.folder)
-    if ranks.size == 1 or model is None:
-        return ranks.size > 1 and spec.sharding == "full"
-    longest = longest_of([*lessons.rows, *lessons.validation_rows])
-    plan = Plan(
-        model,
-        spec.method,
-        lessons.numbers,
-        longest,
-        devices=ranks.size,
-        sharding=spec.sharding,
-    )
-    # (One device may have more memory than another.)
-    sharded = bool(ranks.agree(int(spread_of(plan, device).sharded)))
-    if sharded:
-        log.info("The model is sharded: each of %d devices holds a part of it.", ranks.size)
-    return sharded
 
 
 def _load_model(

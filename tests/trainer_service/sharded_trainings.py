@@ -77,6 +77,8 @@ def train(
         publish(training, learn(training, lambda: False))
     except Preempted:
         said["preempted"] = True
+    states = map(held_of, training.optimizer.tensors().values())
+    said["optimizer_bytes"] = sum(state.untyped_storage().nbytes() for state in states)
     if ranks.leads:
         (storage.root / f"{name}.json").write_text(json.dumps(said))
 

@@ -84,6 +84,8 @@ def test_a_run_goes_on_from_a_sharded_checkpoint_sharded_or_not(trained: Storage
     same = {step: whole["losses"][step] for step in rest["losses"]}
     assert rest["losses"] == pytest.approx(same, abs=1e-4)
     assert_same_weights(trained, "llama-full-alone", f"resumed-{way}")
+    share = rest["optimizer_bytes"] / whole["optimizer_bytes"]
+    assert share < 0.55 if way == "sharded" else share == 1
 
 
 @pytest.mark.timeout(300)
