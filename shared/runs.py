@@ -82,9 +82,13 @@ class FineTuneSpec(BaseModel):
         "auto"
     )
     eval_steps: Positive | Auto = "auto"
-    save_steps: Positive | Auto = "auto"
+    save_steps: Positive | Auto = Field(
+        "auto", description="Each checkpoint is evaluated, where there are validation rows."
+    )
     early_stopping_patience: Annotated[int, Field(ge=0, le=1000)] | Auto = Field(
-        "auto", description="Evaluations without a better validation loss; 0: never stop early."
+        "auto",
+        description="Evaluations, of every eval_steps, without a better validation loss; 0: never "
+        "stop early.",
     )
     load_best_model_at_end: bool | Auto = "auto"
     gradient_checkpointing: bool | Auto = "auto"

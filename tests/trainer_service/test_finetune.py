@@ -65,6 +65,7 @@ def test_loss_falls_and_the_result_is_whole(storage: Storage, method: str) -> No
         method=method,
         max_steps=60,
         eval_steps=30,
+        save_steps=30,
         learning_rate=2e-3 if method == "full" else 2e-2,
         lora_r=8,
     )
@@ -163,7 +164,8 @@ def test_a_spoiled_checkpoint_gives_way_to_an_older_one(
     storage: Storage, spoil: Callable[[Path], None]
 ) -> None:
     job = make_job(storage, max_steps=12, save_steps=4)
-    train(job, check=stop_after(9))
+    # One call while setting up, eight steps, two evaluations.
+    train(job, check=stop_after(11))
     assert {path.name for path in job.checkpoints.iterdir()} == {"step-4", "step-8"}
     spoil(job.checkpoints / "step-8")
     (job.checkpoints / "step-999999").mkdir()
@@ -183,7 +185,7 @@ def test_a_stop_where_a_checkpoint_was_just_saved_saves_it_no_second_time(
     storage: Storage,
 ) -> None:
     job = make_job(storage, max_steps=12, save_steps=4)
-    before, _ = train(job, check=stop_after(5))
+    before, _ = train(job, check=stop_after(6))
     after, _ = train(job, check=stop_after(1))
     assert [e.step for e in (*before, *after) if isinstance(e, Checkpointed)] == [4]
 
@@ -195,7 +197,7 @@ def test_what_a_later_step_left_behind_does_not_push_a_new_checkpoint_out(
     job = make_job(storage, max_steps=12, save_steps=4)
     for stale in (8, 20, 999999):
         (job.checkpoints / f"step-{stale}").mkdir(parents=True)
-    train(job, check=stop_after(5))
+    train(job, check=stop_after(6))
     assert [path.name for path in job.checkpoints.iterdir()] == ["step-4"]
     events, finished = train(job)
     assert finished is not None

@@ -103,6 +103,39 @@ def test_the_best_outlives_the_older_ones(storage: Storage) -> None:
     assert finished.eval_loss == losses[36]
 
 
+@pytest.mark.parametrize(("eval_steps", "save_steps"), [(4, 5), (5, 1), (1000, 6)])
+def test_every_checkpoint_has_its_validation_loss(
+    storage: Storage, eval_steps: int, save_steps: int
+) -> None:
+    job = make_job(storage, max_steps=12, save_steps=save_steps, eval_steps=eval_steps)
+    events, _ = train(job)
+    saved = {e.step: e.eval_loss for e in checkpoints(events)}
+    assert list(saved) == list(range(save_steps, 13, save_steps))
+    found = evaluations(events)
+    assert saved == {step: found[step] for step in saved}
+    assert set(found) == {*saved, *range(eval_steps, 13, eval_steps), 12}
+
+
+def test_without_validation_rows_checkpoints_have_no_validation_loss(storage: Storage) -> None:
+    events, _ = train(make_job(storage, max_steps=4, save_steps=2, validation_split=0))
+    assert not evaluations(events) and len(checkpoints(events)) == 2
+
+
+@pytest.mark.parametrize("stop_at", [None, 4, 8, 9])
+def test_the_best_is_the_best_of_all_checkpoints(storage: Storage, stop_at: int | None) -> None:
+    job = spoiling_job(
+        storage, load_best_model_at_end=True, max_steps=20, eval_steps=7, save_steps=2
+    )
+    events, finished = train(job, preempt_after=stop_at)
+    if stop_at is not None:
+        again, finished = train(job)
+        events += again
+    losses = evaluations(events)
+    assert sorted(losses) == sorted({*range(2, 21, 2), 7, 14})
+    assert finished is not None and finished.eval_loss == min(losses.values())
+    assert losses[finished.best_step or 0] == finished.eval_loss
+
+
 def test_damaged_weights_are_not_made_to_look_whole(storage: Storage) -> None:
     job = make_job(storage, max_steps=12, save_steps=4)
     train(job, preempt_after=4)
@@ -161,15 +194,26 @@ def test_early_stopping_ends_where_patience_does(storage: Storage) -> None:
     assert finished.eval_loss == losses[-1]
 
 
+def test_patience_counts_the_evaluations_that_were_asked_for(storage: Storage) -> None:
+    """Not those that checkpoints need."""
+    job = spoiling_job(storage, early_stopping_patience=3, eval_steps=4, save_steps=1)
+    events, finished = train(job)
+    losses = evaluations(events)
+    assert finished is not None and finished.stopped == "early"
+    last, lowest = max(losses), min(losses, key=losses.__getitem__)
+    assert last % 4 == 0
+    assert sum(lowest < step for step in losses if step % 4 == 0) == 3
+
+
 @pytest.mark.parametrize("preempt_after", [1, 8, 9, 12])
 @pytest.mark.parametrize("save_steps", [3, 1000])
 def test_early_stopping_comes_at_the_same_step_after_a_kill(
     storage: Storage, preempt_after: int, save_steps: int
 ) -> None:
-    spec = {"early_stopping_patience": 3, "load_best_model_at_end": True}
+    spec = {"early_stopping_patience": 3, "load_best_model_at_end": True, "save_steps": save_steps}
     straight, unbroken = train(spoiling_job(storage, "run_straight", **spec))
     assert unbroken is not None and unbroken.stopped == "early"
-    job = spoiling_job(storage, "run_killed", save_steps=save_steps, **spec)
+    job = spoiling_job(storage, "run_killed", **spec)
     before, nothing = train(job, preempt_after=preempt_after)
     assert nothing is None
     if save_steps == 3 and preempt_after > 3:
@@ -188,9 +232,12 @@ def test_early_stopping_comes_at_the_same_step_after_a_kill(
         assert torch.allclose(value, ours[name], atol=1e-5)
 
 
-def test_an_evaluation_that_was_broken_off_is_made_up_for(storage: Storage) -> None:
+@pytest.mark.parametrize("load_best", [True, False])
+def test_an_evaluation_that_was_broken_off_is_made_up_for(
+    storage: Storage, load_best: bool
+) -> None:
     """A stop in the midst of an evaluation saves the step; what it says must not be missed."""
-    job = spoiling_job(storage, max_steps=8, eval_steps=4, load_best_model_at_end=True)
+    job = spoiling_job(storage, max_steps=8, eval_steps=4, load_best_model_at_end=load_best)
     events: list[Payload] = []
 
     def check() -> None:
@@ -203,7 +250,9 @@ def test_an_evaluation_that_was_broken_off_is_made_up_for(storage: Storage) -> N
     after, finished = train(job)
     assert sorted(evaluations(after)) == [4, 8]
     assert [e.step for e in measured(after)] == [5, 6, 7, 8]
-    assert finished is not None and finished.best_step in (4, 8)
+    assert finished is not None and finished.best_step in ((4, 8) if load_best else (None,))
+    told = checkpoints(after)[0]
+    assert (told.step, told.eval_loss, told.best) == (4, evaluations(after)[4], True)
 
 
 @pytest.mark.parametrize("wanted_from", [0, 5])
