@@ -15,6 +15,7 @@ from sqlmodel import Session, col, select
 from gateway import preparation
 from gateway.cancellation import raise_if_cancelled
 from gateway.database import Database
+from gateway.datasets.placing import remove_orphans
 from gateway.deployments import DeploymentLoader
 from gateway.queue_watch import look_at_queue
 from gateway.run_controls import settle_pause
@@ -151,6 +152,7 @@ class Reconciler:
         if self._tidied is None or time.monotonic() - self._tidied > TIDY_EVERY_SECONDS:
             self._tidied = time.monotonic()
             await asyncio.to_thread(remove_stale, self._services.storage)
+            await asyncio.to_thread(remove_orphans, self._services.database, self._services.storage)
 
 
 def _live_runs(database: Database) -> list[Run]:

@@ -2,7 +2,7 @@
 
 from gateway.tables.access import ApiKey, IdempotentRequest, LoginSession
 from gateway.tables.columns import new_id, now
-from gateway.tables.data import Dataset, LibraryModel
+from gateway.tables.data import Dataset, LibraryModel, PlacedDataset
 from gateway.tables.runs import (
     CheckpointRow,
     MetricRow,
@@ -23,6 +23,7 @@ __all__ = [
     "LibraryModel",
     "LoginSession",
     "MetricRow",
+    "PlacedDataset",
     "QueueSight",
     "Route",
     "Run",

@@ -46,6 +46,15 @@ class Dataset(SQLModel, table=True):
     deleted_at: datetime | None = maybe_time_column()
 
 
+class PlacedDataset(SQLModel, table=True):
+    """A dataset whose folder is being put in its place, until its row is there."""
+
+    __tablename__ = "placed_datasets"
+
+    dataset_id: str = Field(primary_key=True)
+    created_at: datetime = time_column(index=True)
+
+
 class LibraryModel(SQLModel, table=True):
     """A base model that a user added, and where the preparation of any base model stands."""
 
