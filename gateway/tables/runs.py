@@ -49,6 +49,7 @@ class Run(SQLModel, table=True):
     attempt: int = 1
     last_seq: int = 0
     failures: int = 0
+    preemptions: int = 0
     phase: str | None = None
     device: str | None = None
     step: int = 0
