@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 
 from gateway import preparation
 from gateway.cancellation import raise_if_cancelled
+from gateway.checkpoint_files import forget_unused
 from gateway.database import Database
 from gateway.datasets.placing import remove_orphans
 from gateway.deployments import DeploymentLoader
@@ -23,7 +24,7 @@ from gateway.run_queue import REDIS_ERRORS, REDIS_SECONDS, Wish, enqueue_run, te
 from gateway.run_states import cancelled, note, paused, state_of, write_state
 from gateway.services import Services
 from gateway.tables import Run, now
-from shared.errors import GenPlatError
+from shared.errors import GenPlatError, TimedOut, Unavailable
 from shared.run_events import MAX_FAILURES, RunState, requeue
 from shared.storage import Storage
 
@@ -153,6 +154,20 @@ class Reconciler:
             self._tidied = time.monotonic()
             await asyncio.to_thread(remove_stale, self._services.storage)
             await asyncio.to_thread(remove_orphans, self._services.database, self._services.storage)
+            await self._tidy_checkpoints()
+
+    async def _tidy_checkpoints(self) -> None:
+        """Remove copies of checkpoints that nobody uses; none while nobody says what is loaded."""
+        try:
+            held = await self._services.inference.models()
+        except (Unavailable, TimedOut):
+            return
+        await asyncio.to_thread(
+            forget_unused,
+            self._services.database,
+            self._services.storage,
+            loaded={(model.ref.run_id, model.ref.checkpoint) for model in held},
+        )
 
 
 def _live_runs(database: Database) -> list[Run]:
