@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from shared.datasets import Message, Record
+from shared.hyperparameters import resolve_hyperparameters
 from shared.memory import Longest, model_of
 from shared.model_library import built_in_library
 from shared.preflight import DataReport, LabelReport
 from shared.prompt_template import PromptTemplate
-from shared.runs import FineTuneSpec, Hyperparameters, resolve_hyperparameters
+from shared.runs import FineTuneSpec, Hyperparameters
 from tests.trainer_service.tiny import tiny_tokenizer
 from trainer_service.hardware import Device
 from trainer_service.preflight_advice import warn_of_data, warn_of_rows, warn_of_settings
