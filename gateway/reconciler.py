@@ -49,6 +49,7 @@ async def run_reconciler(services: Services) -> None:
         "deployments": loader.settle,
         "preparations": lambda: preparation.settle(services=services),
         "left-overs": reconciler.tidy,
+        "disk reserve": reconciler.keep_room,
     }
     troubled: set[str] = set()
     try:
@@ -155,6 +156,11 @@ class Reconciler:
             await asyncio.to_thread(remove_stale, self._services.storage)
             await asyncio.to_thread(remove_orphans, self._services.database, self._services.storage)
             await self._tidy_checkpoints()
+
+    async def keep_room(self) -> None:
+        """Room for the database, again where it was given back and there is plenty now."""
+        if (reserve := self._services.database.reserve) is not None:
+            await asyncio.to_thread(reserve.take)
 
     async def _tidy_checkpoints(self) -> None:
         """Remove copies of checkpoints that nobody uses; none while nobody says what is loaded."""
