@@ -13,6 +13,7 @@ from redis import ConnectionPool
 from sqlalchemy.exc import ArgumentError
 
 from gateway.database import Database, make_engine
+from gateway.disk_reserve import DiskReserve
 from gateway.migrations import UnusableDatabase
 from gateway.settings import SQLITE_FILE, GatewaySettings
 from shared.job_queue import redis_settings
@@ -39,7 +40,7 @@ def open_database(settings: GatewaySettings) -> Database:
     elif not re.match(r"(postgres(ql)?(\+\w+)?|sqlite)://", settings.database_url):
         raise UnusableDatabase(_NO_DATABASE_URL)
     try:
-        return Database(make_engine(settings.sqlalchemy_url))
+        return Database(make_engine(settings.sqlalchemy_url), reserve=_reserve(settings))
     except (ArgumentError, ValueError):
         raise UnusableDatabase(_NO_DATABASE_URL) from None
     except ImportError as error:
@@ -48,6 +49,13 @@ def open_database(settings: GatewaySettings) -> Database:
             f"GENPLAT_DATABASE_URL needs psycopg, which cannot be loaded ({why}): "
             "pip install 'genplat[postgres]', or unset it to use SQLite in the data folder."
         ) from error
+
+
+def _reserve(settings: GatewaySettings) -> DiskReserve | None:
+    """For the embedded database: another one's disk is not this one."""
+    if settings.database_url:
+        return None
+    return DiskReserve(settings.root, settings.disk_reserve_bytes)
 
 
 def _keep_to_owner(file: Path) -> None:

@@ -8,6 +8,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import Connection
 from sqlmodel import Session, create_engine
 
+from gateway.disk_reserve import DiskReserve
+
 _WRITE = "genplat_write"
 # A server that does not answer must not hold every request for as long as the network waits.
 CONNECT_SECONDS = 5
@@ -50,10 +52,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 class Database:
-    """Sessions over one engine. Objects stay readable after their session closed."""
+    """Sessions over one engine. Objects stay readable after their session closed. ``reserve``:
+    where the database shares its disk with what fills it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, reserve: DiskReserve | None = None) -> None:
         self.engine = engine
+        self.reserve = reserve
+        if reserve is not None:
+            reserve.watch(engine)
         self._writer = engine.execution_options(**{_WRITE: True})
 
     @contextmanager

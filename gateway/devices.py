@@ -8,9 +8,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.hardware import HardwareFacts, read_all
+from shared.hyperparameters import resolve_hyperparameters
 from shared.memory import estimate, fits, model_of
 from shared.model_library import LibraryEntry
-from shared.runs import FineTuneSpec, Method, resolve_hyperparameters
+from shared.runs import FineTuneSpec, Method
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,9 @@ from sqlmodel import Session, col, select
 
 from gateway import preparation
 from gateway.cancellation import raise_if_cancelled
+from gateway.checkpoint_files import forget_unused
 from gateway.database import Database
+from gateway.datasets.placing import remove_orphans
 from gateway.deployments import DeploymentLoader
 from gateway.queue_watch import look_at_queue
 from gateway.run_controls import settle_pause
@@ -22,7 +24,7 @@ from gateway.run_queue import REDIS_ERRORS, REDIS_SECONDS, Wish, enqueue_run, te
 from gateway.run_states import cancelled, note, paused, state_of, write_state
 from gateway.services import Services
 from gateway.tables import Run, now
-from shared.errors import GenPlatError
+from shared.errors import GenPlatError, TimedOut, Unavailable
 from shared.run_events import MAX_FAILURES, RunState, requeue
 from shared.storage import Storage
 
@@ -47,6 +49,7 @@ async def run_reconciler(services: Services) -> None:
         "deployments": loader.settle,
         "preparations": lambda: preparation.settle(services=services),
         "left-overs": reconciler.tidy,
+        "disk reserve": reconciler.keep_room,
     }
     troubled: set[str] = set()
     try:
@@ -151,6 +154,26 @@ class Reconciler:
         if self._tidied is None or time.monotonic() - self._tidied > TIDY_EVERY_SECONDS:
             self._tidied = time.monotonic()
             await asyncio.to_thread(remove_stale, self._services.storage)
+            await asyncio.to_thread(remove_orphans, self._services.database, self._services.storage)
+            await self._tidy_checkpoints()
+
+    async def keep_room(self) -> None:
+        """Room for the database, again where it was given back and there is plenty now."""
+        if (reserve := self._services.database.reserve) is not None:
+            await asyncio.to_thread(reserve.take)
+
+    async def _tidy_checkpoints(self) -> None:
+        """Remove copies of checkpoints that nobody uses; none while nobody says what is loaded."""
+        try:
+            held = await self._services.inference.models()
+        except (Unavailable, TimedOut):
+            return
+        await asyncio.to_thread(
+            forget_unused,
+            self._services.database,
+            self._services.storage,
+            loaded={(model.ref.run_id, model.ref.checkpoint) for model in held},
+        )
 
 
 def _live_runs(database: Database) -> list[Run]:

@@ -6,11 +6,12 @@ from datetime import datetime
 from sqlmodel import Session, col, select
 
 from gateway.tables import CheckpointRow
-from shared.run_events import Advanced, Checkpointed, RunEvent
+from shared.run_events import Advanced, Checkpointed, Measured, RunEvent
 
 
 def write_checkpoints(session: Session, event: RunEvent) -> None:
-    """Fold an event in: a new checkpoint, or those that a resumed attempt has yet to make."""
+    """Fold an event in: a new checkpoint, those that a resumed attempt has yet to make, or the
+    evaluation of one that was saved in a hurry."""
     match event.payload:
         case Checkpointed() as made:
             _upsert(session, event.run_id, made, event.time)
@@ -19,6 +20,13 @@ def write_checkpoints(session: Session, event: RunEvent) -> None:
                 _remove(session, event.run_id, gone, event.time)
         case Advanced(resumed_from_step=int(step)):
             _remove(session, event.run_id, col(CheckpointRow.step) > step, event.time)
+        case Measured(eval_loss=float()) as measured:
+            row = session.get(CheckpointRow, (event.run_id, measured.step))
+            if row is None or row.removed_at is not None:
+                return
+            _copy_measured(row, measured)
+            session.add(row)
+            session.flush()
         case _:
             return
     _choose_best(session, event.run_id)
@@ -31,11 +39,15 @@ def _upsert(session: Session, run_id: str, made: Checkpointed, time: datetime) -
     elif row.removed_at is not None:
         # Made once more, by a resumed attempt.
         row.created_at, row.removed_at = time, None
-    for name in ("loss", "eval_loss", "mean_token_accuracy", "eval_mean_token_accuracy"):
-        if (value := getattr(made, name)) is not None:
-            setattr(row, name, value)
+    _copy_measured(row, made)
     session.add(row)
     session.flush()
+
+
+def _copy_measured(row: CheckpointRow, said: Checkpointed | Measured) -> None:
+    for name in ("loss", "eval_loss", "mean_token_accuracy", "eval_mean_token_accuracy"):
+        if (value := getattr(said, name)) is not None:
+            setattr(row, name, value)
 
 
 def _remove(session: Session, run_id: str, which: object, time: datetime) -> None:

@@ -30,6 +30,11 @@ class GatewaySettings(Settings):
     session_days: int = Field(30, ge=1)
     max_upload_bytes: int = Field(512 * 1024 * 1024, ge=1024)
     max_body_bytes: int = Field(2 * 1024 * 1024, ge=1024, description="Of every other request.")
+    disk_reserve_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=0,
+        description="Room kept for SQLite, given back where the disk is full; 0 for none.",
+    )
     max_sse_streams: int = Field(20, ge=1, description="Open event streams an owner may hold.")
     key_abandoned_seconds: float = Field(
         60, gt=0, description="An Idempotency-Key whose gateway died is free again after this."

@@ -140,6 +140,7 @@ class RunState(BaseModel):
     attempt: int
     last_seq: int = 0
     failures: int = 0
+    preemptions: int = 0
     phase: Phase | None = None
     device: str | None = None
     step: int = 0
@@ -165,6 +166,7 @@ class RunState(BaseModel):
 
 
 MAX_FAILURES = 3
+MAX_PREEMPTIONS = 20
 
 
 def apply_event(state: RunState, event: RunEvent) -> RunState:
@@ -199,8 +201,9 @@ def apply_event(state: RunState, event: RunEvent) -> RunState:
                     "eval_mean_token_accuracy",
                 },
             )
-        case Checkpointed(best=True, step=step):
-            update["best_step"] = step
+        case Checkpointed() as made:
+            update["preemptions"] = 0
+            update |= {"best_step": made.step} if made.best else {}
         case Finished() as finished:
             update |= _finish(state, finished, event.time)
     return state.model_copy(update=update)
@@ -208,17 +211,12 @@ def apply_event(state: RunState, event: RunEvent) -> RunState:
 
 def _finish(state: RunState, finished: Finished, time: datetime) -> dict[str, Any]:
     if finished.status == "preempted":
-        return requeue(state)
+        return _preempt(state, time)
     if finished.status == "paused":
         return {"status": "paused", "phase": None, "eta_seconds": None}
     if finished.status == "failed" and finished.retry and state.failures + 1 < MAX_FAILURES:
         return requeue(state) | {"failures": state.failures + 1}
-    update: dict[str, Any] = {
-        "status": finished.status,
-        "phase": None,
-        "eta_seconds": None,
-        "finished_at": time,
-    }
+    update = _end(finished.status, time)
     if finished.status == "failed":
         update |= {
             "failures": state.failures + 1,
@@ -229,6 +227,27 @@ def _finish(state: RunState, finished: Finished, time: datetime) -> dict[str, An
         exclude_none=True, exclude={"type", "status", "code", "message", "retry"}
     )
     return update | known
+
+
+def _end(status: str, time: datetime) -> dict[str, Any]:
+    return {"status": status, "phase": None, "eta_seconds": None, "finished_at": time}
+
+
+def _preempt(state: RunState, time: datetime) -> dict[str, Any]:
+    """Back to the queue, however often, as long as there is a checkpoint now and then. A stop
+    before the attempt's first word says nothing of the run, and does not count."""
+    count = state.preemptions + (state.phase is not None)
+    if count < MAX_PREEMPTIONS:
+        return requeue(state) | {"preemptions": count}
+    return _end("failed", time) | {
+        "preemptions": count,
+        "error_code": "preempted_too_often",
+        "error_message": (
+            f"The run was stopped from outside {count} times and never came to its next "
+            "checkpoint. Let the trainer run for longer or raise GENPLAT_STOP_GRACE_SECONDS, then "
+            "start the run again."
+        ),
+    }
 
 
 def requeue(state: RunState) -> dict[str, Any]:

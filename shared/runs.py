@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo
 from pydantic.functional_validators import field_validator, model_validator
@@ -38,7 +38,7 @@ class WeightedDataset(BaseModel):
 
 class FineTuneSpec(BaseModel):
     """What a user asks for. Names are those of Hugging Face and PEFT; each number may be "auto",
-    which `resolve_hyperparameters` decides by ``preset``, method, model and number of rows.
+    which `shared.hyperparameters` decides by ``preset``, method, model and number of rows.
 
     ``task_prefix`` None takes the base model's own from the library. ``continue_from`` names a
     finished run of yours, one of its checkpoints (``RUN:ckpt-step-N``) or the fine-tuned model:
@@ -87,9 +87,13 @@ class FineTuneSpec(BaseModel):
         "auto"
     )
     eval_steps: Positive | Auto = "auto"
-    save_steps: Positive | Auto = "auto"
+    save_steps: Positive | Auto = Field(
+        "auto", description="Each checkpoint is evaluated, where there are validation rows."
+    )
     early_stopping_patience: Annotated[int, Field(ge=0, le=1000)] | Auto = Field(
-        "auto", description="Evaluations without a better validation loss; 0: never stop early."
+        "auto",
+        description="Evaluations, of every eval_steps, without a better validation loss; 0: never "
+        "stop early.",
     )
     load_best_model_at_end: bool | Auto = "auto"
     gradient_checkpointing: bool | Auto = "auto"
@@ -151,112 +155,6 @@ class Hyperparameters(BaseModel):
     early_stopping_patience: int = Field(description="0: never.")
     load_best_model_at_end: bool
     gradient_checkpointing: bool
-
-
-_Value = TypeVar("_Value")
-
-
-def or_auto(value: _Value | Auto, auto: _Value) -> _Value:
-    """``value``, or the ``auto`` choice where the user left it open."""
-    return auto if value == "auto" else value
-
-
-# Full learning rates by what learns, for fewer than 1,000 rows, up to 10,000, and more.
-_RATES: dict[tuple[Family, bool], tuple[float, float, float]] = {
-    ("causal", False): (1e-3, 5e-4, 2e-4),
-    ("seq2seq", False): (1e-3, 1e-3, 5e-4),
-    ("causal", True): (5e-5, 3e-5, 2e-5),
-    ("seq2seq", True): (3e-4, 2e-4, 1e-4),
-}
-LARGE_MODEL = 1_000_000_000
-_LARGE_RATE = 2e-4
-
-
-class _Effort(NamedTuple):
-    """Of a preset: steps to aim for, epochs at most, an adapter's rank."""
-
-    steps: int
-    epochs: int
-    rank: int
-
-
-_EFFORT: dict[Preset, _Effort] = {
-    "fast": _Effort(80, 1, 8),
-    "balanced": _Effort(200, 3, 16),
-    "thorough": _Effort(600, 6, 32),
-}
-THOROUGH_PATIENCE = 3
-
-
-def resolve_hyperparameters(
-    spec: FineTuneSpec,
-    *,
-    examples: int,
-    context_length: int,
-    family: Family = "causal",
-    parameters: int | None = None,
-) -> Hyperparameters:
-    """Decide every "auto" of ``spec`` for ``examples`` training rows (counted with their weights)
-    and a base model of so many ``parameters``.
-
-    The rules: small sets get small batches, because the number of optimizer steps counts for
-    more than the batch size there (batch 2 below 1,000 rows, 8 above 10,000, else 4), and a high
-    learning rate: with LoRA 1e-3, 5e-4, 2e-4 for the same sizes (seq2seq 1e-3, 1e-3, 5e-4), at
-    most 2e-4 for models of a billion parameters and more; with method full 5e-5, 3e-5, 2e-5
-    (seq2seq 3e-4, 2e-4, 1e-4). Epochs until about 200 steps, at least 1, at most 3 (preset fast:
-    80 steps, 1 epoch; thorough: 600, 6); evaluation ten times a run, a checkpoint at every
-    third of these or so: each checkpoint has been evaluated.
-    Preset thorough stops early after 3 evaluations without progress and keeps the best weights.
-    """
-    size = _size(examples)
-    effort = _EFFORT[spec.preset]
-    thorough = spec.preset == "thorough"
-    batch = or_auto(spec.per_device_train_batch_size, max(1, (2, 4, 8)[size] // spec.devices))
-    accumulation = or_auto(spec.gradient_accumulation_steps, 1)
-    steps_per_epoch = max(1, math.ceil(examples / (batch * accumulation * spec.devices)))
-    usual_epochs = min(effort.epochs, max(1, math.ceil(effort.steps / steps_per_epoch)))
-    epochs = or_auto(spec.num_train_epochs, float(usual_epochs))
-    steps = or_auto(spec.max_steps, max(1, math.ceil(steps_per_epoch * epochs)))
-    eval_steps = or_auto(spec.eval_steps, max(1, math.ceil(steps / 10)))
-    rate = _RATES[family, spec.method == "full"][size]
-    if parameters is not None and parameters >= LARGE_MODEL:
-        rate = min(rate, _LARGE_RATE)
-    rank = or_auto(spec.lora_r, effort.rank)
-    # Positions of seq2seq models are relative: what is asked for is taken, long or not.
-    longest = context_length if family == "causal" else 131_072
-    patience = or_auto(spec.early_stopping_patience, THOROUGH_PATIENCE if thorough else 0)
-    return Hyperparameters(
-        num_train_epochs=steps / steps_per_epoch if spec.max_steps != "auto" else epochs,
-        max_steps=steps,
-        learning_rate=or_auto(spec.learning_rate, rate),
-        per_device_train_batch_size=batch,
-        gradient_accumulation_steps=accumulation,
-        max_length=min(or_auto(spec.max_length, min(1024, context_length)), longest),
-        max_target_length=min(or_auto(spec.max_target_length, 256), longest),
-        lr_scheduler_type=or_auto(spec.lr_scheduler_type, "linear"),
-        warmup_ratio=or_auto(spec.warmup_ratio, 0.05),
-        weight_decay=or_auto(spec.weight_decay, 0.0),
-        max_grad_norm=or_auto(spec.max_grad_norm, 1.0),
-        lora_r=rank,
-        lora_alpha=or_auto(spec.lora_alpha, 2 * rank),
-        lora_dropout=or_auto(spec.lora_dropout, 0.0),
-        target_modules=or_auto(spec.target_modules, "all-linear"),
-        eval_steps=eval_steps,
-        save_steps=or_auto(spec.save_steps, _save_steps(steps, eval_steps)),
-        early_stopping_patience=patience,
-        load_best_model_at_end=or_auto(spec.load_best_model_at_end, patience > 0),
-        gradient_checkpointing=or_auto(spec.gradient_checkpointing, False),
-    )
-
-
-def _size(examples: int) -> int:
-    return 0 if examples < 1_000 else 1 if examples <= 10_000 else 2
-
-
-def _save_steps(steps: int, eval_steps: int) -> int:
-    """About a quarter of the run, and a multiple of ``eval_steps`` where that is less."""
-    quarter = max(1, math.ceil(steps / 4))
-    return quarter if eval_steps > quarter else eval_steps * math.ceil(quarter / eval_steps)
 
 
 class DatasetRef(BaseModel):

@@ -9,6 +9,8 @@ KEPT = "GENPLAT_CHROMIUM"
 # tests, with keys that everybody can read here.
 for _name in [name for name in os.environ if name.startswith("GENPLAT_") and name != KEPT]:
     del os.environ[_name]
+# A test's data folder is small, and there are many.
+os.environ["GENPLAT_DISK_RESERVE_BYTES"] = "0"
 # Answers and losses are compared with those of a CPU.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # A shell has what it starts in the background ignore interrupts, and that is inherited.

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from pydantic import ValidationError
 from redis.asyncio import Redis
@@ -33,7 +34,6 @@ class EventLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.pending.extend(self.written())
-            self._close_torn_line()
         except OSError as error:
             # What cannot be written down can still be published: why the run failed, above all.
             log.error("%s cannot be used: %s", path, error)
@@ -56,7 +56,7 @@ class EventLog:
             try:
                 event = RunEvent.model_validate_json(line)
             except ValidationError:
-                # The last line of a worker that was killed while it wrote.
+                # A line that a killed worker or a full disk cut short.
                 continue
             if event.attempt == self.attempt and event.run_id == self.run_id:
                 events.append(event)
@@ -78,8 +78,11 @@ class EventLog:
         stage("event_written", payload.type)
 
     def _write(self, event: RunEvent) -> None:
-        with self.path.open("ab") as file:
-            file.write(event.model_dump_json().encode() + b"\n")
+        line = event.model_dump_json().encode() + b"\n"
+        with self.path.open("a+b") as file:
+            # What a killed worker or a full disk cut short is closed, never cut off: a worker that
+            # was frozen may be writing there, too.
+            file.write(line if _ends_whole(file) else b"\n" + line)
             if isinstance(event.payload, Finished | Checkpointed):
                 file.flush()
                 os.fsync(file.fileno())
@@ -112,7 +115,10 @@ class EventLog:
         if await self.publish(redis):
             self.anchor = self.last_published
 
-    def _close_torn_line(self) -> None:
-        if self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n"):
-            with self.path.open("ab") as file:
-                file.write(b"\n")
+
+def _ends_whole(file: IO[bytes]) -> bool:
+    """Whether the last line has its end."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"

@@ -17,6 +17,7 @@ from shared.chaos import stage
 from shared.errors import GenPlatError, InvalidRequest
 from shared.logs import configure_logging
 from shared.run_events import Advanced, Finished, Measured, Stopped
+from shared.runs import Hyperparameters
 from shared.settings import Settings, read_settings
 from shared.storage import Storage, manifest_problem
 from trainer_service import exit_codes
@@ -86,7 +87,7 @@ def learn(training: Training, stop: Callable[[], bool]) -> Stopped | None:
     step = saved = resume(training)
     try:
         while True:
-            if step and (step % numbers.eval_steps == 0 or step >= numbers.max_steps):
+            if _evaluation_is_due(numbers, step):
                 evaluate(training, step)
             saved = keep(training, step, saved)
             stopped = _reason_to_stop(training, step, stop)
@@ -102,6 +103,14 @@ def learn(training: Training, stop: Callable[[], bool]) -> Stopped | None:
             save_position(training, step)
         training.ranks.wait()
         raise
+
+
+def _evaluation_is_due(numbers: Hyperparameters, step: int) -> bool:
+    """As often as asked for, at the end, and before a checkpoint: each has its validation loss."""
+    if step == 0:
+        return False
+    regular = step % numbers.eval_steps == 0 or step >= numbers.max_steps
+    return regular or step % numbers.save_steps == 0
 
 
 def _reason_to_stop(training: Training, step: int, stop: Callable[[], bool]) -> Stopped | None:
@@ -189,7 +198,8 @@ def evaluate(training: Training, step: int) -> None:
     training.report(training.last_evaluation)
     for sample in samples:
         training.report(sample)
-    training.standing = training.standing.evaluated(step, eval_loss)
+    regular = step % training.numbers.eval_steps == 0
+    training.standing = training.standing.evaluated(step, eval_loss, regular=regular)
     training.pace.add_other(watch.seconds)
     training.report(Advanced(phase="training"))
 

@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from shared.errors import GenPlatError
+from shared.hyperparameters import resolve_hyperparameters
 from shared.logs import configure_logging
 from shared.memory import Longest, Model, model_of
 from shared.model_library import has_local_weights
@@ -28,7 +29,7 @@ from shared.preflight import (
     PreflightReport,
     TimeReport,
 )
-from shared.runs import FineTuneSpec, Hyperparameters, resolve_hyperparameters
+from shared.runs import FineTuneSpec, Hyperparameters
 from shared.storage import Storage
 from trainer_service import exit_codes
 from trainer_service.base_models import prepare_base_model

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from shared.hardware import DeviceKind
+from shared.hyperparameters import resolve_hyperparameters
 from shared.preflight import DataReport, LabelReport, LengthReport
-from shared.runs import Family, FineTuneSpec, Hyperparameters, resolve_hyperparameters
+from shared.runs import Family, FineTuneSpec, Hyperparameters
 
 TOO_HIGH, TOO_LOW = 5.0, 0.01
 FEW_ROWS = 20

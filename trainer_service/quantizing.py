@@ -32,7 +32,8 @@ def load_quantized(
     model_class: Any, config: PreTrainedConfig, folder: Path, *, dtype: torch.dtype, device: str
 ) -> Any:
     """The model of ``folder``: linear layers in four bits, the output head and what is no linear
-    layer in ``dtype``."""
+    layer in ``dtype``. T5's ``wo`` stays whole, too: transformers keeps it out of four bits, since
+    what it writes leaves the range of fp16."""
     model = model_class.from_pretrained(
         None,
         config=config,

@@ -80,11 +80,13 @@ def _kept_weights(training: Training) -> int:
 
 def keep(training: Training, step: int, saved: int) -> int:
     """What is due after ``step``: a checkpoint, or the weights alone where they are the best yet
-    and wanted. The step of the newest checkpoint, ``saved`` before."""
+    and wanted, or lie there since a stop came before their evaluation. The step of the newest
+    checkpoint, ``saved`` before."""
     if step > saved and step % training.numbers.save_steps == 0:
         save_position(training, step)
         return step
-    if training.numbers.load_best_model_at_end and training.standing.would_be_best(step):
+    wanted = training.numbers.load_best_model_at_end or step == saved
+    if wanted and training.standing.would_be_best(step):
         _keep_best(training, step)
     return saved
 

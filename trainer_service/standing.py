@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 class Standing:
     """Kept with every checkpoint, so that a resumed run decides as one that was never stopped.
 
-    ``stale`` counts the evaluations since the one with the ``lowest_loss``. ``best_step`` is the
+    ``stale`` counts the regular evaluations since the one with the ``lowest_loss``: patience is
+    given in those, however often checkpoints ask for one between them. ``best_step`` is the
     step of the best weights that were kept, ``best_loss`` their validation loss.
     """
 
@@ -18,14 +19,14 @@ class Standing:
     best_step: int | None = None
     best_loss: float | None = None
 
-    def evaluated(self, step: int, eval_loss: float) -> "Standing":
+    def evaluated(self, step: int, eval_loss: float, *, regular: bool = True) -> "Standing":
         lower = self.lowest_loss is None or eval_loss < self.lowest_loss
         return replace(
             self,
             evaluated_step=step,
             eval_loss=eval_loss,
             lowest_loss=eval_loss if lower else self.lowest_loss,
-            stale=0 if lower else self.stale + 1,
+            stale=0 if lower else self.stale + regular,
         )
 
     def would_be_best(self, step: int) -> bool:

@@ -12,10 +12,11 @@ from transformers import PreTrainedTokenizerBase
 
 from shared.datasets import Record
 from shared.errors import InvalidData
+from shared.hyperparameters import resolve_hyperparameters
 from shared.model_library import built_in_library
 from shared.prompt_template import PromptTemplate
 from shared.run_events import Advanced, Measured
-from shared.runs import FineTuneSpec, Hyperparameters, resolve_hyperparameters
+from shared.runs import FineTuneSpec, Hyperparameters
 from trainer_service.adapters import add_adapter, learn_whole
 from trainer_service.base_models import prepare_base_model
 from trainer_service.batching import StepOrder

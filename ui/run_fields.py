@@ -132,7 +132,10 @@ GROUPS = (
         (
             FormField("eval_steps", "Validate every … steps", "auto: ten times a run.", whole),
             FormField(
-                "save_steps", "Save every … steps", "auto: at every third validation or so.", whole
+                "save_steps",
+                "Save every … steps",
+                "auto: at every third validation or so. What is saved is validated.",
+                whole,
             ),
             FormField(
                 "early_stopping_patience",

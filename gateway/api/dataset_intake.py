@@ -6,14 +6,18 @@ from starlette.concurrency import run_in_threadpool
 from gateway.api.dataset_shapes import (
     INSPECT_SCHEMA,
     UPLOAD_SCHEMA,
-    DatasetImport,
     DatasetPublic,
     InspectionPublic,
     public,
 )
-from gateway.datasets import drafts, hub_import, store
+from gateway.datasets import drafts, store
 from gateway.datasets.inspection import inspect_file
-from gateway.datasets.submission import create_from_form, named_columns
+from gateway.datasets.submission import (
+    DatasetImport,
+    create_from_form,
+    create_from_hub,
+    named_columns,
+)
 from gateway.datasets.upload import Upload, check_sha256
 from gateway.deps import OnceDep, OwnerDep, ServicesDep, receive
 from gateway.idempotency import Claim
@@ -79,15 +83,7 @@ async def import_dataset(
 
     async def create(claim: Claim | None) -> DatasetPublic:
         made = await run_in_threadpool(
-            hub_import.import_dataset,
-            database=services.database,
-            storage=services.storage,
-            owner=owner,
-            root=services.settings.dataset_import_root,
-            max_bytes=services.settings.max_upload_bytes,
-            wanted=hub_import.Wanted(body.repo, body.config, body.split, body.revision),
-            claim=claim,
-            **body.model_dump(exclude={"repo", "config", "split", "revision"}),
+            create_from_hub, services=services, owner=owner, asked=body, claim=claim
         )
         return public(made)
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, field_validator
 
 from gateway.datasets import preview, store
 from gateway.deps import ListPublic
@@ -100,23 +100,6 @@ class InspectionPublic(Encodable):
     rows_checked: int
     bad_rows: int
     problems: list[dict[str, Any]]
-
-
-class DatasetImport(BaseModel):
-    """A split of a dataset repository. ``config`` left out: the default one."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    repo: str = Field(min_length=1, max_length=200, examples=["owner/name"])
-    config: str | None = Field(None, max_length=200)
-    split: str = Field("train", min_length=1, max_length=200)
-    revision: str | None = Field(None, max_length=200)
-    name: str | None = Field(None, max_length=store.MAX_NAME)
-    description: str = Field("", max_length=store.MAX_DESCRIPTION)
-    text_column: str | None = None
-    target_column: str | None = None
-    system_column: str | None = None
-    skip_bad_rows: bool = False
 
 
 class SidePublic(BaseModel):

@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 from gateway.database import Database
 from gateway.datasets.canonical import Checked, check_file
 from gateway.datasets.formats import Columns
+from gateway.datasets.placing import note_placing, settle_placing
 from gateway.datasets.same_bytes import place_file, share_files
 from gateway.idempotency import Claim
 from gateway.paging import Page, paginate
@@ -26,6 +27,15 @@ from shared.storage import Storage, atomic_directory, remove, set_aside, sha256_
 MAX_NAME = 100
 MAX_DESCRIPTION = 2000
 _VERSION_TRIES = 5
+# Of a dataset before its file was read.
+_UNREAD: dict[str, Any] = {
+    "file_type": "",
+    "format": "",
+    "rows": 0,
+    "bytes": 0,
+    "sha256": "",
+    "records_sha256": "",
+}
 
 
 def create_dataset(
@@ -53,31 +63,23 @@ def create_dataset(
         name=_check_name(name),
         description=_check_description(description),
         filename=clean_filename(filename),
-        file_type="",
-        format="",
-        rows=0,
-        bytes=0,
-        sha256="",
-        records_sha256="",
         imported_from=imported_from,
+        **_UNREAD,
     )
-    columns = Columns(text_column or None, target_column or None, system_column or None)
-    with atomic_directory(storage.dataset(dataset.id)) as folder:
-        place_file(source, folder / "source", storage)
-        checked = check_file(
-            folder / "source",
-            folder / "records.jsonl",
-            filename=filename,
-            named=columns,
-            skip_bad_rows=skip_bad_rows,
-        )
-        _describe(dataset, folder, checked)
-        same = share_files(database=database, storage=storage, dataset=dataset, folder=folder)
-        if same is not None:
-            said = f"These are the same bytes as {same.name} v{same.version}."
-            dataset.warnings = [*dataset.warnings, said]
-    stage("dataset_placed", dataset.id)
     try:
+        with atomic_directory(storage.dataset(dataset.id)) as folder:
+            place_file(source, folder / "source", storage)
+            checked = check_file(
+                folder / "source",
+                folder / "records.jsonl",
+                filename=filename,
+                named=Columns(text_column or None, target_column or None, system_column or None),
+                skip_bad_rows=skip_bad_rows,
+            )
+            _describe(dataset, folder, checked)
+            _share(database, storage, dataset, folder)
+            note_placing(database, dataset.id)
+        stage("dataset_placed", dataset.id)
         return _insert(database, dataset, claim)
     except BaseException:
         shutil.rmtree(storage.dataset(dataset.id), ignore_errors=True)
@@ -125,6 +127,13 @@ def _describe(dataset: Dataset, folder: Path, checked: Checked) -> None:
     dataset.records_sha256 = sha256_of(folder / "records.jsonl")
 
 
+def _share(database: Database, storage: Storage, dataset: Dataset, folder: Path) -> None:
+    same = share_files(database=database, storage=storage, dataset=dataset, folder=folder)
+    if same is not None:
+        said = f"These are the same bytes as {same.name} v{same.version}."
+        dataset.warnings = [*dataset.warnings, said]
+
+
 def _insert(database: Database, dataset: Dataset, claim: Claim | None) -> Dataset:
     for last_try in [False] * (_VERSION_TRIES - 1) + [True]:
         try:
@@ -132,6 +141,7 @@ def _insert(database: Database, dataset: Dataset, claim: Claim | None) -> Datase
                 dataset.version = _next_version(session, dataset)
                 row = Dataset.model_validate(dataset.model_dump())
                 session.add(row)
+                settle_placing(session, row.id)
                 if claim is not None:
                     claim.attach(session, row.id)
             return row

@@ -1,14 +1,18 @@
-"""From a filled-in form to a dataset: its file came with it, or waits as a draft."""
+"""From a filled-in form to a dataset: its file came with it, waits as a draft, or is on a hub."""
 
 from collections.abc import Mapping
 from pathlib import PurePath
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from gateway.database import Database
 from gateway.datasets.drafts import drop_draft, open_draft
 from gateway.datasets.formats import Columns
-from gateway.datasets.store import create_dataset
+from gateway.datasets.hub_import import Wanted, import_dataset
+from gateway.datasets.store import MAX_DESCRIPTION, MAX_NAME, create_dataset
 from gateway.datasets.upload import Upload
 from gateway.idempotency import Claim
+from gateway.services import Services
 from gateway.tables import Dataset
 from shared.errors import InvalidRequest
 from shared.storage import Storage
@@ -16,6 +20,23 @@ from shared.storage import Storage
 COLUMNS = ("text_column", "target_column", "system_column")
 FIELDS = ("name", "description", *COLUMNS, "skip_bad_rows")
 _YES, _NO = ("true", "1", "on", "yes"), ("", "false", "0", "off", "no")
+
+
+class DatasetImport(BaseModel):
+    """A split of a dataset repository. ``config`` left out: the default one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    repo: str = Field(min_length=1, max_length=200, examples=["owner/name"])
+    config: str | None = Field(None, max_length=200)
+    split: str = Field("train", min_length=1, max_length=200)
+    revision: str | None = Field(None, max_length=200)
+    name: str | None = Field(None, max_length=MAX_NAME)
+    description: str = Field("", max_length=MAX_DESCRIPTION)
+    text_column: str | None = None
+    target_column: str | None = None
+    system_column: str | None = None
+    skip_bad_rows: bool = False
 
 
 def create_from_form(
@@ -54,6 +75,22 @@ def create_from_form(
     if draft:
         drop_draft(storage=storage, draft=draft)
     return made
+
+
+def create_from_hub(
+    *, services: Services, owner: str, asked: DatasetImport, claim: Claim | None = None
+) -> Dataset:
+    """The dataset of a hub's split."""
+    return import_dataset(
+        database=services.database,
+        storage=services.storage,
+        owner=owner,
+        root=services.settings.dataset_import_root,
+        max_bytes=services.settings.max_upload_bytes,
+        wanted=Wanted(asked.repo, asked.config, asked.split, asked.revision),
+        claim=claim,
+        **asked.model_dump(exclude={"repo", "config", "split", "revision"}),
+    )
 
 
 def named_columns(fields: Mapping[str, str]) -> Columns:

@@ -14,8 +14,9 @@ from gateway.openai_api import ids
 from gateway.openai_api.job_body import JobHyperparameters, JobRequest
 from gateway.tables import Dataset, Run
 from shared.errors import InvalidData, InvalidRequest, NotFound
+from shared.hyperparameters import resolve_hyperparameters
 from shared.model_library import LibraryEntry
-from shared.runs import FineTuneSpec, Suffix, resolve_hyperparameters
+from shared.runs import FineTuneSpec, Suffix
 from shared.storage import Storage
 
 FINE_TUNED = "ft:"

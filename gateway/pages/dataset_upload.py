@@ -7,13 +7,18 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from gateway.api.dataset_shapes import DatasetImport
 from gateway.bundled_examples import TRAINING, examples_folder
-from gateway.datasets import hub_import, store
+from gateway.datasets import store
 from gateway.datasets.drafts import Draft, keep_draft, open_draft
 from gateway.datasets.inspection import inspect_file
 from gateway.datasets.problems import MAX_DETAILS
-from gateway.datasets.submission import FIELDS, create_from_form, named_columns
+from gateway.datasets.submission import (
+    FIELDS,
+    DatasetImport,
+    create_from_form,
+    create_from_hub,
+    named_columns,
+)
 from gateway.datasets.upload import Upload
 from gateway.deps import PageOwnerDep, ServicesDep, receive
 from gateway.pages.html import UNPROCESSABLE, no_problems, page, problems, see_other
@@ -126,22 +131,10 @@ async def import_dataset(request: Request, services: ServicesDep, owner: PageOwn
     }
     try:
         body = DatasetImport.model_validate({name: text for name, text in given.items() if text})
-        made = await run_in_threadpool(_import, services, owner, body)
+        made = await run_in_threadpool(create_from_hub, services=services, owner=owner, asked=body)
     except (GenPlatError, ValidationError) as error:
         return _import_form(services, given, error)
     return see_other(f"/datasets/{made.id}")
-
-
-def _import(services: Services, owner: str, body: DatasetImport) -> Dataset:
-    return hub_import.import_dataset(
-        database=services.database,
-        storage=services.storage,
-        owner=owner,
-        root=services.settings.dataset_import_root,
-        max_bytes=services.settings.max_upload_bytes,
-        wanted=hub_import.Wanted(body.repo, body.config, body.split, body.revision),
-        **body.model_dump(exclude={"repo", "config", "split", "revision"}),
-    )
 
 
 @router.post("/examples")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gateway.database import Database, make_engine
+from gateway.datasets.placing import remove_orphans
 from gateway.reconciler import remove_stale
 from shared.storage import MANIFEST, manifest_problem, sha256_of
 from tests.chaos import processes
@@ -55,6 +57,7 @@ class Evidence:
 
 def collect(stack: Stack) -> Evidence:
     """Look at everything. The stack should be at rest: no run in training."""
+    sweep(stack)
     tables = _tables(stack.database)
     return Evidence(
         acknowledged=stack.history.all("run"),
@@ -77,6 +80,13 @@ def collect(stack: Stack) -> Evidence:
         shown_secrets=_shown_secrets(stack),
         tracebacks=_tracebacks(stack),
     )
+
+
+def sweep(stack: Stack) -> None:
+    """What the gateway's own sweep does in the end, however long it waits for that."""
+    remove_stale(stack.storage, older_than=0)
+    with contextlib.closing(Database(make_engine(f"sqlite:///{stack.database}"))) as database:
+        remove_orphans(database, stack.storage, older_than=0)
 
 
 def _tables(database: Path) -> dict[str, list[Row]]:
@@ -121,7 +131,6 @@ def _names(folder: Path) -> set[str]:
 
 def _temporary(stack: Stack) -> list[str]:
     """Half-written things that the gateway's own sweep leaves, however old they get."""
-    remove_stale(stack.storage, older_than=0)
     root = stack.storage.root
     left = [path for path in root.rglob("*") if path.name.endswith(".tmp")]
     left += stack.storage.temporary().iterdir()

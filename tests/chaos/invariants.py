@@ -159,7 +159,14 @@ def i8_one_child_on_a_device(evidence: Evidence) -> Complaints:
 
 def i9_steps_rise_and_go_on_from_checkpoints(evidence: Evidence) -> Complaints:
     """Within an attempt steps rise by one, from 0 or the checkpoint that it went on from; a success
-    has the metrics of each step that anybody lived to tell of."""
+    has the metrics of each step, but for the last ones of an attempt whose worker was lost.
+
+    Those are the steps between the last event that came to the database and the checkpoint that the
+    next attempt went on from. The child had saved that one, but what it said of these steps was
+    still in the pipe to a worker that was killed or frozen, or in that worker's file while Redis
+    was away. Nobody takes these steps again, and what comes late of an older attempt is refused.
+    Stricter would be to keep the metrics in each checkpoint and to have each attempt say them anew.
+    """
     stored = {_key(event) for event in evidence.events}
     measured = defaultdict(set)
     for row in evidence.metrics:
@@ -169,12 +176,28 @@ def i9_steps_rise_and_go_on_from_checkpoints(evidence: Evidence) -> Complaints:
         yield from _steps(run["id"], told)
         if run["status"] != "succeeded" or run.get("stopped"):
             continue
-        # Steps before a checkpoint whose worker died or froze before it could tell of them.
-        skipped = max((event["payload"].get("resumed_from_step") or 0 for event in told), default=0)
-        needed = {event["payload"]["step"] for event in told if _is_step(event)}
-        needed |= set(range(skipped + 1, run["total_steps"] + 1))
+        ended = {
+            event["attempt"]
+            for event in evidence.events
+            if event["run_id"] == run["id"] and event["payload"]["type"] == "finished"
+        }
+        needed = set(range(1, run["total_steps"] + 1)) - _untold(told, ended)
+        needed |= {event["payload"]["step"] for event in told if _is_step(event)}
         if missing := needed - measured[run["id"]]:
             yield f"run {run['id']} succeeded without the steps {sorted(missing)}"
+
+
+def _untold(told: list[dict[str, Any]], ended: set[int]) -> set[int]:
+    """Steps of attempts that nobody ``ended``, saved but not told of."""
+    step, teller = 0, 1
+    untold: set[int] = set()
+    for event in sorted(told, key=_key):
+        resumed = event["payload"].get("resumed_from_step")
+        if resumed is not None and set(range(teller, event["attempt"])) - ended:
+            untold |= set(range(step + 1, resumed + 1))
+        elif _is_step(event):
+            step, teller = event["payload"]["step"], event["attempt"]
+    return untold
 
 
 def _steps(run_id: str, events: list[dict[str, Any]]) -> Complaints:

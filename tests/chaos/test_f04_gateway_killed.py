@@ -1,7 +1,6 @@
 """F4: the gateway is killed while it takes a run, takes a file and tells of a run. Whoever asks
 again under the same key gets one run; a file is there whole or not at all."""
 
-import shutil
 import signal
 import socket
 import threading
@@ -13,6 +12,7 @@ import pytest
 
 from shared.storage import manifest_problem
 from tests.chaos.client import CSV, STEPS, follow
+from tests.chaos.evidence import sweep
 from tests.chaos.services import ADMIN_KEY, GATEWAY
 from tests.chaos.stack import Stack
 from tests.chaos.times import ROUNDS
@@ -92,8 +92,7 @@ def test_half_a_file_is_none(stack: Stack, recovery: Note, round: int) -> None:
 @pytest.mark.parametrize("round", range(ROUNDS))
 def test_a_file_in_its_place_that_nobody_knows(stack: Stack, recovery: Note, round: int) -> None:
     """Killed between the folder's rename and the database's row: the next try makes one dataset.
-    The other folder stays: what a database does not know may be known by another one, so the sweep
-    takes only half-written things. It is whole, and here it goes by hand."""
+    The other folder goes when it is old: that it was being placed was noted before."""
     before = set((stack.storage.root / "datasets").iterdir())
     name = f"placed-{time.monotonic_ns()}"
     stack.stages.order("dataset_placed", "kill")
@@ -106,7 +105,8 @@ def test_a_file_in_its_place_that_nobody_knows(stack: Stack, recovery: Note, rou
     assert name not in names(stack)
     (orphan,) = set((stack.storage.root / "datasets").iterdir()) - before
     assert manifest_problem(orphan) is None
-    shutil.rmtree(orphan)
+    sweep(stack)
+    assert not orphan.exists()
     while (answer := stack.client.upload(name, headers=headers)).status_code == 409:
         time.sleep(0.5)
     assert answer.status_code == 201

@@ -5,35 +5,44 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from gateway.disk_reserve import RESERVE_FILE
 from shared.storage import manifest_problem
 from tests.chaos.client import CSV, ENDED
 from tests.chaos.invariants import check
 from tests.chaos.stack import Stack, running_stack
 from tests.chaos.times import ROUNDS
+from tests.trainer_service.runs import wait_for
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.chaos]
 
 MIB = 2**20
+RESERVE = 4 * MIB
+MANY = 400
 Note = Callable[[str, float], None]
 # 6 MiB of rows.
 LARGE = CSV + b"".join(b"question %020d,answer of some length\n" % n for n in range(120_000))
 
 
-@pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A file system of its own, small."""
-    folder = tmp_path_factory.mktemp("disk")
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of its own."""
     command = ["mount", "-t", "tmpfs", "-o", "size=64m", "genplat-chaos", os.fspath(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"no file system can be mounted here ({done.stderr.strip()}): run as root")
     yield folder
     subprocess.run(["umount", "--lazy", os.fspath(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with small_disk(tmp_path_factory.mktemp("disk")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +134,12 @@ def test_a_run(stack: Stack, full: Disk, recovery: Note, stage: str, round: int)
 def test_the_database_and_the_logs(stack: Stack, full: Disk, round: int) -> None:
     """Nothing can be written at all, for a while."""
     full.fill()
-    statuses = {stack.client.submit(max_steps=1).status_code for _ in range(40)}
+    statuses: set[int] = set()
     # What still fits into the write-ahead log is taken.
+    for _ in range(MANY):
+        statuses.add(stack.client.submit(max_steps=1).status_code)
+        if statuses & {503, 507}:
+            break
     assert statuses <= {202, 503, 507} and statuses & {503, 507}, statuses
     assert stack.client.http.get("/api/runs").status_code == 200
     assert all(service.running for service in stack.services.values())
@@ -135,3 +148,35 @@ def test_the_database_and_the_logs(stack: Stack, full: Disk, round: int) -> None
         if stack.client.run(run["id"])["status"] == "queued":
             stack.client.cancel(run["id"])
     stack.client.wait_end(stack.client.start_run(max_steps=2))
+
+
+@pytest.mark.parametrize("round", range(ROUNDS))
+def test_room_that_was_kept_for_the_database(
+    tmp_path_factory: pytest.TempPathFactory, round: int
+) -> None:
+    """As long as the disk is full, runs are taken, and end in the database as they end."""
+    folder = tmp_path_factory.mktemp("chaos")
+    with (
+        small_disk(tmp_path_factory.mktemp("disk")) as mounted,
+        running_stack(
+            folder, trainers=0, data=mounted / "data", disk_reserve_bytes=str(RESERVE)
+        ) as stack,
+    ):
+        reserve = mounted / "data" / RESERVE_FILE
+        wait_for(reserve.exists)
+        full = Disk(mounted)
+        full.fill()
+        # What still fits into the write-ahead log is taken before.
+        for _ in range(MANY):
+            if not reserve.exists():
+                break
+            stack.client.submit(max_steps=1)
+        assert not reserve.exists()
+        late = [stack.client.submit(max_steps=1) for _ in range(10)]
+        assert {answer.status_code for answer in late} == {202}
+        for answer in late:
+            stack.client.cancel(answer.json()["id"])
+            assert stack.client.run(answer.json()["id"])["status"] == "cancelled"
+        full.free()
+        wait_for(reserve.exists)
+        check(stack)

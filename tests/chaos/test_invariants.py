@@ -174,6 +174,25 @@ def lose_a_metric(evidence: Evidence) -> None:
     del evidence.metrics[0]
 
 
+def lose_what_a_lost_worker_had_yet_to_tell(evidence: Evidence) -> None:
+    """Step 2: saved, and still in the pipe when the worker died."""
+    evidence.events = [
+        one
+        for one in evidence.events
+        if (one["attempt"], one["payload"]["type"], one["payload"].get("step"))
+        not in ((1, "metrics", 2), (1, "checkpoint", 2))
+    ]
+    for seq, one in enumerate(evidence.events[:3], 1):
+        one["seq"] = seq
+    evidence.files[RUN] = evidence.events
+    evidence.metrics = [row for row in evidence.metrics if row["step"] != 2]
+
+
+def lose_a_metric_where_the_worker_lived(evidence: Evidence) -> None:
+    lose_what_a_lost_worker_had_yet_to_tell(evidence)
+    evidence.events.insert(3, event(1, 4, "finished", status="preempted"))
+
+
 def leave_a_file(evidence: Evidence) -> None:
     evidence.temporary.append("runs/run_a/checkpoints/step-2.x.tmp")
 
@@ -221,7 +240,7 @@ BREAKS: dict[str, list[Callable[[Evidence], None]]] = {
     "i6": [leave_an_orphan, lose_a_file],
     "i7": [make_two_runs_of_one_key, answer_one_key_twice],
     "i8": [share_a_device, share_a_run],
-    "i9": [repeat_a_step, go_on_from_nowhere, lose_a_metric],
+    "i9": [repeat_a_step, go_on_from_nowhere, lose_a_metric, lose_a_metric_where_the_worker_lived],
     "i10": [leave_a_file, leave_a_process, leave_files_open, break_the_database],
     "i11": [show_a_secret, crash],
     "i12": [end_a_stream_twice, never_end_a_stream],
@@ -230,6 +249,12 @@ BREAKS: dict[str, list[Callable[[Evidence], None]]] = {
 
 def test_a_sound_run_gives_no_cause_for_complaint() -> None:
     assert complaints(sound()) == []
+
+
+def test_the_last_steps_of_a_lost_worker_may_be_missing() -> None:
+    evidence = sound()
+    lose_what_a_lost_worker_had_yet_to_tell(evidence)
+    assert complaints(evidence) == []
 
 
 def test_each_invariant_is_tried() -> None:

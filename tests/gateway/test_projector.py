@@ -14,7 +14,17 @@ from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.tables import RunEventRow, StreamPosition
 from shared import event_stream
-from shared.run_events import Advanced, Beat, Checkpointed, Finished, Logged, Measured, Started
+from shared.run_events import (
+    MAX_PREEMPTIONS,
+    Advanced,
+    Beat,
+    Checkpointed,
+    Finished,
+    Logged,
+    Measured,
+    Started,
+)
+from tests.gateway.by_hand import by_hand
 from tests.gateway.parts import (
     OWNER,
     asynchronous,
@@ -125,6 +135,24 @@ async def test_a_preempted_run_is_queued_again_at_once(settings: GatewaySettings
                 break
             await asyncio.sleep(0.02)
         assert await services.queue.holds(f"{run.id}:2")
+
+
+@asynchronous
+async def test_a_run_that_is_preempted_for_ever_fails_and_says_why(
+    settings: GatewaySettings,
+) -> None:
+    async with by_hand(settings) as gateway:
+        run = await create_run(services=gateway.services, owner=OWNER, spec=spec())
+        for attempt in range(1, MAX_PREEMPTIONS + 1):
+            row = gateway.row(run.id)
+            assert (row.status, row.attempt) == ("queued", attempt)
+            await gateway.tell(
+                event(run.id, Advanced(phase="loading_model"), seq=1, attempt=attempt),
+                event(run.id, Finished(status="preempted"), seq=2, attempt=attempt),
+            )
+        row = gateway.row(run.id)
+        assert (row.status, row.error_code, row.failures) == ("failed", "preempted_too_often", 0)
+        assert not await gateway.services.queue.holds(f"{run.id}:{MAX_PREEMPTIONS + 1}")
 
 
 @asynchronous

@@ -49,6 +49,32 @@ async def test_checkpoints_come_and_go(settings: GatewaySettings) -> None:
 
 
 @asynchronous
+async def test_a_checkpoint_that_was_saved_in_a_hurry_is_evaluated_later(
+    settings: GatewaySettings,
+) -> None:
+    async with by_hand(settings) as gateway:
+        run_id = await gateway.running()
+        measured = {"total_steps": 9, "epoch": 1.0}
+        await gateway.tell(
+            event(run_id, made(2, 2, eval_loss=1.5), seq=2),
+            event(run_id, made(4, 2, 4, loss=2.0), seq=3),
+            event(run_id, Finished(status="preempted"), seq=4),
+            event(run_id, Started(worker="w"), seq=1, attempt=2),
+            event(run_id, Advanced(phase="training", resumed_from_step=4), seq=2, attempt=2),
+            event(run_id, Measured(step=3, eval_loss=0.1, **measured), seq=3, attempt=2),
+            event(
+                run_id,
+                Measured(step=4, eval_loss=1.0, eval_mean_token_accuracy=0.5, **measured),
+                seq=4,
+                attempt=2,
+            ),
+        )
+        assert seen(gateway, run_id) == [(4, True, True), (2, True, False)]
+        view = listed(gateway, run_id)[0]
+        assert (view.loss, view.eval_loss, view.eval_mean_token_accuracy) == (2.0, 1.0, 0.5)
+
+
+@asynchronous
 async def test_a_resumed_attempt_makes_later_ones_again(settings: GatewaySettings) -> None:
     async with by_hand(settings) as gateway:
         run_id = await gateway.running()

@@ -13,7 +13,7 @@ from shared.datasets import Record
 from shared.storage import Storage, atomic_directory
 from tests.inference_service.test_model_manager import manager_of
 from tests.trainer_service.test_architectures import PAIRS, answers, learn, make_training, reload
-from trainer_service.saving import write_weights
+from trainer_service.saving import weights_writer
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ async def test_a_whole_model_answers_what_it_learned_by_heart(
     )
     learn(training)
     with atomic_directory(storage.run_result("run_1")) as folder:
-        write_weights(training, folder)
+        weights_writer(training)(folder)
     manager = manager_of(storage, engine)
     await manager.put("tuned", ModelRef(base_model=f"tests/{name}", run_id="run_1"))
     said = await served_answers(manager, engine, PAIRS)
@@ -64,7 +64,7 @@ async def test_an_adapter_answers_as_it_did_in_training(
     )
     learn(training)
     with atomic_directory(storage.run_result("run_1")) as folder:
-        write_weights(training, folder)
+        weights_writer(training)(folder)
     manager = manager_of(storage, engine)
     await manager.put("tuned", ModelRef(base_model=f"tests/{name}", run_id="run_1"))
     said = await served_answers(manager, engine, PAIRS[::4])

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from shared.hyperparameters import resolve_hyperparameters
 from shared.memory import Longest, MemoryEstimate, estimate, fits, model_of
 from shared.model_library import built_in_library
-from shared.runs import FineTuneSpec, Method, resolve_hyperparameters
+from shared.runs import FineTuneSpec, Method
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 T5 = "google-t5/t5-small"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shared.run_events import (
     MAX_FAILURES,
+    MAX_PREEMPTIONS,
     Advanced,
     Beat,
     Checkpointed,
@@ -112,6 +113,40 @@ def test_a_preempted_run_waits_again_without_a_failure() -> None:
     running = fold(QUEUED, [event(Started(worker="w"), seq=1)])
     after = apply_event(running, event(Finished(status="preempted"), seq=2))
     assert (after.status, after.attempt, after.failures, after.last_seq) == ("queued", 2, 0, 0)
+
+
+def stop(state: RunState, *before: Payload) -> RunState:
+    """The state after an attempt that said so much and was stopped from outside."""
+    said = [Started(worker="w"), *before, Finished(status="preempted")]
+    return fold(state, [event(p, seq=n, attempt=state.attempt) for n, p in enumerate(said, 1)])
+
+
+LOADING = Advanced(phase="loading_model")
+
+
+def test_a_run_that_is_stopped_for_ever_without_a_checkpoint_fails() -> None:
+    state = QUEUED
+    for _ in range(MAX_PREEMPTIONS - 1):
+        state = stop(state, LOADING)
+    assert (state.status, state.failures, state.attempt) == ("queued", 0, MAX_PREEMPTIONS)
+    state = stop(state, LOADING)
+    assert (state.status, state.error_code) == ("failed", "preempted_too_often")
+    assert state.failures == 0 and state.finished_at is not None
+    assert "20 times" in (state.error_message or "")
+
+
+def test_a_run_that_gets_on_may_be_stopped_as_often_as_you_like() -> None:
+    state = QUEUED
+    for step in range(1, 4 * MAX_PREEMPTIONS):
+        state = stop(state, LOADING, Checkpointed(step=step, path=f"step-{step}"))
+    assert (state.status, state.preemptions) == ("queued", 1)
+
+
+def test_stops_before_an_attempt_has_begun_do_not_count() -> None:
+    state = stop(QUEUED, LOADING)
+    for _ in range(2 * MAX_PREEMPTIONS):
+        state = stop(state)
+    assert (state.status, state.preemptions) == ("queued", 1)
 
 
 def test_the_third_failure_is_the_last() -> None:

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.hyperparameters import resolve_hyperparameters
 from shared.memory import Longest, MemoryEstimate, Model, estimate, model_of
 from shared.model_library import built_in_library
-from shared.runs import FineTuneSpec, Method, resolve_hyperparameters
+from shared.runs import FineTuneSpec, Method
 from shared.spread import BUCKET, Spread, may_shard, per_device, room
 
 METHODS: list[Method] = ["full", "lora"]

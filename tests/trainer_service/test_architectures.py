@@ -16,9 +16,9 @@ from shared.storage import Storage
 from tests.trainer_service.families import CONFIGS, OTHERS, prepare_family
 from tests.trainer_service.runs import small_records
 from trainer_service.evaluating import validation_loss, write_samples
-from trainer_service.hardware import Device
+from trainer_service.hardware import Device, Precision
 from trainer_service.job_files import Job, WeightedRecords
-from trainer_service.modeling import load_base, load_weights, save_weights
+from trainer_service.modeling import DTYPES, load_base, load_weights, save_weights
 from trainer_service.seq2seq_tokenizing import source_tokens
 from trainer_service.tokenizing import render
 from trainer_service.training_setup import Training, set_up
@@ -209,6 +209,25 @@ def test_weights_are_quantised_one_by_one_to_what_the_whole_model_gives(
     assert (head.weight is ours.get_input_embeddings().weight) == (
         whole.get_output_embeddings().weight is whole.get_input_embeddings().weight
     )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_linear_layer_is_quantised_but_the_head_and_t5s_wo(
+    storage: Storage, name: str, precision: Precision
+) -> None:
+    """transformers keeps `wo` out of four bits: what it writes leaves the range of fp16."""
+    folder = prepare_family(storage, name)
+    model = load_base(folder, method="qlora", device=CPU, precision=precision)
+    whole = load_base(folder, method="full", device=CPU, precision="fp32").state_dict()
+    head = model.get_output_embeddings()
+    linears = {key: module for key, module in model.named_modules() if type(module) is nn.Linear}
+    stay = {key: module for key, module in linears.items() if module is not head}
+    assert {key.rpartition(".")[2] for key in stay} == ({"wo"} if name in SEQ2SEQ else set())
+    assert len(stay) == (sum(".wo." in key for key in whole) if name in SEQ2SEQ else 0)
+    for key, module in stay.items():
+        assert torch.equal(module.weight, whole[f"{key}.weight"].to(DTYPES[precision]))
+    assert any(isinstance(module, Linear4bit) for module in model.modules())
 
 
 def test_a_sample_ends_with_the_positions_that_a_model_has(storage: Storage) -> None:

@@ -124,7 +124,7 @@ def ranks_of(storage: Storage) -> list[int]:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_two_processes_learn_as_one_does(storage: Storage, valkey: Valkey, method: str) -> None:
     prepare_tiny_model(storage)
-    same: dict[str, Any] = {"method": method, "max_steps": 8, "eval_steps": 4}
+    same: dict[str, Any] = {"method": method, "max_steps": 8, "eval_steps": 4, "save_steps": 4}
     if method == "full":
         same["learning_rate"] = 1e-3
 

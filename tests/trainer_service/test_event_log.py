@@ -1,9 +1,16 @@
 """The events of one attempt on disk and on the stream, through restarts and torn lines."""
 
 import asyncio
+import resource
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from shared.run_events import Beat, Logged, Payload, RunEvent
@@ -73,6 +80,60 @@ def test_a_line_that_a_killed_worker_left_torn_costs_that_line_alone(path: Path,
     expected = list(enumerate(map(word, (*survivors, "new")), 1))
     assert places(again.written()) == places(list(again.pending)) == expected
     assert places(open_log(path).written()) == expected
+
+
+TEXTS = st.lists(st.text(max_size=20), min_size=1, max_size=6)
+PLACES = st.floats(0, 1)
+
+
+def place_in(size: int, share: float) -> int:
+    return min(size, int(share * (size + 1)))
+
+
+@given(texts=TEXTS, cut=PLACES, more=TEXTS)
+def test_wherever_the_file_was_cut_whole_lines_stay_and_new_ones_are_whole(
+    texts: list[str], cut: float, more: list[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "events.jsonl"
+        add_all(open_log(path), *map(word, texts))
+        content = path.read_bytes()
+        kept = content[: place_in(len(content), cut)]
+        path.write_bytes(kept)
+        # (But for its end a line is whole, too.)
+        ends = accumulate(len(line) for line in content.splitlines(keepends=True))
+        survivors = texts[: sum(end - 1 <= len(kept) for end in ends)]
+        expected = list(enumerate(map(word, (*survivors, *more)), 1))
+        assert places(add_all(open_log(path), *map(word, more)).written()) == expected
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Files can grow up to ``size`` bytes: what does not fit is cut short, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@given(before=TEXTS, room=PLACES, after=TEXTS)
+def test_a_write_that_fails_midway_spoils_no_later_one(
+    before: list[str], room: float, after: list[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "events.jsonl"
+        log = add_all(open_log(path), *map(word, before))
+        size = path.stat().st_size
+        # The shortest line there can be is longer.
+        with room_for(size + place_in(90, room)), pytest.raises(OSError, match="too large"):
+            log.add(word("lost"))
+        add_all(log, *map(word, after))
+        later = enumerate(map(word, after), len(before) + 2)
+        assert places(log.written()) == [*enumerate(map(word, before), 1), *later]
+        # On the stream nothing is missing.
+        assert [event.seq for event in log.pending] == list(range(1, log.last_seq + 1))
 
 
 @pytest.mark.parametrize("rubbish", [b"\xff\xfe\x00\n", b"{}\n", b"\n\n", b'{"seq": 9}\n'])

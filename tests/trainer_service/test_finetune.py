@@ -1,11 +1,5 @@
 """The recipe on a tiny model: it learns, and a resumed run is the run that was never stopped."""
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +12,13 @@ from shared.datasets import Record
 from shared.errors import InvalidRequest
 from shared.model_library import is_prepared
 from shared.prompt_template import PromptTemplate
-from shared.run_events import Advanced, Checkpointed, Finished, Measured, Payload, Sampled
+from shared.run_events import Advanced, Measured, Sampled
 from shared.storage import Storage, manifest_problem, write_manifest
-from tests.trainer_service.families import prepare_family
-from tests.trainer_service.runs import make_command, make_job, small_records, write_dataset
+from tests.trainer_service.recipe import losses, train
+from tests.trainer_service.runs import make_command, make_job, write_dataset
 from tests.trainer_service.tiny import TINY_MODEL, prepare_tiny_model, save_tiny_model
 from trainer_service import exit_codes
-from trainer_service.child_process import child_environment
-from trainer_service.finetune import fine_tune, main
-from trainer_service.hardware import Device
 from trainer_service.job_files import Job, SupervisedSpec, supervised_job
-
-CPU = Device(kind="cpu", name="a cpu", memory_bytes=1)
-
-
-def train(
-    job: Job, *, check: Callable[[], None] = lambda: None
-) -> tuple[list[Payload], Finished | None]:
-    events: list[Payload] = []
-    try:
-        return events, fine_tune(job, events.append, check=check, device=CPU)
-    except exit_codes.Preempted:
-        return events, None
-
-
-def losses(events: list[Payload]) -> dict[int, float]:
-    return {
-        event.step: event.loss
-        for event in events
-        if isinstance(event, Measured) and event.loss is not None
-    }
-
-
-def stop_after(calls: int) -> Callable[[], None]:
-    """A check that asks to stop at its n-th call."""
-    left = [calls]
-
-    def check() -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise exit_codes.Preempted
-
-    return check
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora", "full"])
@@ -69,6 +28,7 @@ def test_loss_falls_and_the_result_is_whole(storage: Storage, method: str) -> No
         method=method,
         max_steps=60,
         eval_steps=30,
+        save_steps=30,
         learning_rate=2e-3 if method == "full" else 2e-2,
         lora_r=8,
     )
@@ -89,122 +49,6 @@ def test_loss_falls_and_the_result_is_whole(storage: Storage, method: str) -> No
     template = PromptTemplate.load(job.result)
     assert template.base_model == TINY_MODEL and template.stop_token_ids == (2,)
     assert "<|im_start|>" in template.chat_template
-
-
-@pytest.mark.parametrize(
-    ("model", "method", "stop"),
-    [
-        *((TINY_MODEL, "lora", stop) for stop in (3, 10, 11, 25)),
-        (TINY_MODEL, "qlora", 11),
-        (TINY_MODEL, "full", 11),
-        ("tests/t5", "lora", 11),
-        ("tests/t5", "full", 3),
-        ("tests/t5_v1_1", "full", 11),
-        ("tests/gpt_neox", "full", 11),
-    ],
-)
-def test_a_resumed_run_is_the_run_that_was_never_stopped(
-    storage: Storage, model: str, method: str, stop: int
-) -> None:
-    if model != TINY_MODEL:
-        prepare_family(storage, model.removeprefix("tests/"), dropout=0.1)
-    # Dropout makes the random state count.
-    spec = {"max_steps": 30, "save_steps": 10, "lora_dropout": 0.1, "eval_steps": 12}
-    spec |= {"base_model": model, "method": method, "learning_rate": 1e-3}
-    straight_events, unbroken = train(make_job(storage, "run_straight", **spec))
-    job = make_job(storage, "run_resumed", **spec)
-    # One call comes while setting up; evaluations call too.
-    before, nothing = train(job, check=stop_after(stop + 1))
-    assert nothing is None
-    after, finished = train(job)
-    assert finished is not None and unbroken is not None
-    ours, theirs = losses(before) | losses(after), losses(straight_events)
-    assert not set(losses(before)) & set(losses(after))
-    assert ours.keys() == theirs.keys()
-    assert max(abs(ours[step] - theirs[step]) for step in ours) < 1e-4
-    resumed = [e.resumed_from_step for e in after if isinstance(e, Advanced)]
-    assert max(filter(None, resumed)) == len(losses(before))
-    file = "model.safetensors" if method == "full" else "adapter_model.safetensors"
-    straight = load_file(storage.run_result("run_straight") / file)
-    again = load_file(job.result / file)
-    assert straight.keys() == again.keys()
-    for name, value in straight.items():
-        assert torch.allclose(value, again[name], atol=1e-5)
-    assert finished.trained_tokens == unbroken.trained_tokens
-
-
-def test_the_two_newest_checkpoints_can_be_gone_on_from(storage: Storage) -> None:
-    job = make_job(storage, max_steps=12, save_steps=3)
-    events, _ = train(job)
-    assert [e.step for e in events if isinstance(e, Checkpointed)] == [3, 6, 9, 12]
-    assert sorted(path.name for path in job.checkpoints.glob("step-*")) == ["step-12", "step-9"]
-
-
-def spoil_weights(folder: Path) -> None:
-    file = folder / "adapter_model.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-
-
-def spoil_by_truncation(folder: Path) -> None:
-    file = folder / "optimizer.safetensors"
-    file.write_bytes(file.read_bytes()[:100])
-
-
-def spoil_by_extra_pickle(folder: Path) -> None:
-    (folder / "optimizer.pt").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-
-
-def spoil_manifest(folder: Path) -> None:
-    (folder / "manifest.json").unlink()
-
-
-@pytest.mark.parametrize(
-    "spoil", [spoil_weights, spoil_by_truncation, spoil_by_extra_pickle, spoil_manifest]
-)
-def test_a_spoiled_checkpoint_gives_way_to_an_older_one(
-    storage: Storage, spoil: Callable[[Path], None]
-) -> None:
-    job = make_job(storage, max_steps=12, save_steps=4)
-    train(job, check=stop_after(9))
-    assert {path.name for path in job.checkpoints.iterdir()} == {"step-4", "step-8"}
-    spoil(job.checkpoints / "step-8")
-    (job.checkpoints / "step-999999").mkdir()
-    events, finished = train(job)
-    assert finished is not None
-    assert [e.resumed_from_step for e in events if isinstance(e, Advanced)].count(4) == 1
-
-
-def test_a_stop_before_the_first_step_leaves_no_checkpoint(storage: Storage) -> None:
-    job = make_job(storage)
-    events, finished = train(job, check=stop_after(1))
-    assert finished is None and not losses(events)
-    assert not list(job.checkpoints.glob("step-*"))
-
-
-def test_a_stop_where_a_checkpoint_was_just_saved_saves_it_no_second_time(
-    storage: Storage,
-) -> None:
-    job = make_job(storage, max_steps=12, save_steps=4)
-    before, _ = train(job, check=stop_after(5))
-    after, _ = train(job, check=stop_after(1))
-    assert [e.step for e in (*before, *after) if isinstance(e, Checkpointed)] == [4]
-
-
-def test_what_a_later_step_left_behind_does_not_push_a_new_checkpoint_out(
-    storage: Storage,
-) -> None:
-    """Folders of another spec and damaged ones may have higher numbers than the run has yet."""
-    job = make_job(storage, max_steps=12, save_steps=4)
-    for stale in (8, 20, 999999):
-        (job.checkpoints / f"step-{stale}").mkdir(parents=True)
-    train(job, check=stop_after(5))
-    assert [path.name for path in job.checkpoints.iterdir()] == ["step-4"]
-    events, finished = train(job)
-    assert finished is not None
-    assert [e.resumed_from_step for e in events if isinstance(e, Advanced)].count(4) == 1
-    assert sorted(path.name for path in job.checkpoints.glob("step-*")) == ["step-12", "step-8"]
 
 
 def test_a_sample_is_never_longer_than_what_is_learned(storage: Storage) -> None:
@@ -235,18 +79,6 @@ def test_a_base_model_that_nobody_prepared_comes_from_its_folder(
     job = Job(**{**vars(job), "base_model_folder": source})
     _, finished = train(job)
     assert finished is not None and is_prepared(storage, "me/mine")
-
-
-def test_checkpoints_of_other_data_are_not_taken_up(
-    storage: Storage, caplog: pytest.LogCaptureFixture
-) -> None:
-    job = make_job(storage, max_steps=4, save_steps=2)
-    train(job)
-    shutil.rmtree(job.result)
-    other = Job(**{**vars(job), "fingerprint": "other"})
-    events, _ = train(other)
-    assert sorted(losses(events)) == [1, 2, 3, 4]
-    assert "another spec or dataset" in caplog.text
 
 
 def test_accumulated_small_batches_learn_like_one_large_batch(storage: Storage) -> None:
@@ -330,86 +162,3 @@ def test_a_run_is_validated_on_the_dataset_that_it_names(storage: Storage) -> No
     assert finished is not None and finished.eval_loss == evaluations[-1].eval_loss
     samples = [(e.prompt, e.target) for e in events if isinstance(e, Sampled)]
     assert samples == 2 * [("count to 0", "0 and done"), ("count to 1", "1 and done")]
-
-
-@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
-def test_the_shell_entry_needs_neither_queue_nor_gateway(
-    storage: Storage,
-    tmp_path: Path,
-    suffix: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("GENPLAT_DATA_DIR", str(storage.root))
-    write_shell_dataset(tmp_path / f"pairs.{suffix}", small_records(10))
-    spec = {
-        "base_model": TINY_MODEL,
-        "dataset": f"pairs.{suffix}",
-        "output_dir": "out",
-        "max_steps": 3,
-    }
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
-    assert main([str(tmp_path / "spec.json")]) == 0
-    assert manifest_problem(tmp_path / "out" / "result") is None
-    printed = capsys.readouterr().out
-    assert "step 3/3" in printed and "tok/s" in printed
-    assert main([str(tmp_path / "spec.json")]) == 0
-    assert "finished already" in capsys.readouterr().out
-
-
-@pytest.mark.timeout(200)
-def test_the_shell_entry_starts_a_process_for_each_device(
-    storage: Storage, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    write_shell_dataset(tmp_path / "pairs.jsonl", small_records(10))
-    spec = {"base_model": TINY_MODEL, "dataset": "pairs.jsonl", "output_dir": "out"}
-    spec |= {"max_steps": 3, "devices": 2, "sharding": "full", "lora_r": 4}
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
-    ended = subprocess.run(
-        (sys.executable, "-m", "trainer_service.finetune", str(tmp_path / "spec.json")),
-        env=child_environment(os.environ) | {"GENPLAT_DATA_DIR": str(storage.root)},
-        check=False,
-    )
-    assert ended.returncode == 0
-    # One of them tells.
-    said = capfd.readouterr()
-    assert said.out.count("step 1/3  epoch") == 1 and said.out.count("model in") == 1
-    assert "The model is sharded: each of 2 devices" in said.err
-    assert manifest_problem(tmp_path / "out" / "result") is None
-
-
-def write_shell_dataset(path: Path, records: list[Record]) -> None:
-    if path.suffix == ".csv":
-        lines = [f'"{r.messages[0].content}","{r.completion}"\n' for r in records]
-        path.write_text("text,target\n" + "".join(lines))
-    else:
-        path.write_text("".join(r.model_dump_json() + "\n" for r in records))
-
-
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"dataset": "none.jsonl"}, "none.jsonl"),
-        ({"learning_rate": -1}, "learning_rate"),
-        ({"unknown": 1}, "unknown"),
-        ({"base_model": "nobody"}, "base_model"),
-        ({"devices": 64}, "devices: 64 are asked for, and this worker has"),
-        ({"sharding": "full"}, "set devices above 1"),
-        ({"sharding": "full", "devices": 2, "method": "qlora"}, "four-bit"),
-    ],
-)
-def test_a_bad_spec_is_one_clear_sentence(
-    storage: Storage,
-    tmp_path: Path,
-    change: dict[str, object],
-    word: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("GENPLAT_DATA_DIR", str(storage.root))
-    write_shell_dataset(tmp_path / "pairs.jsonl", small_records(4))
-    spec = {"base_model": TINY_MODEL, "dataset": "pairs.jsonl", "output_dir": "out"} | change
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
-    assert main([str(tmp_path / "spec.json")]) == exit_codes.BAD_SPEC
-    said = capsys.readouterr().err.strip().splitlines()
-    assert word in said[-1] and "Traceback" not in "".join(said)

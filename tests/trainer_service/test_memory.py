@@ -19,13 +19,14 @@ from transformers import (
 )
 
 from shared import memory, spread
+from shared.hyperparameters import resolve_hyperparameters
 from shared.model_shapes import (
     adapter_parameters,
     linears,
     parameter_count,
     shape_from_config,
 )
-from shared.runs import FineTuneSpec, Hyperparameters, Method, resolve_hyperparameters
+from shared.runs import FineTuneSpec, Hyperparameters, Method
 from trainer_service import data_parallel, evaluating, head_loss, optimization
 from trainer_service.adapters import add_adapter, learn_whole
 from trainer_service.fused_layers import fuse_layers

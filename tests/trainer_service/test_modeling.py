@@ -19,8 +19,9 @@ from transformers import (
 
 from shared.errors import InvalidData, InvalidRequest
 from shared.hardware import DeviceKind
+from shared.hyperparameters import resolve_hyperparameters
 from shared.prompt_template import PromptTemplate
-from shared.runs import Hyperparameters, resolve_hyperparameters
+from shared.runs import Hyperparameters
 from shared.storage import Storage
 from tests.trainer_service.runs import small_spec
 from tests.trainer_service.tiny import CHATML, TINY_MODEL, save_tiny_model, tiny_tokenizer

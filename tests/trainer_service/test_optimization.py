@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from shared.errors import InvalidRequest
-from shared.runs import Hyperparameters, resolve_hyperparameters
+from shared.hyperparameters import resolve_hyperparameters
+from shared.runs import Hyperparameters
 from tests.trainer_service.runs import small_spec
 from trainer_service.hardware import Device, Precision
 from trainer_service.head_loss import Score

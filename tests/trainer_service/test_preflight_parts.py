@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from shared.datasets import Message, Record
+from shared.hyperparameters import resolve_hyperparameters
 from shared.memory import Longest, model_of
 from shared.model_library import built_in_library
 from shared.preflight import DataReport, LabelReport
 from shared.prompt_template import PromptTemplate
-from shared.runs import FineTuneSpec, Hyperparameters, resolve_hyperparameters
+from shared.runs import FineTuneSpec, Hyperparameters
 from shared.storage import Storage
 from tests.trainer_service.runs import make_job
 from tests.trainer_service.tiny import prepare_tiny_model, tiny_tokenizer

@@ -1,75 +1,33 @@
 """What is kept of a training: older checkpoints' weights, the best ones, and when it may end."""
 
-import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from shared.datasets import Record
-from shared.run_events import Advanced, Checkpointed, Finished, Measured, Payload
+from shared.run_events import Advanced, Measured, Payload
 from shared.storage import RESUME_FILES, Storage, atomic_directory, manifest_problem
-from tests.trainer_service.runs import make_job, small_records
+from tests.trainer_service.runs import make_job
+from tests.trainer_service.spoiling import (
+    ADAPTER,
+    CPU,
+    checkpoints,
+    evaluations,
+    measured,
+    spoiling_job,
+    train,
+)
 from trainer_service import checkpoints as kept
 from trainer_service import exit_codes
 from trainer_service.finetune import fine_tune
-from trainer_service.hardware import Device
-from trainer_service.job_files import Job, WeightedRecords
-
-CPU = Device(kind="cpu", name="a cpu", memory_bytes=1)
-ADAPTER = "adapter_model.safetensors"
-
-
-def train(
-    job: Job,
-    *,
-    preempt_after: int | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> tuple[list[Payload], Finished | None]:
-    """Train; preempted once so many steps are measured, if that is given."""
-    events: list[Payload] = []
-
-    def check() -> None:
-        if preempt_after is not None and len(measured(events)) >= preempt_after:
-            raise exit_codes.Preempted
-
-    try:
-        return events, fine_tune(job, events.append, check=check, stop=stop, device=CPU)
-    except exit_codes.Preempted:
-        return events, None
-
-
-def measured(events: list[Payload]) -> list[Measured]:
-    return [event for event in events if isinstance(event, Measured) and event.loss is not None]
-
-
-def evaluations(events: list[Payload]) -> dict[int, float]:
-    return {
-        event.step: event.eval_loss
-        for event in events
-        if isinstance(event, Measured) and event.eval_loss is not None
-    }
-
-
-def checkpoints(events: list[Payload]) -> list[Checkpointed]:
-    return [event for event in events if isinstance(event, Checkpointed)]
+from trainer_service.job_files import Job
 
 
 def names(job: Job) -> list[str]:
     return sorted(path.name for path in job.checkpoints.iterdir())
-
-
-def spoiling_job(storage: Storage, name: str = "run_a", **spec: Any) -> Job:
-    """Its validation contradicts what it learns: after a while each step makes that worse."""
-    wrong = [Record.from_pair(f"say {n}", f"no, {9 - n}?") for n in range(6)]
-    numbers = {"max_steps": 40, "eval_steps": 2, "learning_rate": 3e-2, "save_steps": 1000}
-    job = make_job(storage, name, **(numbers | spec))
-    return replace(job, datasets=(WeightedRecords(small_records(8)),), validation=wrong)
 
 
 def test_of_older_checkpoints_the_weights_stay(storage: Storage) -> None:
@@ -101,6 +59,39 @@ def test_the_best_outlives_the_older_ones(storage: Storage) -> None:
     # Only where it is asked for are the best weights the result.
     assert finished is not None and finished.best_step is None
     assert finished.eval_loss == losses[36]
+
+
+@pytest.mark.parametrize(("eval_steps", "save_steps"), [(4, 5), (5, 1), (1000, 6)])
+def test_every_checkpoint_has_its_validation_loss(
+    storage: Storage, eval_steps: int, save_steps: int
+) -> None:
+    job = make_job(storage, max_steps=12, save_steps=save_steps, eval_steps=eval_steps)
+    events, _ = train(job)
+    saved = {e.step: e.eval_loss for e in checkpoints(events)}
+    assert list(saved) == list(range(save_steps, 13, save_steps))
+    found = evaluations(events)
+    assert saved == {step: found[step] for step in saved}
+    assert set(found) == {*saved, *range(eval_steps, 13, eval_steps), 12}
+
+
+def test_without_validation_rows_checkpoints_have_no_validation_loss(storage: Storage) -> None:
+    events, _ = train(make_job(storage, max_steps=4, save_steps=2, validation_split=0))
+    assert not evaluations(events) and len(checkpoints(events)) == 2
+
+
+@pytest.mark.parametrize("stop_at", [None, 4, 8, 9])
+def test_the_best_is_the_best_of_all_checkpoints(storage: Storage, stop_at: int | None) -> None:
+    job = spoiling_job(
+        storage, load_best_model_at_end=True, max_steps=20, eval_steps=7, save_steps=2
+    )
+    events, finished = train(job, preempt_after=stop_at)
+    if stop_at is not None:
+        again, finished = train(job)
+        events += again
+    losses = evaluations(events)
+    assert sorted(losses) == sorted({*range(2, 21, 2), 7, 14})
+    assert finished is not None and finished.eval_loss == min(losses.values())
+    assert losses[finished.best_step or 0] == finished.eval_loss
 
 
 def test_damaged_weights_are_not_made_to_look_whole(storage: Storage) -> None:
@@ -150,47 +141,12 @@ def test_best_weights_that_are_lost_give_way_to_the_next(storage: Storage) -> No
     assert finished.eval_loss == min(later.values())
 
 
-def test_early_stopping_ends_where_patience_does(storage: Storage) -> None:
-    job = spoiling_job(storage, early_stopping_patience=3, load_best_model_at_end=False)
-    events, finished = train(job)
-    losses = list(evaluations(events).values())
-    assert finished is not None and finished.stopped == "early"
-    assert len(losses) < 20
-    lowest = losses.index(min(losses))
-    assert len(losses) - 1 - lowest == 3
-    assert finished.eval_loss == losses[-1]
-
-
-@pytest.mark.parametrize("preempt_after", [1, 8, 9, 12])
-@pytest.mark.parametrize("save_steps", [3, 1000])
-def test_early_stopping_comes_at_the_same_step_after_a_kill(
-    storage: Storage, preempt_after: int, save_steps: int
+@pytest.mark.parametrize("load_best", [True, False])
+def test_an_evaluation_that_was_broken_off_is_made_up_for(
+    storage: Storage, load_best: bool
 ) -> None:
-    spec = {"early_stopping_patience": 3, "load_best_model_at_end": True}
-    straight, unbroken = train(spoiling_job(storage, "run_straight", **spec))
-    assert unbroken is not None and unbroken.stopped == "early"
-    job = spoiling_job(storage, "run_killed", save_steps=save_steps, **spec)
-    before, nothing = train(job, preempt_after=preempt_after)
-    assert nothing is None
-    if save_steps == 3 and preempt_after > 3:
-        # Killed, not asked to stop: what it saved in its last moment is not there.
-        shutil.rmtree(job.checkpoints / f"step-{len(measured(before))}")
-        assert [e.step for e in checkpoints(before)][-2:]
-    after, finished = train(job)
-    assert finished is not None
-    assert (finished.stopped, finished.best_step) == ("early", unbroken.best_step)
-    assert finished.eval_loss == pytest.approx(unbroken.eval_loss, abs=1e-4)
-    assert measured(after)[-1].step == measured(straight)[-1].step
-    ours, theirs = (
-        load_file(storage.run_result(name) / ADAPTER) for name in ("run_killed", "run_straight")
-    )
-    for name, value in theirs.items():
-        assert torch.allclose(value, ours[name], atol=1e-5)
-
-
-def test_an_evaluation_that_was_broken_off_is_made_up_for(storage: Storage) -> None:
     """A stop in the midst of an evaluation saves the step; what it says must not be missed."""
-    job = spoiling_job(storage, max_steps=8, eval_steps=4, load_best_model_at_end=True)
+    job = spoiling_job(storage, max_steps=8, eval_steps=4, load_best_model_at_end=load_best)
     events: list[Payload] = []
 
     def check() -> None:
@@ -203,40 +159,9 @@ def test_an_evaluation_that_was_broken_off_is_made_up_for(storage: Storage) -> N
     after, finished = train(job)
     assert sorted(evaluations(after)) == [4, 8]
     assert [e.step for e in measured(after)] == [5, 6, 7, 8]
-    assert finished is not None and finished.best_step in (4, 8)
-
-
-@pytest.mark.parametrize("wanted_from", [0, 5])
-def test_a_run_that_is_to_end_publishes_what_it_learned(storage: Storage, wanted_from: int) -> None:
-    job = make_job(storage, max_steps=50)
-    events: list[Payload] = []
-    finished = fine_tune(
-        job,
-        events.append,
-        check=lambda: None,
-        stop=lambda: len(measured(events)) >= wanted_from,
-        device=CPU,
-    )
-    # Not before the first step: there would be nothing to publish.
-    steps = max(1, wanted_from)
-    assert [e.step for e in measured(events)] == list(range(1, steps + 1))
-    assert (finished.status, finished.stopped) == ("succeeded", "user")
-    assert list(evaluations(events)) == [steps] and finished.eval_loss is not None
-    assert manifest_problem(job.result) is None
-    said = json.loads((job.result / "training.json").read_text())
-    assert said["stopped"] == "user"
-
-
-def test_a_resumed_run_that_is_to_end_learns_nothing_more(storage: Storage) -> None:
-    job = make_job(storage, max_steps=50)
-    before, _ = train(job, preempt_after=7)
-    after, finished = train(job, stop=lambda: True)
-    assert len(measured(before)) == 7 and not measured(after)
-    assert finished is not None and finished.stopped == "user"
-    saved, published = (
-        load_file(path / ADAPTER) for path in (job.checkpoints / "step-7", job.result)
-    )
-    assert all(torch.equal(value, published[name]) for name, value in saved.items())
+    assert finished is not None and finished.best_step in ((4, 8) if load_best else (None,))
+    told = checkpoints(after)[0]
+    assert (told.step, told.eval_loss, told.best) == (4, evaluations(after)[4], True)
 
 
 def test_what_the_run_has_yet_to_make_again_is_gone_once_it_goes_on(storage: Storage) -> None:
@@ -253,15 +178,6 @@ def test_what_the_run_has_yet_to_make_again_is_gone_once_it_goes_on(storage: Sto
         device=CPU,
     )
     assert any("step-4" in found and "weights-5" not in found for found in seen)
-
-
-def test_patience_without_validation_rows_is_told(
-    storage: Storage, caplog: pytest.LogCaptureFixture
-) -> None:
-    job = make_job(storage, max_steps=2, validation_split=0, early_stopping_patience=2)
-    _, finished = train(job)
-    assert finished is not None and finished.stopped is None
-    assert "no validation rows" in caplog.text
 
 
 def test_memory_is_measured(storage: Storage) -> None:

@@ -22,7 +22,7 @@ from tests.trainer_service.runs import (
     wait_for,
     wait_until,
 )
-from tests.trainer_service.test_worker import ENDLESS, ask_cancel, child_pid, ends, enqueue, steps
+from tests.trainer_service.workers import ENDLESS, ask_cancel, child_pid, ends, enqueue, steps
 from tests.valkey import Valkey
 from trainer_service.child_process import child_environment
 from trainer_service.spare import Spare

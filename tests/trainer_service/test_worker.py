@@ -4,26 +4,20 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from arq.connections import ArqRedis
 
 from shared.errors import Unavailable
-from shared.event_stream import cancel_key
 from shared.job_queue import (
     PREPARE_BASE_MODEL,
     PREPARE_QUEUE_NAME,
     QUEUE_NAME,
     TRAIN_RUN,
-    ArqQueue,
-    connect,
 )
 from shared.model_library import is_prepared
-from shared.run_events import Advanced, Finished, RunEvent, RunState, apply_event
-from shared.runs import RunCommand
+from shared.run_events import Advanced, Finished, RunEvent
 from shared.storage import Storage, manifest_problem
 from tests.trainer_service.runs import (
     make_command,
@@ -34,45 +28,24 @@ from tests.trainer_service.runs import (
     wait_until,
 )
 from tests.trainer_service.tiny import save_tiny_model
+from tests.trainer_service.workers import (
+    ENDLESS,
+    ask_cancel,
+    assert_gapless,
+    child_pid,
+    connected,
+    ends,
+    enqueue,
+    enqueue_preparation,
+    fold,
+    is_alive,
+    running_worker,
+    steps,
+)
 from tests.valkey import Valkey
 from trainer_service.app import check_ready
 from trainer_service.settings import TrainerSettings
 from trainer_service.worker import TrainerWorker, taken_seconds
-
-ENDLESS: dict[str, Any] = {"max_steps": 100_000, "save_steps": 100_000}
-
-
-@contextlib.asynccontextmanager
-async def running_worker(storage: Storage, valkey: Valkey) -> AsyncIterator[TrainerWorker]:
-    worker = TrainerWorker(quick_settings(storage, valkey))
-    task = asyncio.create_task(worker.run())
-    try:
-        yield worker
-    finally:
-        await worker.stop()
-        await asyncio.wait_for(task, 20)
-        await worker.close()
-
-
-@contextlib.asynccontextmanager
-async def connected(valkey: Valkey) -> AsyncIterator[ArqRedis]:
-    pool = await connect(valkey.url)
-    try:
-        yield pool
-    finally:
-        await pool.aclose(close_connection_pool=True)
-
-
-async def enqueue(valkey: Valkey, command: RunCommand) -> None:
-    async with connected(valkey) as pool:
-        queue = ArqQueue(pool)
-        assert await queue.enqueue(TRAIN_RUN, command.job_id, command.model_dump(mode="json"))
-
-
-async def enqueue_preparation(valkey: Valkey, folder: Path, job_id: str = "prepare:mine:1") -> None:
-    async with connected(valkey) as pool:
-        payload = {"model_id": "me/mine", "folder": str(folder)}
-        assert await ArqQueue(pool).enqueue(PREPARE_BASE_MODEL, job_id, payload)
 
 
 @pytest.fixture
@@ -88,49 +61,6 @@ def life_of(valkey: Valkey, key: str) -> int:
     """Milliseconds until the key is gone; -1 where it stays, -2 where it is gone."""
     with contextlib.closing(valkey.client()) as client:
         return int(client.pttl(key))  # type: ignore[arg-type]
-
-
-def ask_cancel(valkey: Valkey) -> None:
-    with contextlib.closing(valkey.client()) as client:
-        client.set(cancel_key("run_a"), "1")
-
-
-def ends(valkey: Valkey) -> list[Finished]:
-    return [event.payload for event in stream_events(valkey) if isinstance(event.payload, Finished)]
-
-
-def steps(valkey: Valkey) -> int:
-    return len(payloads(stream_events(valkey), "metrics"))
-
-
-def fold(events: list[RunEvent], attempt: int = 1) -> RunState:
-    state = RunState(status="queued", attempt=attempt)
-    for event in events:
-        state = apply_event(state, event)
-    return state
-
-
-def assert_gapless(events: list[RunEvent]) -> None:
-    assert [event.seq for event in events] == list(range(1, len(events) + 1))
-
-
-def complete(events: list[RunEvent]) -> bool:
-    """Whether no event is missing, in whatever order and however often they came."""
-    known = sorted({event.seq for event in events})
-    return bool(known) and known == list(range(1, known[-1] + 1))
-
-
-def child_pid(worker: TrainerWorker) -> int:
-    assert worker.supervisor is not None and worker.supervisor.process is not None
-    return worker.supervisor.process.pid
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_a_run_succeeds_and_says_so_once(storage: Storage, valkey: Valkey) -> None:
@@ -255,42 +185,6 @@ def test_what_a_killed_worker_left_behind_is_ended_and_forgotten(
     assert [end.status for end in ends(valkey)] == ["succeeded"]
 
 
-def test_a_model_is_prepared_while_a_run_trains(
-    storage: Storage, valkey: Valkey, source: Path
-) -> None:
-    async def scenario() -> None:
-        async with running_worker(storage, valkey) as worker:
-            await enqueue(valkey, make_command(storage, **ENDLESS))
-            await wait_until(lambda: steps(valkey) > 2)
-            await enqueue_preparation(valkey, source)
-            await wait_until(lambda: is_prepared(storage, "me/mine"))
-            assert is_alive(child_pid(worker)) and not ends(valkey)
-            ask_cancel(valkey)
-            await wait_until(lambda: nothing_is_queued(valkey))
-
-    asyncio.run(scenario())
-
-
-def test_a_preparation_that_waits_among_the_runs_is_done_too(
-    storage: Storage, valkey: Valkey, source: Path
-) -> None:
-    """Where an older gateway queued it."""
-
-    async def scenario() -> None:
-        async with connected(valkey) as pool:
-            await pool.enqueue_job(
-                PREPARE_BASE_MODEL,
-                {"model_id": "me/mine", "folder": str(source)},
-                _job_id="prepare:mine:1",
-                _queue_name=QUEUE_NAME,
-            )
-        async with running_worker(storage, valkey):
-            await wait_until(lambda: is_prepared(storage, "me/mine"))
-            await wait_until(lambda: nothing_is_queued(valkey))
-
-    asyncio.run(scenario())
-
-
 def test_a_worker_is_ready_when_it_listens_to_both_queues(storage: Storage, valkey: Valkey) -> None:
     async def scenario() -> None:
         async with running_worker(storage, valkey) as worker:
@@ -312,21 +206,6 @@ def test_a_worker_is_ready_when_it_listens_to_both_queues(storage: Storage, valk
     asyncio.run(scenario())
 
 
-def test_a_run_on_a_model_that_nobody_prepared_takes_it_from_its_folder(
-    storage: Storage, valkey: Valkey, source: Path
-) -> None:
-    command = make_command(storage, base_model="me/mine", max_steps=2)
-    command = command.model_copy(update={"base_model_folder": source})
-
-    async def scenario() -> None:
-        async with running_worker(storage, valkey):
-            await enqueue(valkey, command)
-            await wait_until(lambda: bool(ends(valkey)))
-
-    asyncio.run(scenario())
-    assert [end.status for end in ends(valkey)] == ["succeeded"]
-
-
 def test_jobs_that_come_while_the_worker_stops_are_not_begun(
     storage: Storage, valkey: Valkey, source: Path
 ) -> None:
@@ -346,43 +225,6 @@ def test_jobs_that_come_while_the_worker_stops_are_not_begun(
     assert [end.status for end in ends(valkey)] == ["preempted"]
     assert not storage.run_checkpoints("run_a").exists()
     assert not is_prepared(storage, "me/mine")
-
-
-def test_events_come_again_after_redis_was_emptied(storage: Storage, valkey: Valkey) -> None:
-    async def scenario() -> None:
-        async with running_worker(storage, valkey):
-            await enqueue(valkey, make_command(storage, **ENDLESS))
-            await wait_until(lambda: len(payloads(stream_events(valkey), "heartbeat")) > 2)
-            valkey.flush()
-            await wait_until(lambda: complete(stream_events(valkey)), seconds=10)
-            ask_cancel(valkey)
-            await wait_until(lambda: bool(ends(valkey)))
-
-    asyncio.run(scenario())
-
-
-def test_training_goes_on_while_redis_is_away(storage: Storage, valkey: Valkey) -> None:
-    async def scenario() -> None:
-        async with running_worker(storage, valkey) as worker:
-            await enqueue(valkey, make_command(storage, **ENDLESS))
-            await wait_until(lambda: steps(valkey) > 2)
-            pid = child_pid(worker)
-            valkey.stop()
-            file = storage.run_events("run_a")
-            size = file.stat().st_size
-            await wait_until(lambda: file.stat().st_size > size + 2000)
-            valkey.start()
-            await wait_until(lambda: steps(valkey) > 5, seconds=20)
-            assert is_alive(pid)
-            ask_cancel(valkey)
-            await wait_until(lambda: bool(ends(valkey)), seconds=20)
-            # The worker listens again, with the device free.
-            await wait_until(lambda: worker.listening, seconds=20)
-            await enqueue(valkey, make_command(storage, run_id="run_b", max_steps=2))
-            await wait_until(lambda: len(ends(valkey)) == 2)
-
-    asyncio.run(scenario())
-    assert [end.status for end in ends(valkey)] == ["cancelled", "succeeded"]
 
 
 def test_a_stopped_worker_saves_and_the_next_attempt_goes_on(

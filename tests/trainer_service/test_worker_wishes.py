@@ -14,7 +14,7 @@ from shared.job_queue import TRAIN_RUN, ArqQueue
 from shared.run_events import Measured, Started
 from shared.storage import Storage, manifest_problem
 from tests.trainer_service.runs import make_command, stream_events, wait_until
-from tests.trainer_service.test_worker import (
+from tests.trainer_service.workers import (
     ENDLESS,
     ask_cancel,
     child_pid,

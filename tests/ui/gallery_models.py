@@ -5,6 +5,7 @@ from typing import Any
 
 from gateway.devices import memory_needs
 from shared.hardware import HardwareFacts
+from shared.hyperparameters import resolve_hyperparameters
 from shared.memory import MemoryEstimate
 from shared.model_library import BUNDLED_MODEL, LibraryEntry, built_in_library
 from shared.preflight import (
@@ -19,7 +20,7 @@ from shared.preflight import (
     PreflightReport,
     TimeReport,
 )
-from shared.runs import FineTuneSpec, resolve_hyperparameters
+from shared.runs import FineTuneSpec
 from tests.ui.gallery_objects import succeeded
 from tests.ui.texts import EVIL, LONG, NOW
 from ui.preflight_report import report_view

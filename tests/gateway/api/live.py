@@ -17,6 +17,8 @@ from tests.gateway.fake_inference import FakeInference, fake_inference, serving
 from tests.gateway.parts import OWNER, add_dataset, fake_prepared, spec, until_true
 from tests.valkey import free_port
 
+CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
+
 
 @dataclass
 class Live:
@@ -75,3 +77,11 @@ def live_gateway(settings: GatewaySettings) -> Iterator[Live]:
             headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
             with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
                 yield Live(client, services, inference, url)
+
+
+def chat(live: Live, model: str, **changes: object) -> httpx.Response:
+    return live.http.post("/v1/chat/completions", json=CHAT | {"model": model} | changes)
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, str(answer.json()["error"]["code"])

@@ -1,12 +1,17 @@
 """Checkpoints over HTTP: listed, deployed, asked in chat, while their run goes on without them."""
 
+import asyncio
+import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.inference_client import InferenceClient
+from gateway.reconciler import Reconciler
 from gateway.settings import GatewaySettings
 from gateway.tables import Run
 from shared.model_library import BUNDLED_MODEL
@@ -159,6 +164,58 @@ def test_a_checkpoint_answers_in_chat_without_a_deployment(live: Live) -> None:
     # With the run goes what was loaded of it.
     assert live.http.delete(f"/api/runs/{done.id}").status_code == 204
     assert not live.inference.models
+
+
+def sweep(live: Live) -> None:
+    async def tidy() -> None:
+        with_own_client = replace(live.services, inference=InferenceClient(live.services.settings))
+        try:
+            await Reconciler(with_own_client).tidy()
+        finally:
+            await with_own_client.inference.close()
+
+    asyncio.run(tidy())
+
+
+def test_a_copy_that_nobody_uses_goes_and_comes_again(live: Live) -> None:
+    run, storage = training_run(live), live.services.storage
+    copies = {step: storage.run_deployed(run.id, step) for step in (2, 4, 6, 8)}
+
+    def ask(step: int) -> None:
+        name = f"ft:{BUNDLED_MODEL}:genplat::{run.id[-8:]}:ckpt-step-{step}"
+        answer = live.http.post("/v1/chat/completions", json=CHAT | {"model": name})
+        assert answer.status_code == 200, answer.text
+
+    def left_over(*unused: int) -> set[int]:
+        """The copies that stay in a sweep long after those of some steps were used."""
+        for step in unused:
+            os.utime(copies[step], (1, 1))
+        sweep(live)
+        return {step for step, copy in copies.items() if copy.exists()}
+
+    for step in copies:
+        save_checkpoint(storage, run.id, step)
+        ask(step)
+    assert deploy(live, model=run.id, checkpoint=6).status_code == 201
+    until_true(lambda: live.state("d") == "ready")
+    body = {"base_model": BUNDLED_MODEL, "dataset_id": "ds_test"}
+    going_on = live.http.post("/api/runs", json=body | {"continue_from": f"{run.id}:ckpt-step-8"})
+    assert going_on.status_code == 202, going_on.text
+    # All are loaded.
+    assert left_over(2, 4, 6, 8) == {2, 4, 6, 8}
+    # While the inference service is away, it may hold anything.
+    live.inference.stop()
+    assert left_over() == {2, 4, 6, 8}
+    # It comes back with nothing; what is deployed or needed stays, and what was used lately.
+    live.inference.start()
+    ask(4)
+    live.inference.models.clear()
+    assert left_over(2, 6, 8) == {4, 6, 8}
+    ask(2)
+    assert left_over() == {2, 4, 6, 8}
+    live.inference.models.clear()
+    assert live.http.post(f"/api/runs/{going_on.json()['id']}/cancel").is_success
+    assert left_over(2, 4, 8) == {6}
 
 
 def test_a_wish_over_http(live: Live) -> None:

@@ -1,0 +1,34 @@
+"""The tables, by subject. Every object has an owner; every time is UTC; ids are opaque."""
+
+from gateway.tables.access import ApiKey, IdempotentRequest, LoginSession
+from gateway.tables.columns import new_id, now
+from gateway.tables.data import Dataset, LibraryModel, PlacedDataset
+from gateway.tables.runs import (
+    CheckpointRow,
+    MetricRow,
+    QueueSight,
+    Run,
+    RunEventRow,
+    StreamPosition,
+)
+from gateway.tables.serving import Deployment, Diagram, Route
+
+__all__ = [
+    "ApiKey",
+    "CheckpointRow",
+    "Dataset",
+    "Deployment",
+    "Diagram",
+    "IdempotentRequest",
+    "LibraryModel",
+    "LoginSession",
+    "MetricRow",
+    "PlacedDataset",
+    "QueueSight",
+    "Route",
+    "Run",
+    "RunEventRow",
+    "StreamPosition",
+    "new_id",
+    "now",
+]
