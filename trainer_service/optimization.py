@@ -18,8 +18,9 @@ from trainer_service.passes import own_passes
 from trainer_service.sharding import like, made_whole
 from trainer_service.tokenizing import AnyRow
 
-# More padded tokens in one pass make a CPU slower, not faster: activations leave its caches.
-CPU_PASS_TOKENS = 512
+# More padded tokens in one pass make a CPU little faster, then slower, as activations leave its
+# caches, and take more memory; fewer have it read all weights more often.
+CPU_PASS_TOKENS = 768
 
 
 def learning_rate_factor(
@@ -73,14 +74,22 @@ class Optimizer:
         device: Device,
         precision: Precision,
         pad_token_id: int,
+        keep_gradients: bool = False,
         ranks: Ranks | None = None,
     ) -> None:
+        """``keep_gradients``: in one place from step to step. For adapters: their small gradients,
+        made anew between activations, would break memory into pieces. Those of a whole model are
+        as large as its weights, and should not lie about while activations are made."""
         self.parameters = parameters
         self.numbers = numbers
         self.device = device
         self.precision = precision
         self.pad_token_id = pad_token_id
+        self.keep_gradients = keep_gradients
         self.ranks = ranks or Ranks()
+        if keep_gradients:
+            for parameter in parameters.values():
+                parameter.grad = torch.zeros_like(parameter)
         self.adamw = torch.optim.AdamW(
             _groups(parameters, numbers.weight_decay),
             lr=numbers.learning_rate,
@@ -127,9 +136,7 @@ class Optimizer:
             group["lr"] = self.rate(step)
         self.scaler.step(self.adamw)
         self.scaler.update()
-        # Of a whole model gradients are as large as its weights: none lie about while the next
-        # activations are made.
-        self.adamw.zero_grad(set_to_none=True)
+        self.adamw.zero_grad(set_to_none=not self.keep_gradients)
         return outcome
 
     def _passes(self, rows: Sequence[AnyRow]) -> list[Batch | PairBatch]:

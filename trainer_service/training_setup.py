@@ -28,7 +28,7 @@ from trainer_service.hardware import (
     Precision,
     choose_precision,
     find_cpu,
-    give_back_memory,
+    keep_small_blocks,
     thread_count,
 )
 from trainer_service.head_loss import Score
@@ -121,7 +121,7 @@ def set_up(
     learns."""
     ranks = ranks or Ranks()
     torch.set_num_threads(thread_count())
-    give_back_memory()
+    keep_small_blocks()
     report(Advanced(phase="preparing"))
     lessons = read_lessons(job)
     check()
@@ -151,6 +151,7 @@ def set_up(
         device=device,
         precision=precision,
         pad_token_id=lessons.pad_token_id,
+        keep_gradients=job.spec.method != "full" and not ranks.sharded,
         ranks=ranks,
     )
     return Training(

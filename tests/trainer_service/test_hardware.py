@@ -99,20 +99,40 @@ def test_a_worker_says_what_it_has_again_and_again(
     asyncio.run(asyncio.wait_for(announce_through_a_restart(), 60))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def printed_by(program: str) -> list[int]:
+    """Numbers that a process of its own prints after it has set its allocator."""
+    begin = (
+        "from resource import RUSAGE_SELF, getrusage\n"
+        "from trainer_service.hardware import keep_small_blocks\n"
+        "keep_small_blocks()\n"
+    )
+    command = [sys.executable, "-c", begin + program]
+    ended = subprocess.run(command, env=environment_of({}), capture_output=True, check=True)
+    return [int(word) for word in ended.stdout.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_large_blocks_go_back_when_they_are_free() -> None:
-    """In a process of its own: blocks of ever other sizes, of which none is left in the end."""
-    program = (
-        "from trainer_service.hardware import give_back_memory\n"
-        "give_back_memory()\n"
+    """Blocks of ever other sizes, of which none is left in the end."""
+    (kilobytes,) = printed_by(
         "for round in range(20):\n"
-        "    blocks = [bytearray(2**20 * (2 + (round * 7 + n) % 9)) for n in range(20)]\n"
+        "    blocks = [bytearray(2**20 * (9 + (round * 7 + n) % 9)) for n in range(20)]\n"
         "    del blocks[::2]\n"
         "del blocks\n"
         "text = open('/proc/self/status').read()\n"
         "print(int(text.partition('VmRSS:')[2].split()[0]))\n"
     )
-    printed = subprocess.run(
-        [sys.executable, "-c", program], env=environment_of({}), capture_output=True, check=True
-    ).stdout
-    assert int(printed) < 60_000
+    assert kilobytes < 60_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_smaller_blocks_are_used_again() -> None:
+    """Once touched, their pages are not asked for again: a block of four MiB has a thousand."""
+    first, *others = printed_by(
+        "for round in range(4):\n"
+        "    before = getrusage(RUSAGE_SELF).ru_minflt\n"
+        "    blocks = [bytearray(2**22) for n in range(20)]\n"
+        "    del blocks\n"
+        "    print(getrusage(RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    assert first > 10_000 and max(others) < 1_000
