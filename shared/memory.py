@@ -126,7 +126,9 @@ def _weights(model: Model, method: Method, precision: Precision) -> int:
         return 4 * parameters
     if method == "lora":
         return BYTES[precision] * parameters
-    quantized = sum(linear.parameters for linear in linears(model.architecture, model.shape))
+    # (T5's "wo" stays whole under QLoRA.)
+    matrices = linears(model.architecture, model.shape)
+    quantized = sum(each.parameters for each in matrices if each.name != "wo")
     rest = BYTES[precision] * (parameters - quantized)
     return round(NF4_BYTES * quantized) + rest
 

@@ -94,6 +94,15 @@ def test_on_a_cpu_a_pass_has_a_limited_number_of_tokens() -> None:
     assert on_gpu.activations > 10 * many.activations
 
 
+def test_four_bits_leave_whole_what_t5_could_not_bear_to_lose() -> None:
+    """Its "wo" matrices: 12 layers of 2,048 x 512; and its embeddings, which no model has in four
+    bits."""
+    shape = built_in_library()[T5].shape
+    assert shape is not None
+    whole = 4 * (12 * 2048 * 512 + shape.embedding_parameters)
+    assert whole < need("qlora", T5).weights < need("lora", T5).weights / 1.3
+
+
 def test_half_precision_halves_a_frozen_base_but_not_what_learns() -> None:
     whole, half = need("lora"), need("lora", precision="bf16")
     assert half.weights < 0.6 * whole.weights
