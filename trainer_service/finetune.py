@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from shared.chaos import stage
 from shared.errors import GenPlatError, InvalidRequest
 from shared.logs import configure_logging
-from shared.run_events import Advanced, Finished, Measured, Stopped
+from shared.run_events import Advanced, Finished, Measured, Sampled, Stopped
 from shared.runs import Hyperparameters
 from shared.settings import Settings, read_settings
 from shared.storage import Storage, manifest_problem
@@ -159,7 +159,6 @@ def evaluate(training: Training, step: int) -> None:
     watch = Stopwatch()
     training.report(Advanced(phase="evaluating"))
     training.model.eval()
-    writes = training.ranks.leads or training.ranks.sharded
     try:
         with autocast(training.device, training.precision):
             eval_loss, accuracy = validation_loss(
@@ -171,20 +170,7 @@ def evaluate(training: Training, step: int) -> None:
                 check=training.check if training.ranks.size == 1 else lambda: None,
                 ranks=training.ranks,
             )
-            samples = write_samples(
-                training.model,
-                training.lessons.tokenizer,
-                training.lessons.template,
-                # (All together, where each has a share of the model.)
-                training.lessons.validation_records if writes else [],
-                step=step,
-                pad_token_id=training.lessons.pad_token_id,
-                context_length=training.lessons.context_length,
-                max_source_length=training.numbers.max_length,
-                generate=partial(
-                    training.whole, training.model.generate, synced_gpus=training.ranks.sharded
-                ),
-            )
+            samples = _write_samples(training, step)
     finally:
         training.model.train()
     training.last_evaluation = Measured(
@@ -202,6 +188,22 @@ def evaluate(training: Training, step: int) -> None:
     training.standing = training.standing.evaluated(step, eval_loss, regular=regular)
     training.pace.add_other(watch.seconds)
     training.report(Advanced(phase="training"))
+
+
+def _write_samples(training: Training, step: int) -> list[Sampled]:
+    """By the first process; by all together, where each has a share of the model."""
+    ranks, lessons = training.ranks, training.lessons
+    return write_samples(
+        training.model,
+        lessons.tokenizer,
+        lessons.template,
+        lessons.validation_records if ranks.leads or ranks.sharded else [],
+        step=step,
+        pad_token_id=lessons.pad_token_id,
+        context_length=lessons.context_length,
+        max_source_length=training.numbers.max_length,
+        generate=partial(training.whole, training.model.generate, synced_gpus=ranks.sharded),
+    )
 
 
 def quiet_libraries() -> None:

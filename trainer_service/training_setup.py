@@ -133,10 +133,7 @@ def set_up(
             validation_examples=len(lessons.validation_rows),
         )
     )
-    precision = choose_precision(device)
-    if precision == "fp16" and lessons.template.family == "seq2seq":
-        # The numbers inside T5 leave the range of fp16.
-        precision = "fp32"
+    precision = _precision(device, lessons)
     rows = [*lessons.rows, *lessons.validation_rows]
     sharded = is_sharded(job.spec, lessons.folder, lessons.numbers, rows, device, ranks)
     ranks = replace(ranks, sharded=sharded)
@@ -157,12 +154,7 @@ def set_up(
     return Training(
         job=job,
         lessons=lessons,
-        order=StepOrder(
-            [sum(row.size) for row in lessons.rows],
-            rows_per_step=lessons.rows_per_step,
-            seed=job.spec.seed,
-            parts=lessons.parts,
-        ),
+        order=_order(lessons, seed=job.spec.seed),
         device=device,
         precision=precision,
         model=model,
@@ -173,6 +165,21 @@ def set_up(
         check=check,
         pace=Pace(),
         ranks=ranks,
+    )
+
+
+def _precision(device: Device, lessons: Lessons) -> Precision:
+    """The device's, except that the numbers inside T5 leave the range of fp16."""
+    precision = choose_precision(device)
+    return "fp32" if precision == "fp16" and lessons.template.family == "seq2seq" else precision
+
+
+def _order(lessons: Lessons, *, seed: int) -> StepOrder:
+    return StepOrder(
+        [sum(row.size) for row in lessons.rows],
+        rows_per_step=lessons.rows_per_step,
+        seed=seed,
+        parts=lessons.parts,
     )
 
 

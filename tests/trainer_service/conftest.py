@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shared.storage import Storage
-from tests.trainer_service.tiny import prepare_tiny_model
+from tests.trainer_service.tiny import prepare_tiny_model, save_tiny_model
 from tests.valkey import Valkey, running_valkey
 
 
@@ -24,6 +24,15 @@ def storage(tmp_path: Path) -> Storage:
     storage = Storage(tmp_path / "data")
     prepare_tiny_model(storage)
     return storage
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A model folder that nobody has prepared."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    save_tiny_model(folder)
+    return folder
 
 
 @pytest.fixture

@@ -19,19 +19,10 @@ from shared.model_library import (
     preparation_failure,
 )
 from shared.storage import Storage
-from tests.trainer_service.tiny import save_tiny_model
 from trainer_service.base_models import main, prepare_base_model
 from trainer_service.exit_codes import DISK_FULL, exit_code_of
 
 MINE = "me/mine"
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    save_tiny_model(folder)
-    return folder
 
 
 def test_the_reason_of_an_earlier_failure_is_gone_when_a_preparation_starts(

@@ -15,20 +15,11 @@ from shared.model_library import (
     is_prepared,
 )
 from shared.storage import Storage, manifest_problem
-from tests.trainer_service.tiny import save_tiny_model
 from trainer_service.base_models import prepare_base_model
 from trainer_service.modeling import load_tokenizer, make_template
 from trainer_service.tokenizing import render
 
 MINE = "me/mine"
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    save_tiny_model(folder)
-    return folder
 
 
 def edit_json(path: Path, **changes: object) -> None:

@@ -76,27 +76,28 @@ def test_a_worker_says_what_it_has_again_and_again(
     monkeypatch.setattr(announcing, "EVERY_SECONDS", 0.05)
     monkeypatch.setattr(announcing, "has_gpu", lambda: False)
 
-    async def announce_through_a_restart() -> None:
+    async def announce_through_a_restart() -> list[str]:
         redis = Redis.from_url(valkey.url, socket_timeout=1, socket_connect_timeout=1)
         task = asyncio.create_task(announcing.announce_hardware(redis, "w", lambda: says(None)))
         await heard(redis)
         valkey.stop()
         await asyncio.sleep(0.2)
         valkey.start()
-        await heard(redis)
+        again = await heard(redis)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
         await redis.aclose()
+        return again
 
-    async def heard(redis: Redis) -> None:
+    async def heard(redis: Redis) -> list[str]:
         while True:
             with contextlib.suppress(OSError, RedisError):
-                if [facts.worker for facts in await read_all(redis)] == ["w"]:
-                    return
+                if workers := [facts.worker for facts in await read_all(redis)]:
+                    return workers
             await asyncio.sleep(0.02)
 
-    asyncio.run(asyncio.wait_for(announce_through_a_restart(), 60))
+    assert asyncio.run(asyncio.wait_for(announce_through_a_restart(), 60)) == ["w"]
 
 
 def printed_by(program: str) -> list[int]:

@@ -27,7 +27,6 @@ from tests.trainer_service.runs import (
     stream_events,
     wait_until,
 )
-from tests.trainer_service.tiny import save_tiny_model
 from tests.trainer_service.workers import (
     ENDLESS,
     ask_cancel,
@@ -46,15 +45,6 @@ from tests.valkey import Valkey
 from trainer_service.app import check_ready
 from trainer_service.settings import TrainerSettings
 from trainer_service.worker import TrainerWorker, taken_seconds
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A model folder that nobody has prepared."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    save_tiny_model(folder)
-    return folder
 
 
 def life_of(valkey: Valkey, key: str) -> int:

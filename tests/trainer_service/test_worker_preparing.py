@@ -3,20 +3,17 @@
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from shared.job_queue import (
     PREPARE_BASE_MODEL,
     QUEUE_NAME,
 )
 from shared.model_library import is_prepared
-from shared.storage import Storage
+from shared.storage import Storage, manifest_problem
 from tests.trainer_service.runs import (
     make_command,
     nothing_is_queued,
     wait_until,
 )
-from tests.trainer_service.tiny import save_tiny_model
 from tests.trainer_service.workers import (
     ENDLESS,
     ask_cancel,
@@ -30,15 +27,6 @@ from tests.trainer_service.workers import (
     steps,
 )
 from tests.valkey import Valkey
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A model folder that nobody has prepared."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    save_tiny_model(folder)
-    return folder
 
 
 def test_a_model_is_prepared_while_a_run_trains(
@@ -75,6 +63,7 @@ def test_a_preparation_that_waits_among_the_runs_is_done_too(
             await wait_until(lambda: nothing_is_queued(valkey))
 
     asyncio.run(scenario())
+    assert manifest_problem(storage.base_model("me/mine")) is None
 
 
 def test_a_run_on_a_model_that_nobody_prepared_takes_it_from_its_folder(

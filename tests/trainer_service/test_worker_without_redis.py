@@ -34,6 +34,8 @@ def test_events_come_again_after_redis_was_emptied(storage: Storage, valkey: Val
             await wait_until(lambda: bool(ends(valkey)))
 
     asyncio.run(scenario())
+    assert complete(stream_events(valkey))
+    assert [end.status for end in ends(valkey)] == ["cancelled"]
 
 
 def test_training_goes_on_while_redis_is_away(storage: Storage, valkey: Valkey) -> None:
