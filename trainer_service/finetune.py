@@ -30,6 +30,7 @@ from trainer_service.hardware import (
 from trainer_service.job_files import Job, read_json, shell_job
 from trainer_service.launching import launch, local_place, too_many
 from trainer_service.optimization import autocast
+from trainer_service.outcomes import SENTENCES
 from trainer_service.peak_memory import peak_memory_bytes
 from trainer_service.progress import Report, Stopwatch, as_line
 from trainer_service.saving import keep, publish, resume, save_position
@@ -231,12 +232,25 @@ def main(arguments: list[str]) -> int:
         if job.spec.devices > 1 and place.size == 1:
             return _on_several_devices(path, job.spec.devices)
         train_here(job, leads=place.leads)
-    except (GenPlatError, KeyboardInterrupt) as error:
-        sys.stderr.write(f"{getattr(error, 'message', 'Interrupted.')}\n")
-        return exit_codes.exit_code_of(error)
+    except (Exception, KeyboardInterrupt) as error:
+        return _told(error)
     if place.leads:
         sys.stdout.write(f"model in {job.result}\n")
     return exit_codes.OK
+
+
+def _told(error: BaseException) -> int:
+    """Say in a sentence why training ended, where there is one; the exit code."""
+    code = exit_codes.exit_code_of(error)
+    sentence = SENTENCES.get(code)
+    if isinstance(error, GenPlatError):
+        sentence = error.message
+    elif isinstance(error, KeyboardInterrupt):
+        sentence = "Interrupted."
+    if sentence is None:
+        raise error
+    sys.stderr.write(f"{sentence}\n")
+    return code
 
 
 def _on_several_devices(path: Path, devices: int) -> int:

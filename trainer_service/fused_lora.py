@@ -2,8 +2,9 @@
 
 PEFT adds the adapter's share with separate products, scalings and sums of full-size activations;
 on CPUs these cost a good part of a small model's time, and over four-bit weights so much memory
-that QLoRA would need more than LoRA. The modules stay PEFT's: only their forward is replaced, so
-saving and loading are unchanged.
+that QLoRA would need more than LoRA. On GPUs each is a kernel of its own, and each projection keeps
+another copy of its input, since PEFT casts it to the adapter's fp32 and autocast back again. The
+modules stay PEFT's: only their forward is replaced, so saving and loading are unchanged.
 """
 
 from types import MethodType
@@ -18,6 +19,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from trainer_service.head_loss import compute_dtype
+
 
 class FrozenWeight(Protocol):
     """A weight that does not learn: whole, or made whole each time that it is asked for."""
@@ -29,6 +32,8 @@ class _LoraLinear(torch.autograd.Function):
     """``x W' + bias + scale * (x A') B'`` where W and bias do not learn.
 
     ``weight`` is called for W in either direction: what it makes is never kept between them.
+    Products are made in autocast's number format, else in W's; the adapter's gradients are summed
+    in its own.
     """
 
     @staticmethod
@@ -41,9 +46,11 @@ class _LoraLinear(torch.autograd.Function):
         up: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
-        flat = x.reshape(-1, x.shape[-1])
+        whole = weight()
+        compute = compute_dtype(whole)
+        flat, down, up = (part.to(compute) for part in (x.reshape(-1, x.shape[-1]), down, up))
         inner = flat @ down.T
-        result = functional.linear(flat, weight(), bias)
+        result = functional.linear(flat, whole.to(compute), bias)
         result.addmm_(inner, up.T, alpha=scale)
         ctx.save_for_backward(flat, inner, down, up)
         ctx.weight = weight
@@ -63,7 +70,8 @@ class _LoraLinear(torch.autograd.Function):
         to_down = to_inner.T @ flat
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = (gradient @ ctx.weight()).addmm_(to_inner, down).view(ctx.shape)
+            whole = ctx.weight().to(gradient.dtype)
+            to_x = (gradient @ whole).addmm_(to_inner, down).view(ctx.shape)
         return to_x, None, None, to_down, to_up, None
 
 
@@ -89,7 +97,7 @@ def _frozen(base: Any) -> FrozenWeight:
 
 def fuse_lora(model: nn.Module) -> int:
     """Give the model's LoRA projections the fused forward, where it means the same: over a plain
-    or a four-bit linear layer that computes in fp32, without dropout. Returns how many took it."""
+    or a four-bit linear layer, without dropout. Returns how many took it."""
     fused = 0
     for module in model.modules():
         if type(module) in (PeftLinear, PeftLinear4bit) and _is_plain(module):
@@ -100,15 +108,9 @@ def fuse_lora(model: nn.Module) -> int:
 
 def _is_plain(module: Any) -> bool:
     return bool(
-        _computes_in_fp32(module.base_layer)
+        type(module.base_layer) in (nn.Linear, Linear4bit)
         and module.active_adapters == ["default"]
         and not module.lora_variant
         and not module.lora_bias.get("default")
         and isinstance(module.lora_dropout["default"], nn.Identity)
     )
-
-
-def _computes_in_fp32(base: nn.Module) -> bool:
-    if type(base) is Linear4bit:
-        return bool(base.compute_dtype == torch.float32)
-    return type(base) is nn.Linear and base.weight.dtype == torch.float32

@@ -56,7 +56,8 @@ def too_many(devices: int) -> str | None:
 
     found, what = available_cores(), "processor cores"
     if torch.cuda.is_available():
-        found, what = torch.cuda.device_count(), "GPUs"
+        found = torch.cuda.device_count()
+        what = "GPU" if found == 1 else "GPUs"
     elif torch.backends.mps.is_available():
         found, what = 1, "GPU"
     if devices <= found:
