@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainer_service.hardware import GROWING
+
 # What a child may see of the environment: no GENPLAT_* secret, no Redis URL, no key.
 ALLOWED = {
     "ATEN_CPU_CAPABILITY",
@@ -49,7 +51,8 @@ def child_environment(environment: Mapping[str, str], *extra: str) -> dict[str, 
     }
     package_root = str(Path(__file__).resolve().parent.parent)
     paths = [package_root, *filter(None, [kept.get("PYTHONPATH")])]
-    return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    allocator = {"PYTORCH_ALLOC_CONF": GROWING}
+    return allocator | kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
 
 
 async def start_module(

@@ -65,14 +65,19 @@ class _LoraLinear(torch.autograd.Function):
     ) -> tuple[torch.Tensor | None, None, None, torch.Tensor, torch.Tensor, None]:
         flat, inner, down, up = ctx.saved_tensors
         gradient = gradient.reshape(-1, gradient.shape[-1])
-        to_inner = (gradient @ up).mul_(ctx.scale)
-        to_up = (gradient.T @ inner).mul_(ctx.scale)
-        to_down = to_inner.T @ flat
+        to_inner = gradient @ up
+        to_up = _product(gradient.T, inner, ctx.scale)
+        to_down = _product(to_inner.T, flat, ctx.scale)
         to_x = None
         if ctx.needs_input_grad[0]:
             whole = ctx.weight().to(gradient.dtype)
-            to_x = (gradient @ whole).addmm_(to_inner, down).view(ctx.shape)
+            to_x = (gradient @ whole).addmm_(to_inner, down, alpha=ctx.scale).view(ctx.shape)
         return to_x, None, None, to_down, to_up, None
+
+
+def _product(left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:
+    """``scale * (left @ right)`` in one step. (With a beta of 0 the first argument is not read.)"""
+    return torch.addmm(left.new_empty(()), left, right, beta=0, alpha=scale)
 
 
 def _forward(self: PeftLinear | PeftLinear4bit, x: torch.Tensor) -> torch.Tensor:

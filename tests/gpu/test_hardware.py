@@ -5,15 +5,19 @@ import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from gateway.doctor import machine
+from tests.trainer_service.runs import wait_for
 from trainer_service import announcing
 from trainer_service.child_process import child_environment
 from trainer_service.hardware import Device, choose_precision, has_gpu
+from trainer_service.spare import WAIT
 
 pytestmark = pytest.mark.gpu
 
@@ -48,7 +52,22 @@ def test_doctor_names_it() -> None:
 
 
 def test_a_child_that_waits_holds_none_of_its_memory() -> None:
-    """A context alone takes half a gigabyte, and there may be several workers."""
-    program = "import json, torch, trainer_service.finetune, trainer_service.child; "
-    program += "print(json.dumps({'touched': torch.cuda.is_initialized()}))"
-    assert said_by("-c", program) == {"touched": False}
+    """With all libraries loaded: a context alone takes half a gigabyte. (Needs a quiet GPU.)"""
+    child = (sys.executable, "-m", "trainer_service.child", WAIT, str(os.getpid()))
+    before = torch.cuda.mem_get_info()[0]
+    waiting = subprocess.Popen(
+        child, env=child_environment(os.environ), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: loads_bitsandbytes(waiting.pid))
+        time.sleep(2)
+        assert waiting.poll() is None
+        assert before - torch.cuda.mem_get_info()[0] < 50_000_000
+    finally:
+        waiting.kill()
+        waiting.wait()
+
+
+def loads_bitsandbytes(pid: int) -> bool:
+    """The last library that comes, and the one that looks at GPUs."""
+    return "libbitsandbytes" in Path(f"/proc/{pid}/maps").read_text()

@@ -59,7 +59,7 @@ def test_torchrun_trains_on_the_gpu(storage: Storage, tmp_path: Path) -> None:
     file = tmp_path / "spec.json"
     file.write_text(json.dumps(spec | {"output_dir": "out"}))
     launch = "from trainer_service.launching import launch; import sys; "
-    launch += "sys.exit(launch('trainer_service.finetune', sys.argv[1], devices=1))"
+    launch += "sys.exit(launch('trainer_service.shell_rank', sys.argv[1], devices=1))"
     ended = run(storage, "-c", launch, str(file))
     assert ended.returncode == exit_codes.OK, ended.stderr[-4000:]
     assert "step 3/3" in ended.stdout

@@ -83,7 +83,7 @@ async def test_what_was_learned_in_bf16_is_said_in_bf16(
     prepare_family(storage, name)
     job = make_job(
         storage, base_model=f"tests/{name}", method=method, max_steps=400, lora_r=32,
-        learning_rate=5e-3 if method == "full" else 2e-2, per_device_train_batch_size=16,
+        learning_rate=5e-3, per_device_train_batch_size=16,
         warmup_ratio=0.1, validation_split=0,
     )  # fmt: skip
     train(replace(job, datasets=(WeightedRecords(PAIRS),)), device=gpu)
