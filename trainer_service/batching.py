@@ -12,6 +12,8 @@ from trainer_service.tokenizing import IGNORED, AnyRow, PairRow, Row
 
 # Rows are sorted by length within windows of this many batches, so that order stays random.
 WINDOW_BATCHES = 50
+# Of what attention sees less is kept than of what is read through all layers, but not nothing.
+SEEN_FOR_READ = 2
 
 
 class Batch(NamedTuple):
@@ -102,18 +104,30 @@ class StepOrder:
         return self._plan[place]
 
 
-def cut_to_passes(
-    sizes: Sequence[tuple[int, int]], *, max_rows: int, max_tokens: int | None
-) -> list[list[int]]:
-    """Cut rows of such ``sizes`` (tokens for the encoder and for the decoder) into forward passes
-    of at most ``max_rows`` rows and, padding counted, ``max_tokens`` tokens (a longer row goes
-    alone). Returns the row numbers of each pass."""
+class PassLimits(NamedTuple):
+    """What one forward pass may hold, padding counted (a longer row goes alone). The first
+    ``shared`` tokens, the same in all rows, are read once; attention sees them in each."""
+
+    rows: int
+    tokens: int | None = None
+    shared: int = 0
+
+    def allow(self, rows: int, width: int) -> bool:
+        if rows > self.rows:
+            return False
+        read, seen = self.shared + rows * (width - self.shared), rows * width
+        return not self.tokens or (read <= self.tokens and seen <= SEEN_FOR_READ * self.tokens)
+
+
+def cut_to_passes(sizes: Sequence[tuple[int, int]], limits: PassLimits) -> list[list[int]]:
+    """Cut rows of such ``sizes`` (tokens for the encoder and for the decoder) into forward passes.
+    Returns the row numbers of each."""
     passes: list[list[int]] = []
     width = height = 0
     for row in sorted(range(len(sizes)), key=lambda row: sum(sizes[row])):
         wider, higher = max(width, sizes[row][0]), max(height, sizes[row][1])
         rows = len(passes[-1]) + 1 if passes else 1
-        if not passes or rows > max_rows or (max_tokens and rows * (wider + higher) > max_tokens):
+        if not passes or not limits.allow(rows, wider + higher):
             passes.append([])
             wider, higher = sizes[row]
         width, height = wider, higher

@@ -168,6 +168,7 @@ def evaluate(training: Training, step: int) -> None:
                 pad_token_id=training.lessons.pad_token_id,
                 # (Shares differ in length: only between steps can all be asked.)
                 check=training.check if training.ranks.size == 1 else lambda: None,
+                packs=training.optimizer.packs,
                 ranks=training.ranks,
             )
             samples = _write_samples(training, step)
