@@ -46,7 +46,7 @@ def validation_loss(
     ranks = ranks or Ranks()
     learned = sum(row.supervised for row in rows)
     total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    limits = PassLimits(len(rows), EVAL_PASS_TOKENS, shared_tokens(rows) if packs else 0)
+    limits = PassLimits(len(rows), EVAL_PASS_TOKENS, shared_tokens(rows) if packs else None)
     for part in own_passes(rows, ranks, limits):
         check()
         score = loss(*collate(part, pad_token_id=pad_token_id).on(device))

@@ -81,7 +81,7 @@ class Optimizer:
         """``keep_gradients``: in one place from step to step. For adapters: their small gradients,
         made anew between activations, would break memory into pieces. Those of a whole model are
         as large as its weights, and should not lie about while activations are made. ``packs``:
-        the loss reads once what rows have in common (`trainer_service.shared_prefix`)."""
+        the loss reads rows without their padding (`trainer_service.packing`)."""
         self.parameters = parameters
         self.numbers = numbers
         self.device = device
@@ -146,7 +146,7 @@ class Optimizer:
         limits = PassLimits(
             self.numbers.per_device_train_batch_size,
             CPU_PASS_TOKENS if self.device.kind == "cpu" else None,
-            shared_tokens(rows) if self.packs else 0,
+            shared_tokens(rows) if self.packs else None,
         )
         passes = own_passes(rows, self.ranks, limits)
         return [

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from trainer_service.batching import PassLimits, cut_to_passes
 from trainer_service.data_parallel import Ranks
-from trainer_service.shared_prefix import common_length
+from trainer_service.packing import common_length
 from trainer_service.tokenizing import IGNORED, AnyRow, PairRow, Row
 
 
@@ -27,9 +27,8 @@ def own_passes(rows: Sequence[AnyRow], ranks: Ranks, limits: PassLimits) -> list
 
 
 def shared_tokens(rows: Sequence[AnyRow]) -> int:
-    """How many first tokens all ``rows`` have in common; none that an encoder reads."""
-    causal = [row.tokens for row in rows if isinstance(row, Row)]
-    return common_length(causal) if causal else 0
+    """How many first tokens all ``rows`` have in common, which a causal model reads."""
+    return common_length([row.tokens for row in rows if isinstance(row, Row)])
 
 
 def nothing_to_learn(row: AnyRow) -> AnyRow:

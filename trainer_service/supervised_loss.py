@@ -6,7 +6,7 @@ import torch
 
 from shared.errors import InvalidData
 from trainer_service.head_loss import Score, head_loss, is_plain_head, plain_loss
-from trainer_service.shared_prefix import PrefixReader
+from trainer_service.packing import Packing, Reader
 from trainer_service.tokenizing import IGNORED
 
 
@@ -22,16 +22,19 @@ class SupervisedLoss:
         self.decoder = model.get_decoder()
         self.head = model.get_output_embeddings()
         self.direct = is_plain_head(self.head) and self._head_follows_decoder()
-        self.read = PrefixReader(model)
+        self.read = Reader(model)
         self.packs = self.direct and self.read.packs
 
-    def __call__(self, input_ids: torch.Tensor, labels: torch.Tensor) -> Score:
+    def __call__(
+        self, input_ids: torch.Tensor, labels: torch.Tensor, packing: Packing | None = None
+    ) -> Score:
         learned = labels != IGNORED
         targets = labels[learned]
         if not self.direct:
             logits = self.model(input_ids=input_ids, use_cache=False).logits[learned]
             return plain_loss(logits, targets)
-        return head_loss(self.read(input_ids, learned), self.head.weight, self.head.bias, targets)
+        hidden = self.read(input_ids, learned, packing)
+        return head_loss(hidden, self.head.weight, self.head.bias, targets)
 
     @torch.no_grad()
     def _head_follows_decoder(self) -> bool:

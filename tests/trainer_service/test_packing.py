@@ -12,11 +12,10 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM, MistralForCausa
 from tests.trainer_service.families import CONFIGS, OTHERS
 from tests.trainer_service.test_supervised_loss import assert_same, scores_and_gradients, tiny_gemma
 from tests.trainer_service.tiny import tiny_config
-from trainer_service.batching import PassLimits, collate_rows, cut_to_passes
-from trainer_service.passes import shared_tokens
-from trainer_service.shared_prefix import Packing, PrefixReader, common_length, pack, packing_of
+from trainer_service.batching import Batch, PassLimits, collate_rows, cut_to_passes
+from trainer_service.packing import Packing, Reader, common_length, pack, packing_of
 from trainer_service.supervised_loss import SupervisedLoss
-from trainer_service.tokenizing import IGNORED, PairRow, Row
+from trainer_service.tokenizing import IGNORED, Row
 
 CAUSAL = [name for name in CONFIGS | OTHERS if "t5" not in name]
 some_rows = st.lists(
@@ -24,7 +23,7 @@ some_rows = st.lists(
 )
 
 
-def a_batch() -> tuple[torch.Tensor, torch.Tensor]:
+def a_batch() -> Batch:
     """Three rows of different lengths; the first 20 of their tokens are the same."""
     beginning = tuple(range(3, 23))
     rows = []
@@ -32,8 +31,7 @@ def a_batch() -> tuple[torch.Tensor, torch.Tensor]:
         tokens = beginning + tuple(range(30 + 20 * index, 30 + 20 * index + length))
         # Of the beginning something is learned, too.
         rows.append(Row(tokens, (IGNORED,) * 17 + tokens[17:-4] + (IGNORED,) * 4))
-    batch = collate_rows(rows, pad_token_id=0)
-    return batch.input_ids, batch.labels
+    return collate_rows(rows, pad_token_id=0)
 
 
 def a_model(name: str) -> Any:
@@ -43,12 +41,11 @@ def a_model(name: str) -> Any:
 
 def of_two_ways(model: Any) -> list[tuple[torch.Tensor, int, torch.Tensor]]:
     """Loss, hits and the gradient of the embeddings, rows packed and rows as they are."""
-    packed, plain = SupervisedLoss(model), SupervisedLoss(model)
-    assert packed.packs
-    plain.read.packs = False
+    loss, batch = SupervisedLoss(model), a_batch()
+    assert loss.packs and batch.packing.pays
     weight = model.get_input_embeddings().weight
     return scores_and_gradients(
-        model, weight, lambda: packed(*a_batch()), lambda: plain(*a_batch())
+        model, weight, lambda: loss(*batch), lambda: loss(batch.input_ids, batch.labels)
     )
 
 
@@ -73,7 +70,7 @@ def test_fewer_tokens_go_through_the_layers() -> None:
     loss = SupervisedLoss(model)
     seen.clear()
     loss(*a_batch())
-    assert seen == [(1, 20 + 3 * 15)]
+    assert seen == [(1, 20 + 9 + 15 + 12)]
 
 
 def test_what_pads_and_what_is_written_stay_the_same() -> None:
@@ -106,7 +103,7 @@ def test_where_it_would_not_be_the_same_rows_are_read_as_they_are(make: Callable
     """Gemma 2 has layers that see only so far, and caps what they find."""
     model = make()
     attention = model.config._attn_implementation
-    assert not PrefixReader(model).packs
+    assert not Reader(model).packs
     assert model.config._attn_implementation == attention
 
 
@@ -119,22 +116,25 @@ def test_rows_longer_than_a_model_sees_are_read_as_they_are() -> None:
     model.model.layers[0].mlp.register_forward_pre_hook(
         lambda _, inputs: widths.append(inputs[0].shape[1])
     )
-    input_ids, labels = a_batch()
-    loss(input_ids, labels)
-    loss(input_ids[:, :30], labels[:, :30])
-    assert widths == [35, 20 + 3 * 10]
+    batch = a_batch()
+    loss(*batch)
+    loss(batch.input_ids[:, :30], batch.labels[:, :30], Packing((29, 30, 30), 20))
+    assert widths == [35, 20 + 9 + 10 + 10]
 
 
 @given(some_rows)
 def test_every_token_of_every_row_has_its_place(rows: list[tuple[int, ...]]) -> None:
-    width = max(map(len, rows))
-    input_ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
-    packing = packing_of(input_ids)
-    packed = pack(input_ids, packing)
-    assert packed.tokens.shape == packed.positions.shape == (1, packing.tokens)
-    assert torch.equal(packed.tokens[0][packed.places], input_ids)
-    assert torch.equal(
-        packed.positions[0][packed.places], torch.arange(width).expand(len(rows), -1)
+    packing = packing_of(rows)
+    packed = pack(packing, torch.device("cpu"))
+    padded = torch.tensor([[*row, *[0] * (packing.width - len(row))] for row in rows])
+    tokens = padded.flatten()[packed.sources]
+    places = packed.places.view(len(rows), packing.width)
+    for row, own in zip(rows, places, strict=True):
+        assert tokens[own[: len(row)]].tolist() == list(row)
+        assert packed.positions[own[: len(row)]].tolist() == list(range(len(row)))
+    assert len(tokens) == packing.tokens
+    assert sorted([*packed.sources.tolist(), *packed.others.tolist()]) == list(
+        range(len(padded.flatten()))
     )
 
 
@@ -145,22 +145,21 @@ def test_what_rows_have_in_common_is_their_longest_common_beginning(
     shared = common_length(rows)
     assert len({row[:shared] for row in rows}) == 1
     assert shared == min(map(len, rows)) or len({row[: shared + 1] for row in rows}) > 1
-    assert shared_tokens([Row(row, row) for row in rows]) == shared
 
 
-def test_nothing_that_an_encoder_reads_is_shared() -> None:
-    assert shared_tokens([PairRow((5, 6), (7,)), PairRow((5, 6), (8,))]) == 0
+def test_packing_pays_where_enough_is_left_out() -> None:
+    assert Packing((184,) * 4, shared=24).pays
+    assert Packing((150, 170, 180, 184), shared=0).pays
+    assert not Packing((184,) * 4, shared=8).pays
+    assert not Packing((184,), shared=184).pays
 
 
-def test_packing_pays_where_enough_is_read_once() -> None:
-    assert Packing(rows=4, shared=24, width=184).pays
-    assert not Packing(rows=4, shared=8, width=184).pays
-    assert not Packing(rows=1, shared=183, width=184).pays
-
-
-def test_a_pass_holds_more_rows_where_their_beginning_is_read_once() -> None:
+def test_a_pass_holds_more_rows_where_they_are_packed() -> None:
     sizes = [(0, 100)] * 12
     assert cut_to_passes(sizes, PassLimits(12, 400))[0] == [0, 1, 2, 3]
     assert cut_to_passes(sizes, PassLimits(12, 400, shared=40))[0] == [0, 1, 2, 3, 4, 5]
     # What attention sees counts as well: twice as much at most.
     assert cut_to_passes(sizes, PassLimits(12, 400, shared=90))[0] == [0, 1, 2, 3, 4, 5, 6, 7]
+    uneven = [(0, 50), (0, 150), (0, 200)]
+    assert cut_to_passes(uneven, PassLimits(12, 400)) == [[0, 1], [2]]
+    assert cut_to_passes(uneven, PassLimits(12, 400, shared=0)) == [[0, 1, 2]]
