@@ -15,7 +15,7 @@ from shared.model_shapes import ModelShape, adapter_parameters, linears, paramet
 from shared.runs import Family, Hyperparameters, Method
 
 # What the trainer does; a test holds these against its own constants.
-CPU_PASS_TOKENS = 768
+CPU_PASS_TOKENS = 1024
 EVAL_PASS_TOKENS = 2048
 HEAD_CHUNK = 256
 SAMPLES = 2
@@ -144,11 +144,15 @@ def _activations(
     """What the largest pass keeps for its backward pass, and what that works with."""
     size = longest.row + longest.target if model.family == "seq2seq" else longest.row
     rows = numbers.per_device_train_batch_size
+    encoder = rows * longest.row
     if device == "cpu":
         rows = min(rows, max(1, CPU_PASS_TOKENS // size))
+        # A causal model's rows are packed: shorter ones fill a pass up.
+        packed = min(encoder, max(CPU_PASS_TOKENS, size))
+        encoder = rows * longest.row if model.family == "seq2seq" else packed
+    decoder = rows * longest.target
     width = _layer_widths(model, precision, whole=method == "full")
     layers = model.shape.num_hidden_layers
-    encoder, decoder = rows * longest.row, rows * longest.target
     values = layers * width.layer * encoder + _attention_values(model, rows, longest)
     working = WORKING_LAYERS * width.layer * encoder
     if model.family == "seq2seq":

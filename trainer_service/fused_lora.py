@@ -131,20 +131,15 @@ class _Siblings:
         self.waiting: dict[Any, torch.Tensor] = {}
 
     def project(self, module: Any, x: torch.Tensor) -> torch.Tensor:
-        if x is self.input and module in self.waiting:
-            return self._taken(module)
-        if self.waiting:
-            # Nobody came for what waits: here each has an input of its own.
-            self.modules = []
-        modules = self.modules or [module]
-        self.input = x
-        self.waiting = dict(zip(modules, _project(modules, x), strict=True))
-        return self._taken(module)
-
-    def _taken(self, module: Any) -> torch.Tensor:
+        if x is not self.input or module not in self.waiting:
+            if self.waiting:
+                # Nobody came for what waits: here each has an input of its own.
+                self.modules = []
+            modules = self.modules or [module]
+            self.waiting = dict(zip(modules, _project(modules, x), strict=True))
         result = self.waiting.pop(module)
-        if not self.waiting:
-            self.input = None
+        # Kept no longer than anything waits: with its input a whole layer's graph stays alive.
+        self.input = x if self.waiting else None
         return result
 
 

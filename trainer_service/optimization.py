@@ -18,9 +18,9 @@ from trainer_service.passes import own_passes, shared_tokens
 from trainer_service.sharding import like, made_whole
 from trainer_service.tokenizing import AnyRow
 
-# More padded tokens in one pass make a CPU little faster, then slower, as activations leave its
-# caches, and take more memory; fewer have it read all weights more often.
-CPU_PASS_TOKENS = 768
+# More tokens in one pass make a CPU little faster, then slower, as activations leave its caches,
+# and take more memory; fewer have it read all weights more often.
+CPU_PASS_TOKENS = 1024
 
 
 def learning_rate_factor(

@@ -1,5 +1,6 @@
 """The fused LoRA projection beside PEFT's own: the same values and gradients."""
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from shared.hyperparameters import resolve_hyperparameters
 from shared.storage import Storage
@@ -130,3 +132,16 @@ def test_a_four_bit_projection_is_fused_with_pefts_values_and_gradients(
     assert len(results[0]) == len(results[1]) == 1 + 28
     for theirs, ours in zip(*results, strict=True):
         assert torch.allclose(theirs, ours, rtol=1e-3, atol=1e-5)
+
+
+def test_an_input_is_let_go_when_all_have_taken_theirs() -> None:
+    """Also where activation checkpointing breaks a second forward pass off."""
+    model = adapted(Chain())
+    fuse_lora(model)
+    x = torch.randn(2, 5, 12, requires_grad=True)
+    inputs: list[weakref.ref[torch.Tensor]] = []
+    second = model.base_model.model.second
+    second.register_forward_pre_hook(lambda _, given: inputs.append(weakref.ref(given[0])))
+    checkpoint(model, x, use_reentrant=False).sum().backward()
+    assert len(inputs) == 2
+    assert [each() for each in inputs] == [None, None]
