@@ -128,7 +128,8 @@ class PassLimits(NamedTuple):
 
 def cut_to_passes(sizes: Sequence[tuple[int, int]], limits: PassLimits) -> list[list[int]]:
     """Cut rows of such ``sizes`` (tokens for the encoder and for the decoder) into forward passes.
-    Returns the row numbers of each."""
+    Returns the row numbers of each, of the largest pass first: what the next ones need fits into
+    the memory that it leaves."""
     passes: list[list[int]] = []
     for row in sorted(range(len(sizes)), key=lambda row: sum(sizes[row])):
         more = [sizes[other] for other in (*(passes[-1] if passes else ()), row)]
@@ -137,7 +138,7 @@ def cut_to_passes(sizes: Sequence[tuple[int, int]], limits: PassLimits) -> list[
         if not passes or not limits.allow(len(more), tokens, padded):
             passes.append([])
         passes[-1].append(row)
-    return passes
+    return passes[::-1]
 
 
 def collate(rows: Sequence[AnyRow], *, pad_token_id: int) -> Batch | PairBatch:

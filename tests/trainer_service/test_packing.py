@@ -155,11 +155,13 @@ def test_packing_pays_where_enough_is_left_out() -> None:
 
 
 def test_a_pass_holds_more_rows_where_they_are_packed() -> None:
-    sizes = [(0, 100)] * 12
-    assert cut_to_passes(sizes, PassLimits(12, 400))[0] == [0, 1, 2, 3]
-    assert cut_to_passes(sizes, PassLimits(12, 400, shared=40))[0] == [0, 1, 2, 3, 4, 5]
+    def rows_a_pass(limits: PassLimits) -> list[int]:
+        return [len(each) for each in cut_to_passes([(0, 100)] * 12, limits)]
+
+    assert rows_a_pass(PassLimits(12, 400)) == [4, 4, 4]
+    assert rows_a_pass(PassLimits(12, 400, shared=40)) == [6, 6]
     # What attention sees counts as well: twice as much at most.
-    assert cut_to_passes(sizes, PassLimits(12, 400, shared=90))[0] == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert rows_a_pass(PassLimits(12, 400, shared=90)) == [4, 8]
     uneven = [(0, 50), (0, 150), (0, 200)]
-    assert cut_to_passes(uneven, PassLimits(12, 400)) == [[0, 1], [2]]
+    assert cut_to_passes(uneven, PassLimits(12, 400)) == [[2], [0, 1]]
     assert cut_to_passes(uneven, PassLimits(12, 400, shared=0)) == [[0, 1, 2]]
