@@ -72,6 +72,13 @@ async def start_module(
     )
 
 
+def say(process: asyncio.subprocess.Process, line: bytes) -> None:
+    """Write a line to a child that was started ``piped``; one that is gone hears nothing."""
+    assert process.stdin is not None  # noqa: S101 (it was piped)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.write(line + b"\n")
+
+
 def kill_group(process: asyncio.subprocess.Process) -> None:
     """SIGKILL to the child and all that it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
