@@ -62,11 +62,8 @@ class Supervisor:
         self.settings = settings
         self.redis = redis
         self.storage = Storage(settings.root)
-        self.log = EventLog(
-            self.storage.run_events(command.run_id),
-            run_id=command.run_id,
-            attempt=command.attempt,
-        )
+        events = self.storage.run_events(command.run_id)
+        self.log = EventLog(events, run_id=command.run_id, attempt=command.attempt)
         self.process: asyncio.subprocess.Process | None = None
         self.ended: Ended | None = None
         self.stopping = asyncio.Event()
