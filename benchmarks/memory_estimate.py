@@ -4,8 +4,9 @@
     python -m benchmarks.memory_estimate --gpu                              on this NVIDIA GPU
 
 On a CPU the peak is the process's largest resident set, validation and generated samples included;
-eight runs, about five minutes on two cores, over the bundled base model. On a GPU it is what torch
-held there at most and the CUDA context beside it; random weights of real shapes, one token a byte.
+eight runs, about five minutes on two cores, over the bundled base model. On a GPU it is what its
+tensors took at most and the CUDA context beside them (what torch held beyond that is told, too);
+random weights of real shapes, one token a byte, on a GPU that nobody else uses.
 """
 
 import argparse
@@ -99,8 +100,9 @@ def train(arguments: dict[str, Any]) -> dict[str, Any]:
     """A few steps in this process; what the estimate is to be made from."""
     from benchmarks.gpu_memory import Phases, taken
     from shared.storage import Storage
+    from trainer_service.child_process import let_gpu_memory_grow
     from trainer_service.finetune import fine_tune, quiet_libraries
-    from trainer_service.hardware import choose_precision, find_device, let_gpu_memory_grow
+    from trainer_service.hardware import choose_precision, find_device
     from trainer_service.job_files import shell_job
     from trainer_service.training_setup import read_lessons
 
@@ -168,7 +170,7 @@ def measured(config: Config, data_dir: Path, *, rows: int) -> tuple[int, dict[st
         outcome = harness.run_peer("benchmarks.memory_estimate:train", arguments)
         assert outcome is not None
         if taken := outcome.said["taken"]:
-            return taken["reserved"] + taken["context"], outcome.said
+            return taken["allocated"] + taken["context"], outcome.said
         return outcome.peak_bytes, outcome.said
     finally:
         shutil.rmtree(folder)

@@ -7,6 +7,7 @@ nobody trained on. Speed counts real tokens (no padding) in the seconds between 
 begin and the last one's end.
 
     python -m benchmarks.training_causal [--pairs 64] [--rounds 3]
+    python -m benchmarks.training_causal --instruction 200     every prompt begins with the same
 """
 
 import random
@@ -34,8 +35,9 @@ PEERS = {
 BLOCK_WEIGHTS, HEAD_WEIGHTS, ADAPTER_WEIGHTS = 106.17e6, 28.31e6, 4.88e6
 
 
-def prepare(folder: Path, *, pairs: int) -> dict[str, Any]:
-    """Base model, training and held-out rows in ``folder``; the arguments of every peer."""
+def prepare(folder: Path, *, pairs: int, instruction: int) -> dict[str, Any]:
+    """Base model, training and held-out rows in ``folder``; the arguments of every peer.
+    ``instruction``: tokens that all prompts begin with."""
     import torch
     from transformers.utils import logging
 
@@ -50,10 +52,12 @@ def prepare(folder: Path, *, pairs: int) -> dict[str, Any]:
     base = prepare_base_model(storage, MODEL)
     tokenizer = load_tokenizer(base)
     source, known = random.Random(7), words()
-    lengths = log_normal_lengths(pairs + HELD_OUT, mean=190, cap=MAX_LENGTH - 48, seed=7, sigma=0.7)
+    longest = MAX_LENGTH - 48 - instruction
+    lengths = log_normal_lengths(pairs + HELD_OUT, mean=190, cap=longest, seed=7, sigma=0.7)
+    beginning = text_of(tokenizer, instruction, random.Random(8), known) if instruction else ""
     made = [
         (
-            text_of(tokenizer, round(length * 0.7), source, known),
+            beginning + text_of(tokenizer, round(length * 0.7), source, known),
             text_of(tokenizer, round(length * 0.3), source, known),
         )
         for length in lengths
@@ -219,11 +223,12 @@ def report(
 def main() -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--instruction", type=int, default=0, metavar="TOKENS")
     options = parser.parse_args()
     print(harness.machine())
     gflops = harness.sgemm_gflops()
     with tempfile.TemporaryDirectory() as name:
-        arguments = prepare(Path(name), pairs=options.pairs)
+        arguments = prepare(Path(name), pairs=options.pairs, instruction=options.instruction)
         found = harness.run_rounds(
             harness.chosen(PEERS, options.only),
             arguments,

@@ -70,8 +70,8 @@ def genplat(arguments: dict[str, Any]) -> dict[str, Any]:
 
     from shared.run_events import Measured
     from shared.storage import Storage
+    from trainer_service.child_process import let_gpu_memory_grow
     from trainer_service.finetune import fine_tune, quiet_libraries
-    from trainer_service.hardware import let_gpu_memory_grow
     from trainer_service.job_files import shell_job
 
     let_gpu_memory_grow()

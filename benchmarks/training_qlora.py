@@ -177,7 +177,8 @@ def phi(arguments: dict[str, Any]) -> dict[str, Any]:
     from benchmarks.gpu_memory import taken
     from shared.storage import Storage
     from trainer_service import finetune
-    from trainer_service.hardware import find_device, let_gpu_memory_grow
+    from trainer_service.child_process import let_gpu_memory_grow
+    from trainer_service.hardware import find_device
     from trainer_service.job_files import shell_job
     from trainer_service.spreading import Plan, longest_of, model_in, need_of
     from trainer_service.training_setup import set_up

@@ -8,10 +8,13 @@ from typing import NamedTuple
 import torch
 
 from trainer_service.mixing import Part, copies_in_epoch, rows_in_epoch, spread
+from trainer_service.packing import Packing, packing_of
 from trainer_service.tokenizing import IGNORED, AnyRow, PairRow, Row
 
 # Rows are sorted by length within windows of this many batches, so that order stays random.
 WINDOW_BATCHES = 50
+# Of what attention sees less is kept than of what is read through all layers, but not nothing.
+SEEN_FOR_READ = 2
 
 
 class Batch(NamedTuple):
@@ -19,9 +22,10 @@ class Batch(NamedTuple):
 
     input_ids: torch.Tensor
     labels: torch.Tensor
+    packing: Packing
 
     def on(self, device: str) -> "Batch":
-        return Batch(self.input_ids.to(device), self.labels.to(device))
+        return Batch(self.input_ids.to(device), self.labels.to(device), self.packing)
 
 
 class PairBatch(NamedTuple):
@@ -102,23 +106,39 @@ class StepOrder:
         return self._plan[place]
 
 
-def cut_to_passes(
-    sizes: Sequence[tuple[int, int]], *, max_rows: int, max_tokens: int | None
-) -> list[list[int]]:
-    """Cut rows of such ``sizes`` (tokens for the encoder and for the decoder) into forward passes
-    of at most ``max_rows`` rows and, padding counted, ``max_tokens`` tokens (a longer row goes
-    alone). Returns the row numbers of each pass."""
+class PassLimits(NamedTuple):
+    """What one forward pass may hold; a longer row goes alone. ``shared``: where rows are packed,
+    how many first tokens they have in common, which are read once. Else all are padded: None."""
+
+    rows: int
+    tokens: int | None = None
+    shared: int | None = None
+
+    def allow(self, rows: int, tokens: int, padded: int) -> bool:
+        """Whether a pass may have so many ``rows`` of so many ``tokens``, and ``padded`` ones."""
+        if rows > self.rows:
+            return False
+        if not self.tokens:
+            return True
+        if self.shared is None:
+            return padded <= self.tokens
+        read = tokens - (rows - 1) * self.shared
+        return read <= self.tokens and padded <= SEEN_FOR_READ * self.tokens
+
+
+def cut_to_passes(sizes: Sequence[tuple[int, int]], limits: PassLimits) -> list[list[int]]:
+    """Cut rows of such ``sizes`` (tokens for the encoder and for the decoder) into forward passes.
+    Returns the row numbers of each, of the largest pass first: what the next ones need fits into
+    the memory that it leaves."""
     passes: list[list[int]] = []
-    width = height = 0
     for row in sorted(range(len(sizes)), key=lambda row: sum(sizes[row])):
-        wider, higher = max(width, sizes[row][0]), max(height, sizes[row][1])
-        rows = len(passes[-1]) + 1 if passes else 1
-        if not passes or rows > max_rows or (max_tokens and rows * (wider + higher) > max_tokens):
+        more = [sizes[other] for other in (*(passes[-1] if passes else ()), row)]
+        tokens = sum(map(sum, more))
+        padded = len(more) * (max(size[0] for size in more) + max(size[1] for size in more))
+        if not passes or not limits.allow(len(more), tokens, padded):
             passes.append([])
-            wider, higher = sizes[row]
-        width, height = wider, higher
         passes[-1].append(row)
-    return passes
+    return passes[::-1]
 
 
 def collate(rows: Sequence[AnyRow], *, pad_token_id: int) -> Batch | PairBatch:
@@ -130,11 +150,9 @@ def collate(rows: Sequence[AnyRow], *, pad_token_id: int) -> Batch | PairBatch:
 
 
 def collate_rows(rows: Sequence[Row], *, pad_token_id: int) -> Batch:
-    labels = [row.labels[1:] for row in rows]
-    width = max(len(row.tokens) for row in rows)
-    return Batch(
-        _padded([row.tokens for row in rows], pad_token_id), _padded(labels, IGNORED, width)
-    )
+    tokens, labels = [row.tokens for row in rows], [row.labels[1:] for row in rows]
+    packing = packing_of(tokens)
+    return Batch(_padded(tokens, pad_token_id), _padded(labels, IGNORED, packing.width), packing)
 
 
 def collate_pairs(rows: Sequence[PairRow], *, pad_token_id: int) -> PairBatch:

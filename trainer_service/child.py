@@ -125,7 +125,9 @@ def main(arguments: list[str]) -> int:
         die_with_parent(spec.parent_pid if place.size == 1 else 0)
         offer_to_oom_killer()
         if place.leads:
-            watch_dead_man(sys.stdin.fileno(), spec.dead_man_seconds, stop.finish)
+            watch_dead_man(
+                sys.stdin.fileno(), spec.dead_man_seconds, stop.finish, alive_at=spec.alive_at
+            )
             stage("child_started", f"{spec.worker} {spec.command.job_id}")
         train(spec, report, stop)
     except exit_codes.Preempted:

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer_service.hardware import GROWING
-
 # What a child may see of the environment: no GENPLAT_* secret, no Redis URL, no key.
 ALLOWED = {
     "ATEN_CPU_CAPABILITY",
@@ -37,8 +35,17 @@ ALLOWED = {
 }
 ALLOWED_PREFIXES = ("CUDA_", "KMP_", "LC_", "MKL_", "NVIDIA_", "PYTORCH_")
 
+# Has torch extend the blocks that it holds on a GPU: rows of ever other lengths leave holes in
+# blocks of fixed sizes. Whoever sets the variable otherwise is not overruled.
+ALLOCATOR = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+
 # Longest line that a child may say; a longer one is dropped, not collected in memory.
 MAX_LINE = 64 * 1024
+
+
+def let_gpu_memory_grow() -> None:
+    """The same for this process, as long as it has nothing on the GPU."""
+    os.environ.update(ALLOCATOR | os.environ)
 
 
 def child_environment(environment: Mapping[str, str], *extra: str) -> dict[str, str]:
@@ -51,8 +58,7 @@ def child_environment(environment: Mapping[str, str], *extra: str) -> dict[str, 
     }
     package_root = str(Path(__file__).resolve().parent.parent)
     paths = [package_root, *filter(None, [kept.get("PYTHONPATH")])]
-    allocator = {"PYTORCH_ALLOC_CONF": GROWING}
-    return allocator | kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    return ALLOCATOR | kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
 
 
 async def start_module(
@@ -73,6 +79,13 @@ async def start_module(
         start_new_session=True,
         limit=MAX_LINE,
     )
+
+
+def say(process: asyncio.subprocess.Process, line: bytes) -> None:
+    """Write a line to a child that was started ``piped``; one that is gone hears nothing."""
+    assert process.stdin is not None  # noqa: S101 (it was piped)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.write(line + b"\n")
 
 
 def kill_group(process: asyncio.subprocess.Process) -> None:

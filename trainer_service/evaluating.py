@@ -9,10 +9,10 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from shared.datasets import Record
 from shared.prompt_template import PromptTemplate
 from shared.run_events import Sampled
-from trainer_service.batching import collate
+from trainer_service.batching import PassLimits, collate
 from trainer_service.data_parallel import Ranks
 from trainer_service.head_loss import Score
-from trainer_service.passes import own_passes
+from trainer_service.passes import own_passes, shared_tokens
 from trainer_service.seq2seq_tokenizing import source_text, source_tokens
 from trainer_service.supervised_loss import decoder_start
 from trainer_service.tokenizing import AnyRow, render
@@ -38,14 +38,16 @@ def validation_loss(
     device: str,
     pad_token_id: int,
     check: Callable[[], None],
+    packs: bool = False,
     ranks: Ranks | None = None,
 ) -> Evaluation:
-    """``check`` is called between passes and may raise. Of several processes each takes a share of
-    the rows, and all get the same result."""
+    """``check`` is called between passes and may raise. ``packs``: as for `Optimizer`.
+    Of several processes each takes a share of the rows, and all get the same result."""
     ranks = ranks or Ranks()
     learned = sum(row.supervised for row in rows)
     total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    for part in own_passes(rows, ranks, max_rows=len(rows), max_tokens=EVAL_PASS_TOKENS):
+    limits = PassLimits(len(rows), EVAL_PASS_TOKENS, shared_tokens(rows) if packs else None)
+    for part in own_passes(rows, ranks, limits):
         check()
         score = loss(*collate(part, pad_token_id=pad_token_id).on(device))
         total += score.loss

@@ -21,9 +21,10 @@ from shared.runs import Hyperparameters
 from shared.settings import Settings, read_settings
 from shared.storage import Storage, manifest_problem
 from trainer_service import exit_codes
+from trainer_service.child_process import let_gpu_memory_grow
 from trainer_service.data_parallel import Ranks, join, part
 from trainer_service.evaluating import validation_loss, write_samples
-from trainer_service.hardware import Device, find_device, let_gpu_memory_grow
+from trainer_service.hardware import Device, find_device
 from trainer_service.job_files import Job, read_json, shell_job
 from trainer_service.launching import ALONE, LocalPlace, launch, too_many
 from trainer_service.optimization import autocast
@@ -166,6 +167,7 @@ def evaluate(training: Training, step: int) -> None:
                 pad_token_id=training.lessons.pad_token_id,
                 # (Shares differ in length: only between steps can all be asked.)
                 check=training.check if training.ranks.size == 1 else lambda: None,
+                packs=training.optimizer.packs,
                 ranks=training.ranks,
             )
             samples = _write_samples(training, step)

@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -34,24 +35,38 @@ def offer_to_oom_killer() -> None:
         file.write(_OOM_SCORE)
 
 
-# What a supervisor writes into its child's stdin: a sign of life, and that what was learned is
-# enough. (A signal would reach torchrun, where that is between them, and not who trains.)
-ALIVE = b"."
-ENOUGH = b"e"
+# What a supervisor writes into its child's stdin, line by line: signs of life, and that what was
+# learned is enough. (A signal would reach torchrun, where that is between them, not who trains.)
+ENOUGH = b"enough"
 
 
-def watch_dead_man(descriptor: int, seconds: float, on_enough: Callable[[], None]) -> None:
-    """Leave at once when nothing came through the pipe for ``seconds``, or it was closed: by then
-    another worker may have taken the run, and a checkpoint would be written beside its own."""
+def sign_of_life() -> bytes:
+    """That the writer lived at this moment of the clock that all processes of a host share: a child
+    that takes long to start may read it much later."""
+    return b"%.3f" % time.monotonic()
+
+
+def watch_dead_man(
+    descriptor: int, seconds: float, on_enough: Callable[[], None], *, alive_at: float
+) -> None:
+    """Leave at once when the last sign of life is ``seconds`` old, or the pipe was closed: by then
+    another worker may have taken the run, and a checkpoint would be written beside its own.
+    ``alive_at``: the moment (`time.monotonic`) that counts as the first sign."""
 
     def watch() -> None:
+        last, rest = alive_at, b""
         while True:
-            ready, _, _ = select.select([descriptor], [], [], seconds)
+            left = last + seconds - time.monotonic()
+            ready, _, _ = select.select([descriptor], [], [], max(0, left))
             said = os.read(descriptor, 4096) if ready else b""
             if not said:
                 os._exit(PREEMPTED)
-            if ENOUGH in said:
-                on_enough()
+            *lines, rest = (rest + said).split(b"\n")
+            for line in lines:
+                if line == ENOUGH:
+                    on_enough()
+                else:
+                    last = max(last, float(line))
 
     threading.Thread(target=watch, name="dead-man", daemon=True).start()
 

@@ -24,7 +24,6 @@ _LIMIT_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 NEVER = 2**31 - 1
 LARGE_BLOCK = 8 * 2**20
-GROWING = "expandable_segments:True"
 
 
 class Device(BaseModel):
@@ -93,13 +92,6 @@ def take_any_length() -> None:
     import torch
 
     torch.backends.cuda.enable_cudnn_sdp(False)
-
-
-def let_gpu_memory_grow() -> None:
-    """Have torch extend the blocks that it holds on a GPU: rows of ever other lengths leave holes
-    in blocks of fixed sizes. To be called before anything is on the GPU; whoever has set torch's
-    allocator otherwise is not overruled."""
-    os.environ.setdefault("PYTORCH_ALLOC_CONF", GROWING)
 
 
 def find_device() -> Device:

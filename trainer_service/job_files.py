@@ -9,6 +9,7 @@ earlier training, or one of the checkpoints in it.
 import csv
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -53,7 +54,8 @@ class Job:
 
 
 class SupervisedSpec(BaseModel):
-    """What a supervisor hands to its child."""
+    """What a supervisor hands to its child; ``alive_at`` is when it did, as `time.monotonic`
+    says."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -62,6 +64,7 @@ class SupervisedSpec(BaseModel):
     worker: str = ""
     parent_pid: int = 0
     dead_man_seconds: float = Field(20, gt=0)
+    alive_at: float = Field(default_factory=time.monotonic)
 
 
 class ShellDataset(BaseModel):

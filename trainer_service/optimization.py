@@ -9,18 +9,18 @@ import torch
 
 from shared.errors import InvalidRequest
 from shared.runs import Hyperparameters
-from trainer_service.batching import Batch, PairBatch, collate
+from trainer_service.batching import Batch, PairBatch, PassLimits, collate
 from trainer_service.data_parallel import Ranks
 from trainer_service.hardware import Device, Precision
 from trainer_service.head_loss import Score
 from trainer_service.modeling import DTYPES
-from trainer_service.passes import own_passes
+from trainer_service.passes import own_passes, shared_tokens
 from trainer_service.sharding import like, made_whole
 from trainer_service.tokenizing import AnyRow
 
-# More padded tokens in one pass make a CPU little faster, then slower, as activations leave its
-# caches, and take more memory; fewer have it read all weights more often.
-CPU_PASS_TOKENS = 768
+# More tokens in one pass make a CPU little faster, then slower, as activations leave its caches,
+# and take more memory; fewer have it read all weights more often.
+CPU_PASS_TOKENS = 1024
 
 
 def learning_rate_factor(
@@ -75,17 +75,20 @@ class Optimizer:
         precision: Precision,
         pad_token_id: int,
         keep_gradients: bool = False,
+        packs: bool = False,
         ranks: Ranks | None = None,
     ) -> None:
         """``keep_gradients``: in one place from step to step. For adapters: their small gradients,
         made anew between activations, would break memory into pieces. Those of a whole model are
-        as large as its weights, and should not lie about while activations are made."""
+        as large as its weights, and should not lie about while activations are made. ``packs``:
+        the loss reads rows without their padding (`trainer_service.packing`)."""
         self.parameters = parameters
         self.numbers = numbers
         self.device = device
         self.precision = precision
         self.pad_token_id = pad_token_id
         self.keep_gradients = keep_gradients
+        self.packs = packs
         self.ranks = ranks or Ranks()
         if keep_gradients:
             for parameter in parameters.values():
@@ -140,12 +143,12 @@ class Optimizer:
         return outcome
 
     def _passes(self, rows: Sequence[AnyRow]) -> list[Batch | PairBatch]:
-        passes = own_passes(
-            rows,
-            self.ranks,
-            max_rows=self.numbers.per_device_train_batch_size,
-            max_tokens=CPU_PASS_TOKENS if self.device.kind == "cpu" else None,
+        limits = PassLimits(
+            self.numbers.per_device_train_batch_size,
+            CPU_PASS_TOKENS if self.device.kind == "cpu" else None,
+            shared_tokens(rows) if self.packs else None,
         )
+        passes = own_passes(rows, self.ranks, limits)
         return [
             collate(part, pad_token_id=self.pad_token_id).on(self.device.torch_name)
             for part in passes

@@ -6,6 +6,7 @@ import torch
 
 from shared.errors import InvalidData
 from trainer_service.head_loss import Score, head_loss, is_plain_head, plain_loss
+from trainer_service.packing import Packing, Reader
 from trainer_service.tokenizing import IGNORED
 
 
@@ -21,14 +22,18 @@ class SupervisedLoss:
         self.decoder = model.get_decoder()
         self.head = model.get_output_embeddings()
         self.direct = is_plain_head(self.head) and self._head_follows_decoder()
+        self.read = Reader(model)
+        self.packs = self.direct and self.read.packs
 
-    def __call__(self, input_ids: torch.Tensor, labels: torch.Tensor) -> Score:
+    def __call__(
+        self, input_ids: torch.Tensor, labels: torch.Tensor, packing: Packing | None = None
+    ) -> Score:
         learned = labels != IGNORED
         targets = labels[learned]
         if not self.direct:
             logits = self.model(input_ids=input_ids, use_cache=False).logits[learned]
             return plain_loss(logits, targets)
-        hidden = self.decoder(input_ids=input_ids, use_cache=False).last_hidden_state[learned]
+        hidden = self.read(input_ids, learned, packing)
         return head_loss(hidden, self.head.weight, self.head.bias, targets)
 
     @torch.no_grad()
@@ -51,6 +56,8 @@ class Seq2SeqLoss:
     Padding of sources is masked; padding of targets stands on the right, where the decoder's
     causal attention lets no learned place see it.
     """
+
+    packs = False
 
     def __init__(self, model: Any) -> None:
         self.model = model

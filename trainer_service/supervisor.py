@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import time
 
 from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
@@ -24,12 +25,13 @@ from trainer_service import exit_codes
 from trainer_service.child_process import (
     child_environment,
     kill_group,
+    say,
     start_module,
     stop_process,
 )
 from trainer_service.controls import Wish, read_wish
 from trainer_service.event_log import EventLog
-from trainer_service.guards import ALIVE, ENOUGH
+from trainer_service.guards import ENOUGH, sign_of_life
 from trainer_service.outcomes import Ended, existing_result, not_started, outcome
 from trainer_service.preparing import PrepareCommand, start_preparing
 from trainer_service.settings import TrainerSettings
@@ -60,11 +62,8 @@ class Supervisor:
         self.settings = settings
         self.redis = redis
         self.storage = Storage(settings.root)
-        self.log = EventLog(
-            self.storage.run_events(command.run_id),
-            run_id=command.run_id,
-            attempt=command.attempt,
-        )
+        events = self.storage.run_events(command.run_id)
+        self.log = EventLog(events, run_id=command.run_id, attempt=command.attempt)
         self.process: asyncio.subprocess.Process | None = None
         self.ended: Ended | None = None
         self.stopping = asyncio.Event()
@@ -179,6 +178,7 @@ class Supervisor:
             "worker": self.settings.worker_name,
             "parent_pid": os.getpid(),
             "dead_man_seconds": self.settings.dead_man_seconds,
+            "alive_at": time.monotonic(),
         }
         with atomic_file(file) as handle:
             handle.write(json.dumps(spec).encode())
@@ -235,16 +235,11 @@ class Supervisor:
             sys.stderr.write(chunk.decode(errors="replace"))
 
     async def _feed_dead_man(self, process: asyncio.subprocess.Process) -> None:
-        """A byte now and then, also while Redis is down: nobody else can take the run then."""
+        """A sign now and then, also while Redis is down: nobody else can take the run then."""
         pause = min(self.settings.heartbeat_seconds, self.settings.dead_man_seconds / 4)
         while True:
-            self._write(process, ALIVE)
+            say(process, sign_of_life())
             await asyncio.sleep(pause)
-
-    def _write(self, process: asyncio.subprocess.Process, said: bytes) -> None:
-        assert process.stdin is not None  # noqa: S101 (it was piped)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            process.stdin.write(said)
 
     async def _beat(self) -> None:
         while True:
@@ -275,7 +270,7 @@ class Supervisor:
         """Tell the child; False where it would not understand yet."""
         with contextlib.suppress(ProcessLookupError):
             if wish == "stop":
-                self._write(process, ENOUGH)
+                say(process, ENOUGH)
             elif wish == "pause" and self.ended is None:
                 # Without a time limit: a step may take long, and nobody waits for the device.
                 self.ended = "paused"

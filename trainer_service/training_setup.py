@@ -50,7 +50,7 @@ from trainer_service.reading import Limits, tokenize_records, tokenize_validatio
 from trainer_service.sharding import Whole, mesh_over, shard
 from trainer_service.spreading import is_sharded
 from trainer_service.standing import Standing
-from trainer_service.supervised_loss import loss_of
+from trainer_service.supervised_loss import Loss, loss_of
 from trainer_service.tokenizing import AnyRow
 
 
@@ -151,6 +151,7 @@ def set_up(
         precision=precision,
         pad_token_id=lessons.pad_token_id,
         keep_gradients=job.spec.method != "full" and not ranks.sharded,
+        packs=loss.packs and precision == "fp32",
         ranks=ranks,
     )
     return Training(
@@ -161,7 +162,7 @@ def set_up(
         precision=precision,
         model=model,
         whole=whole,
-        loss=loss,
+        loss=partial(whole, loss),
         optimizer=optimizer,
         report=report,
         check=check,
@@ -187,7 +188,7 @@ def _order(lessons: Lessons, *, seed: int) -> StepOrder:
 
 def _load_model(
     job: Job, lessons: Lessons, device: Device, precision: Precision, ranks: Ranks
-) -> tuple[Whole, Callable[..., Score]]:
+) -> tuple[Whole, Loss]:
     """The model that learns (the base model, or an adapter over it) and its loss. One that will be
     sharded is loaded into the host's memory, by one process after the other."""
     method = job.spec.method
@@ -202,7 +203,7 @@ def _load_model(
             fuse_layers(base)
         loss = loss_of(base)
         whole = Whole(model) if mesh is None else shard(model, mesh, compute)
-    return whole, partial(whole, loss)
+    return whole, loss
 
 
 def read_lessons(job: Job) -> Lessons:

@@ -53,6 +53,9 @@ def test_only_one_of_two_trains(
     pair.stages.order(stage, "stop" if stage in OWN else "wait")
     run_id = pair.client.start_run()
     worker, moment = freeze(pair, stage)
+    if stage == "worker_spawned":
+        # Its child is only now about to say that it is there.
+        pair.stages.wait_passed("child_started", 0)
     children = pair.children()
     if stage != "event_written@finished":
         pair.stages.wait_passed("child_started", moment, but=children)

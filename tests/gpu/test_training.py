@@ -141,7 +141,7 @@ def test_activation_checkpointing_takes_less_and_learns_the_same(
     for checkpointing in (False, True):
         job = make_job(
             storage, f"run_{checkpointing}", max_steps=3, per_device_train_batch_size=16,
-            gradient_checkpointing=checkpointing, validation_split=0,
+            gradient_checkpointing=checkpointing, validation_split=0, learning_rate=1e-4,
         )  # fmt: skip
         job = replace(job, datasets=(WeightedRecords(records),))
         torch.cuda.reset_peak_memory_stats()
@@ -149,5 +149,16 @@ def test_activation_checkpointing_takes_less_and_learns_the_same(
         events, _ = train(job, device=gpu)
         curves.append(list(losses(events).values()))
         peaks.append(torch.cuda.max_memory_allocated() - held)
-    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+    # (Attention on GPUs sums its gradients in any order.)
+    assert curves[1] == pytest.approx(curves[0], rel=LOSS_WITHIN)
     assert peaks[1] < 0.6 * peaks[0]
+
+
+def test_attention_is_planned_for_no_shape(gpu: Device, storage: Storage) -> None:
+    """cuDNN's would be, for each batch of another: that took half of a step."""
+    training = training_on(gpu, storage, "llama", method="lora")
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        train_step(training, 0)
+    done = {event.key for event in profile.key_averages() if "attention" in event.key}
+    assert any("flash" in name or "efficient" in name for name in done), done
+    assert not any("cudnn" in name for name in done)

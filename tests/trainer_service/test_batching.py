@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainer_service import batching
-from trainer_service.batching import StepOrder, collate_rows, cut_to_passes, plan_epoch
+from trainer_service.batching import PassLimits, StepOrder, collate_rows, cut_to_passes, plan_epoch
 from trainer_service.tokenizing import IGNORED, Row
 
 SOURCE = random.Random(5)
@@ -77,10 +77,10 @@ def test_an_epoch_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_step_is_cut_by_rows_and_by_padded_tokens() -> None:
     sizes = [(0, length) for length in (100, 10, 10, 10, 300, 90)]
-    by_rows = cut_to_passes(sizes, max_rows=2, max_tokens=None)
-    assert by_rows == [[1, 2], [3, 5], [0, 4]]
-    by_tokens = cut_to_passes(sizes, max_rows=6, max_tokens=200)
-    assert by_tokens == [[1, 2, 3], [5, 0], [4]]
+    by_rows = cut_to_passes(sizes, PassLimits(2))
+    assert by_rows == [[0, 4], [3, 5], [1, 2]]
+    by_tokens = cut_to_passes(sizes, PassLimits(6, 200))
+    assert by_tokens == [[4], [5, 0], [1, 2, 3]]
 
 
 def test_labels_are_the_next_tokens_and_padding_is_not_learned() -> None:

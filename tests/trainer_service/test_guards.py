@@ -10,14 +10,19 @@ import pytest
 
 from trainer_service.child_process import child_environment
 from trainer_service.exit_codes import PREEMPTED, Preempted
-from trainer_service.guards import ALIVE, ENOUGH, StopRequest
+from trainer_service.guards import ENOUGH, StopRequest, sign_of_life
 
 WATCHED = """
 import sys, time
 from trainer_service.guards import die_with_parent, offer_to_oom_killer, watch_dead_man
 die_with_parent(int(sys.argv[1]))
 offer_to_oom_killer()
-watch_dead_man(0, float(sys.argv[2]), lambda: print("enough", flush=True))
+watch_dead_man(
+    0,
+    float(sys.argv[2]),
+    lambda: print("enough", flush=True),
+    alive_at=time.monotonic() - float(sys.argv[3]),
+)
 print("watching", flush=True)
 time.sleep(60)
 """
@@ -28,13 +33,21 @@ PATIENCE_SECONDS = 3.0
 LONG_SECONDS = 60.0
 
 
-def start_watched(parent: int, *, patience: float) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-c", WATCHED, str(parent), str(patience)],
+def start_watched(
+    parent: int, *, patience: float, silent: float = 0.0, said: bytes = b""
+) -> "subprocess.Popen[bytes]":
+    """``silent``: for how long its parent has not been heard of; ``said``: what waits in the
+    pipe."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WATCHED, str(parent), str(patience), str(silent)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=child_environment(os.environ),
     )
+    assert process.stdin is not None
+    process.stdin.write(said)
+    process.stdin.flush()
+    return process
 
 
 def test_a_child_is_told_through_the_pipe_that_it_is_enough() -> None:
@@ -42,7 +55,7 @@ def test_a_child_is_told_through_the_pipe_that_it_is_enough() -> None:
     assert process.stdin is not None and process.stdout is not None
     try:
         assert process.stdout.readline() == b"watching\n"
-        process.stdin.write(ALIVE + ENOUGH + ALIVE)
+        process.stdin.write(b"\n".join([sign_of_life(), ENOUGH, sign_of_life(), b""]))
         process.stdin.flush()
         assert process.stdout.readline() == b"enough\n"
         assert process.poll() is None
@@ -57,11 +70,28 @@ def test_a_child_that_is_left_alone_stops() -> None:
         assert child.stdout.readline() == b"watching\n"
         fed_since = time.monotonic()
         while time.monotonic() < fed_since + PATIENCE_SECONDS + 1:
-            child.stdin.write(b".")
+            child.stdin.write(sign_of_life() + b"\n")
             child.stdin.flush()
             time.sleep(0.3)
         assert child.poll() is None
         assert child.wait(LONG_SECONDS / 2) == PREEMPTED
+
+
+def test_signs_that_are_read_late_count_from_when_they_were_written() -> None:
+    """A worker that freezes while its child still starts has been given up as early as any."""
+    old = b"%.3f\n" % (time.monotonic() - 2 * LONG_SECONDS)
+    with start_watched(
+        os.getpid(), patience=LONG_SECONDS, silent=LONG_SECONDS, said=old
+    ) as forgotten:
+        assert forgotten.wait(LONG_SECONDS / 2) == PREEMPTED
+    new = sign_of_life() + b"\n" + ENOUGH + b"\n"
+    with start_watched(
+        os.getpid(), patience=LONG_SECONDS, silent=LONG_SECONDS, said=old + new
+    ) as remembered:
+        assert remembered.stdout is not None
+        assert {remembered.stdout.readline() for _ in range(2)} == {b"watching\n", b"enough\n"}
+        assert remembered.poll() is None
+        remembered.kill()
 
 
 def test_a_closed_pipe_stops_the_child_at_once() -> None:

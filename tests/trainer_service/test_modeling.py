@@ -1,11 +1,11 @@
-"""Precision rules, adapters, and the fused LoRA projection beside PEFT's own."""
+"""Precision rules, base models, adapters, and what is written of them."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
@@ -27,7 +27,6 @@ from tests.trainer_service.runs import small_spec
 from tests.trainer_service.tiny import CHATML, TINY_MODEL, save_tiny_model, tiny_tokenizer
 from trainer_service import modeling
 from trainer_service.adapters import add_adapter, learn_whole
-from trainer_service.fused_lora import fuse_lora
 from trainer_service.hardware import Device, Precision, choose_precision
 from trainer_service.modeling import (
     context_length,
@@ -176,75 +175,6 @@ def test_a_saved_adapter_loads_in_peft_and_names_no_local_path(
     with torch.no_grad():
         assert torch.allclose(model(ids).logits, again(ids).logits, atol=1e-5)
     assert len(load_file(saved / "adapter_model.safetensors")) == 28
-
-
-class Projections(nn.Module):
-    """A plain linear, one with a bias, and one that is quantised in spirit (left to PEFT)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(12, 20, bias=False)
-        self.second = nn.Linear(20, 8)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.second(torch.tanh(self.first(x)))
-        return result
-
-
-def lora_projections(dropout: float = 0.0) -> PeftModel:
-    torch.manual_seed(3)
-    config = LoraConfig(
-        r=4, lora_alpha=12, lora_dropout=dropout, target_modules=["first", "second"]
-    )
-    model = get_peft_model(Projections(), config)  # type: ignore[arg-type]
-    for parameter in trainable_parameters(model).values():
-        nn.init.normal_(parameter, std=0.2)
-    return model
-
-
-def test_the_fused_projection_has_pefts_values_and_gradients() -> None:
-    results = []
-    for fused in (False, True):
-        model = lora_projections()
-        if fused:
-            assert fuse_lora(model) == 2
-        torch.manual_seed(4)
-        x = torch.randn(2, 5, 12, requires_grad=True)
-        output = model(x)
-        (output**2).sum().backward()
-        gradients = [parameter.grad for parameter in trainable_parameters(model).values()]
-        results.append([output.detach(), x.grad, *gradients])
-    for theirs, ours in zip(*results, strict=True):
-        assert theirs is not None and ours is not None
-        assert torch.allclose(theirs, ours, rtol=1e-4, atol=1e-5)
-
-
-def test_dropout_stays_with_peft() -> None:
-    assert fuse_lora(lora_projections(dropout=0.1)) == 0
-
-
-def test_a_four_bit_projection_is_fused_with_pefts_values_and_gradients(storage: Storage) -> None:
-    """Made whole for each product and not kept: the same numbers as PEFT over bitsandbytes."""
-    folder = storage.base_model(TINY_MODEL)
-    ids = torch.arange(3, 40).unsqueeze(0)
-    results: list[list[torch.Tensor]] = []
-    for fused in (False, True):
-        base = load_base(folder, method="qlora", device=CPU, precision="fp32")
-        model = add_adapter(base, small_numbers(), seed=1)
-        taken = [module for module in model.modules() if "forward" in vars(module)]
-        assert len(taken) == 14
-        if not fused:
-            for module in taken:
-                del module.forward
-        for value in trainable_parameters(model).values():
-            nn.init.normal_(value, std=0.1, generator=torch.Generator().manual_seed(5))
-        output = model(ids).logits
-        (output**2).mean().backward()
-        gradients = [value.grad for value in trainable_parameters(model).values()]
-        results.append([output.detach(), *(g for g in gradients if g is not None)])
-    assert len(results[0]) == len(results[1]) == 1 + 28
-    for theirs, ours in zip(*results, strict=True):
-        assert torch.allclose(theirs, ours, rtol=1e-3, atol=1e-5)
 
 
 def test_a_whole_model_is_saved_in_shards_and_put_back(

@@ -15,6 +15,7 @@ from shared.storage import Storage
 from tests.trainer_service.families import prepare_family
 from tests.trainer_service.sharded_trainings import CASES, STOPPED
 from tests.trainer_service.tiny import prepare_tiny_model
+from trainer_service.batching import PassLimits
 from trainer_service.child_process import child_environment
 from trainer_service.data_parallel import Ranks
 from trainer_service.passes import nothing_to_learn, own_passes
@@ -121,12 +122,12 @@ def test_all_make_equally_many_passes_and_every_row_is_in_one(
 ) -> None:
     rows: list[AnyRow] = [kind(length) for length in lengths]
     ranks = [Ranks(rank, size, sharded=True) for rank in range(size)]
-    passes = [own_passes(rows, each, max_rows=max_rows, max_tokens=512) for each in ranks]
+    passes = [own_passes(rows, each, PassLimits(max_rows, 512)) for each in ranks]
     assert len({len(own) for own in passes}) == 1
     found = [row for own in passes for part in own for row in part]
     nothing = nothing_to_learn(rows[0])
     learning = [row for row in found if row != nothing]
     assert sorted(sum(row.size) for row in learning) == sorted(sum(row.size) for row in rows)
     # Who holds the whole model need not wait for the others.
-    alone = own_passes(rows, Ranks(0, size), max_rows=max_rows, max_tokens=512)
+    alone = own_passes(rows, Ranks(0, size), PassLimits(max_rows, 512))
     assert alone == passes[0][: len(alone)]

@@ -74,79 +74,85 @@ def _models(*, device: HardwareFacts | None, **shown: Any) -> str:
 
 def report(**changes: Any) -> PreflightReport:
     spec = FineTuneSpec(base_model=BUNDLED_MODEL, dataset_id="ds_1")
-    histogram = [Bin(start=10 * n, end=10 * n + 10, count=(n * 7) % 11 + 1) for n in range(1, 12)]
     told = {
         "id": "a" * 40,
         "status": "done",
         "created_at": NOW,
         "spec": spec,
-        "datasets": [
-            DatasetFacts(
-                id="ds_1",
-                name=EVIL,
-                version=2,
-                format="text/target",
-                rows=212,
-                weight=2,
-                skipped_rows=1,
-                problems=[{"line": 7, "column": None, "message": EVIL}],
-            ),
-            DatasetFacts(
-                id="ds_2", name=LONG, version=1, format="messages", rows=9, role="validation"
-            ),
-        ],
         "warnings": ["learning_rate 0.5 is 500 times what is usual.", EVIL],
-        "data": DataReport(
-            training=190,
-            validation=22,
-            duplicates=3,
-            overlapping_sources=2,
-            overlapping_records=1,
-            empty_answers=0,
-            empty_sources=0,
-        ),
         "hyperparameters": resolve_hyperparameters(spec, examples=190, context_length=8192),
         "epochs": 3.0,
-        "lengths": [
-            LengthReport(
-                what="row",
-                field="max_length",
-                limit=100,
-                over=8,
-                fate="left out",
-                median=60,
-                percentile_95=104,
-                longest=119,
-                histogram=histogram,
-            )
-        ],
-        "examples": [
-            Example(
-                pieces=[
-                    Piece(text="<|im_start|>user\n" + EVIL, learned=False),
-                    Piece(text=EVIL + LONG + "<|im_end|>", learned=True),
-                ]
-            )
-        ],
-        "labels": LabelReport(
-            rows=190,
-            tokens=11_000,
-            learned_tokens=4_000,
-            rows_without_learned=0,
-            rows_without_end=0,
-        ),
-        "memory": MemoryReport(
-            device=DEVICE.device,
-            kind="cpu",
-            precision="fp32",
-            available_bytes=DEVICE.memory_bytes,
-            need=NEED,
-            fits=True,
-            sentence="The run needs about 3.9 GB; it fits.",
-        ),
         "time": TimeReport(measured=True, seconds=754.0, warm_up_steps=3, tokens_per_second=146.2),
     }
-    return PreflightReport.model_validate(told | changes)
+    return PreflightReport.model_validate(told | _about_data() | _about_rows() | changes)
+
+
+def _about_data() -> dict[str, Any]:
+    learned_from = DatasetFacts(
+        id="ds_1",
+        name=EVIL,
+        version=2,
+        format="text/target",
+        rows=212,
+        weight=2,
+        skipped_rows=1,
+        problems=[{"line": 7, "column": None, "message": EVIL}],
+    )
+    validated_on = DatasetFacts(
+        id="ds_2", name=LONG, version=1, format="messages", rows=9, role="validation"
+    )
+    found = DataReport(
+        training=190,
+        validation=22,
+        duplicates=3,
+        overlapping_sources=2,
+        overlapping_records=1,
+        empty_answers=0,
+        empty_sources=0,
+    )
+    return {"datasets": [learned_from, validated_on], "data": found}
+
+
+def _about_rows() -> dict[str, Any]:
+    lengths = LengthReport(
+        what="row",
+        field="max_length",
+        limit=100,
+        over=8,
+        fate="left out",
+        median=60,
+        percentile_95=104,
+        longest=119,
+        histogram=[
+            Bin(start=10 * n, end=10 * n + 10, count=(n * 7) % 11 + 1) for n in range(1, 12)
+        ],
+    )
+    pieces = [
+        Piece(text="<|im_start|>user\n" + EVIL, learned=False),
+        Piece(text=EVIL + LONG + "<|im_end|>", learned=True),
+    ]
+    labels = LabelReport(
+        rows=190,
+        tokens=11_000,
+        learned_tokens=4_000,
+        rows_without_learned=0,
+        rows_without_end=0,
+    )
+    memory = MemoryReport(
+        device=DEVICE.device,
+        kind="cpu",
+        precision="fp32",
+        available_bytes=DEVICE.memory_bytes,
+        need=NEED,
+        fits=True,
+        sentence="The run needs about 3.9 GB; it fits.",
+    )
+    return {
+        "lengths": [lengths],
+        "examples": [Example(pieces=pieces)],
+        "labels": labels,
+        "memory": memory,
+    }
 
 
 def _preflight(shown: PreflightReport | None) -> str:
