@@ -45,7 +45,8 @@ MAX_LINE = 64 * 1024
 
 def let_gpu_memory_grow() -> None:
     """The same for this process, as long as it has nothing on the GPU."""
-    os.environ.update(ALLOCATOR | os.environ)
+    for name, value in ALLOCATOR.items():
+        os.environ.setdefault(name, value)
 
 
 def child_environment(environment: Mapping[str, str], *extra: str) -> dict[str, str]:

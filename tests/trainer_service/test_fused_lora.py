@@ -133,7 +133,8 @@ def test_in_half_precision_it_is_as_near_to_the_truth_as_pefts(
         found.append(torch.cat([output.detach().flatten(), *map(torch.flatten, gradients)]))
     exact, peft, ours = found
     errors = [float((each - exact).norm() / exact.norm()) for each in (peft, ours)]
-    assert 0 < errors[1] < 0.05
+    # (Four bits of rounded weights are others now and then.)
+    assert 0 < errors[1] < (0.1 if four_bits else 0.05)
     assert errors[1] < 1.2 * errors[0]
 
 
