@@ -17,6 +17,7 @@ from tests.trainer_service.runs import small_spec
 from trainer_service.hardware import Device, Precision
 from trainer_service.head_loss import Score
 from trainer_service.optimization import Optimizer, StepOutcome, learning_rate_factor
+from trainer_service.packing import Packing
 from trainer_service.tokenizing import IGNORED, Row
 
 CPU = Device(kind="cpu", name="a cpu", memory_bytes=1)
@@ -49,7 +50,7 @@ class Bench:
     def step(
         self, number: int, gradient: Sequence[float], rows: Sequence[Row] = (ROW,)
     ) -> StepOutcome:
-        def loss(_ids: torch.Tensor, labels: torch.Tensor) -> Score:
+        def loss(_ids: torch.Tensor, labels: torch.Tensor, _packing: Packing) -> Score:
             """A sum over the learned places, as the real one is; one of each pass is right."""
             places = int((labels != IGNORED).sum())
             return scored(places * (1 + (self.weights * torch.tensor(gradient)).sum()), right=1)
