@@ -17,11 +17,11 @@ export PIP_DEFAULT_TIMEOUT ?= 120
 export PIP_RETRIES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup up lint format e2e chaos bench compose-test browser clean
+.PHONY: help demo test setup up lint format e2e chaos gpu-test bench compose-test browser clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "targets: demo test setup up lint format e2e chaos bench compose-test clean"
+	@echo "targets: demo test setup up lint format e2e chaos gpu-test bench compose-test clean"
 
 demo: $(VENV)/.installed
 	$(BIN)/genplat demo $(ARGS)
@@ -41,6 +41,11 @@ e2e: $(VENV)/.installed-dev browser
 # `make chaos ROUNDS=10` does each ten times.
 chaos: $(VENV)/.installed-dev
 	TIMES=$(or $(TIMES),0.1) ROUNDS=$(or $(ROUNDS),1) $(BIN)/python -m pytest -m '' tests/chaos $(ARGS)
+
+# On a machine with an NVIDIA GPU, whose torch can use it. Warnings are no errors here: libraries
+# have some for models as small as these.
+gpu-test: $(VENV)/.installed-dev
+	GPU_TEST=1 $(BIN)/python -m pytest -W default -m gpu tests/gpu $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ SAMPLE_TOKENS = 48
 # Calibration. Measured anew with `python -m benchmarks.memory_estimate`, which prints the error of
 # each part that these stand for; the real peaks are in docs/benchmarks.md.
 # A process that has imported torch, transformers and peft and read a tokenizer.
-OVERHEAD: dict[DeviceKind, int] = {"cpu": 500_000_000, "cuda": 700_000_000, "mps": 500_000_000}
+OVERHEAD: dict[DeviceKind, int] = {"cpu": 500_000_000, "cuda": 800_000_000, "mps": 500_000_000}
 # What the allocator holds beside what lives: holes between blocks that came and went.
 HEAP: dict[DeviceKind, float] = {"cpu": 1.35, "cuda": 1.15, "mps": 1.15}
 # Tensors that live only inside one layer's backward pass, as shares of that layer's activations.
@@ -34,6 +34,9 @@ BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 # NF4: half a byte, and the scales of its blocks, which are quantised themselves.
 NF4_BYTES = 0.5 + 0.127 / 8
 _ADAM_BYTES = 8
+# What a layer keeps of its input and of what its two norms make of it, in each half of it. Of a
+# whole model that learns under autocast: in fp32, and a rounded copy for each product.
+_HALF, _WHOLE_HALF = 2.0, 5.5
 _SILU = ("Llama", "Mistral", "Qwen")
 
 
@@ -165,16 +168,25 @@ def _activations(
     learned = decoder if model.family == "seq2seq" else encoder
     total = (values + working) * BYTES[precision] + _logits(model, learned)
     if method == "full":
-        # The head learns too: its gradient is made beside the one that is kept.
-        total += 4 * model.shape.vocab_size * model.shape.hidden_size
+        total += _whole_extras(model, precision)
     return round(HEAP[device] * total)
+
+
+def _whole_extras(model: Model, precision: Precision) -> int:
+    """The head learns too: its gradient is made beside the one that is kept. In half precision
+    autocast keeps a rounded copy of each matrix from the way there to the way back."""
+    head = model.shape.vocab_size * model.shape.hidden_size
+    if precision == "fp32":
+        return 4 * head
+    matrices = sum(each.parameters for each in linears(model.architecture, model.shape))
+    return 4 * head + BYTES[precision] * (head + matrices)
 
 
 class _Widths(NamedTuple):
     """Values that one layer keeps of each token: of its own, and of those that it looks at."""
 
-    layer: int
-    decoder_layer: int
+    layer: float
+    decoder_layer: float
     cross: int
 
 
@@ -183,13 +195,11 @@ def _layer_widths(model: Model, precision: Precision, *, whole: bool) -> _Widths
     values and what attention makes of them, and the inside of the MLP."""
     shape = model.shape
     attention = 2 * shape.query_size + 2 * shape.key_value_size
-    inner = _mlp_factors(model, precision) * shape.intermediate_size
-    halves = 2
-    # Norms that learn keep their input once more, unless they are the trainer's own; of T5, which
-    # learns with dropout, each half keeps what was dropped.
-    if model.family == "seq2seq" or (whole and precision != "fp32"):
-        halves = 3
-    half = halves * shape.hidden_size
+    inner = _mlp_factors(model) * shape.intermediate_size
+    half = (_WHOLE_HALF if whole and precision != "fp32" else _HALF) * shape.hidden_size
+    if model.family == "seq2seq":
+        # T5 learns with dropout: each half keeps what was dropped.
+        half += shape.hidden_size
     return _Widths(
         layer=2 * half + attention + inner,
         decoder_layer=3 * half + attention + 2 * shape.query_size + inner,
@@ -197,13 +207,13 @@ def _layer_widths(model: Model, precision: Precision, *, whole: bool) -> _Widths
     )
 
 
-def _mlp_factors(model: Model, precision: Precision) -> int:
+def _mlp_factors(model: Model) -> int:
     """Values of the MLP's own width: its inputs and outputs, where it is gated both factors, and
-    with dropout what it lets through. In fp32 the trainer's own SiLU gates keep less."""
+    with dropout what it lets through. The trainer's own SiLU gates keep less."""
     gated = model.shape.gated_mlp
     if model.family == "seq2seq":
         return 5 if gated else 3
-    if gated and precision == "fp32" and (model.architecture or "").startswith(_SILU):
+    if gated and (model.architecture or "").startswith(_SILU):
         return 3
     return 4 if gated else 2
 

@@ -11,7 +11,8 @@ for _name in [name for name in os.environ if name.startswith("GENPLAT_") and nam
     del os.environ[_name]
 # A test's data folder is small, and there are many.
 os.environ["GENPLAT_DISK_RESERVE_BYTES"] = "0"
-# Answers and losses are compared with those of a CPU.
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# Answers and losses are compared with those of a CPU; `make gpu-test` alone wants the GPU.
+if os.environ.get("GPU_TEST") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # A shell has what it starts in the background ignore interrupts, and that is inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -25,14 +25,10 @@ from trainer_service.guards import (
 )
 from trainer_service.job_files import SupervisedSpec, parse_supervised, read_json, supervised_job
 from trainer_service.launching import local_place
+from trainer_service.outcomes import SENTENCES
 from trainer_service.spare import WAIT
 
 log = logging.getLogger("trainer_service.child")
-
-MEMORY_SENTENCE = (
-    "The device ran out of memory. Lower per_device_train_batch_size or max_length, or set "
-    "gradient_checkpointing."
-)
 
 
 class EventHandler(logging.Handler):
@@ -108,10 +104,8 @@ def explain(error: BaseException, code: int) -> str:
     """The sentence for the run's owner."""
     if isinstance(error, GenPlatError):
         return error.message
-    if code == exit_codes.DEVICE_OUT_OF_MEMORY:
-        return MEMORY_SENTENCE
-    if code == exit_codes.DISK_FULL:
-        return "The disk that holds the data folder is full. Free space and start the run again."
+    if code in SENTENCES:
+        return SENTENCES[code]
     first = (str(error).strip().splitlines() or [""])[0]
     return f"Training stopped with {type(error).__name__}: {first}"[:1000]
 

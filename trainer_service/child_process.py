@@ -35,8 +35,18 @@ ALLOWED = {
 }
 ALLOWED_PREFIXES = ("CUDA_", "KMP_", "LC_", "MKL_", "NVIDIA_", "PYTORCH_")
 
+# Has torch extend the blocks that it holds on a GPU: rows of ever other lengths leave holes in
+# blocks of fixed sizes. Whoever sets the variable otherwise is not overruled.
+ALLOCATOR = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+
 # Longest line that a child may say; a longer one is dropped, not collected in memory.
 MAX_LINE = 64 * 1024
+
+
+def let_gpu_memory_grow() -> None:
+    """The same for this process, as long as it has nothing on the GPU."""
+    for name, value in ALLOCATOR.items():
+        os.environ.setdefault(name, value)
 
 
 def child_environment(environment: Mapping[str, str], *extra: str) -> dict[str, str]:
@@ -49,7 +59,7 @@ def child_environment(environment: Mapping[str, str], *extra: str) -> dict[str, 
     }
     package_root = str(Path(__file__).resolve().parent.parent)
     paths = [package_root, *filter(None, [kept.get("PYTHONPATH")])]
-    return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    return ALLOCATOR | kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
 
 
 async def start_module(

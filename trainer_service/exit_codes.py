@@ -36,9 +36,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text or "out of memory" in text
-    )
+    # (The last: what the libraries of an NVIDIA GPU say where torch left them nothing.)
+    said = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(words in text for words in said)
 
 
 def exit_code_of(error: BaseException) -> int:

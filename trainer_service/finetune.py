@@ -21,15 +21,14 @@ from shared.runs import Hyperparameters
 from shared.settings import Settings, read_settings
 from shared.storage import Storage, manifest_problem
 from trainer_service import exit_codes
+from trainer_service.child_process import let_gpu_memory_grow
 from trainer_service.data_parallel import Ranks, join, part
 from trainer_service.evaluating import validation_loss, write_samples
-from trainer_service.hardware import (
-    Device,
-    find_device,
-)
+from trainer_service.hardware import Device, find_device
 from trainer_service.job_files import Job, read_json, shell_job
-from trainer_service.launching import launch, local_place, too_many
+from trainer_service.launching import ALONE, LocalPlace, launch, too_many
 from trainer_service.optimization import autocast
+from trainer_service.outcomes import SENTENCES
 from trainer_service.peak_memory import peak_memory_bytes
 from trainer_service.progress import Report, Stopwatch, as_line
 from trainer_service.saving import keep, publish, resume, save_position
@@ -213,11 +212,11 @@ def quiet_libraries() -> None:
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], place: LocalPlace = ALONE) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m trainer_service.finetune SPEC.json\n")
         return exit_codes.BAD_SPEC
-    place = local_place()
+    let_gpu_memory_grow()
     # (All have the same to say of the data.)
     configure_logging("INFO" if place.leads else "ERROR")
     quiet_libraries()
@@ -232,12 +231,25 @@ def main(arguments: list[str]) -> int:
         if job.spec.devices > 1 and place.size == 1:
             return _on_several_devices(path, job.spec.devices)
         train_here(job, leads=place.leads)
-    except (GenPlatError, KeyboardInterrupt) as error:
-        sys.stderr.write(f"{getattr(error, 'message', 'Interrupted.')}\n")
-        return exit_codes.exit_code_of(error)
+    except (Exception, KeyboardInterrupt) as error:
+        return _told(error)
     if place.leads:
         sys.stdout.write(f"model in {job.result}\n")
     return exit_codes.OK
+
+
+def _told(error: BaseException) -> int:
+    """Say in a sentence why training ended, where there is one; the exit code."""
+    code = exit_codes.exit_code_of(error)
+    sentence = SENTENCES.get(code)
+    if isinstance(error, GenPlatError):
+        sentence = error.message
+    elif isinstance(error, KeyboardInterrupt):
+        sentence = "Interrupted."
+    if sentence is None:
+        raise error
+    sys.stderr.write(f"{sentence}\n")
+    return code
 
 
 def _on_several_devices(path: Path, devices: int) -> int:
@@ -246,7 +258,7 @@ def _on_several_devices(path: Path, devices: int) -> int:
         raise InvalidRequest(why, param="devices")
     # Behind the sentence of who failed torchrun would say which process it was.
     logging.disable(logging.ERROR)
-    code = launch("trainer_service.finetune", str(path), devices=devices)
+    code = launch("trainer_service.shell_rank", str(path), devices=devices)
     return code if code >= 0 else 128 - code
 
 

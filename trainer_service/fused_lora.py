@@ -2,8 +2,9 @@
 
 PEFT adds the adapter's share with separate products, scalings and sums of full-size activations;
 on CPUs these cost a good part of a small model's time, and over four-bit weights so much memory
-that QLoRA would need more than LoRA. The modules stay PEFT's: only their forward is replaced, so
-saving and loading are unchanged.
+that QLoRA would need more than LoRA. On GPUs each is a kernel of its own, and each projection keeps
+another copy of its input, since PEFT casts it to the adapter's fp32 and autocast back again. The
+modules stay PEFT's: only their forward is replaced, so saving and loading are unchanged.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from peft.tuners.lora import Linear4bit as PeftLinear4bit
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from trainer_service.head_loss import compute_dtype
 
 # Names of projections that one layer applies to the same input.
 SAME_INPUT = (
@@ -39,6 +42,7 @@ class _Projection(NamedTuple):
     """What of a projection does not learn; ``rank`` is its adapter's."""
 
     weight: FrozenWeight
+    dtype: torch.dtype
     bias: torch.Tensor | None
     scale: float
     rank: int
@@ -50,6 +54,7 @@ class _LoraLinears(torch.autograd.Function):
 
     Several have one product for all their A, and the gradients of ``x`` are summed where they are
     made. Weights are called for in either direction: what that makes is never kept between them.
+    Products are made in autocast's number format, else in W's; adapters learn in their own.
     """
 
     @staticmethod
@@ -57,12 +62,14 @@ class _LoraLinears(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, projections: Sequence[_Projection], *adapters: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         """``adapters``: A and B of the first projection, of the second, ..."""
-        flat = x.reshape(-1, x.shape[-1])
-        down, ups = _stacked(adapters[::2]), adapters[1::2]
+        compute = compute_dtype(x.device, projections[0].dtype)
+        flat = x.reshape(-1, x.shape[-1]).to(compute)
+        down = _stacked(adapters[::2]).to(compute)
+        ups = [up.to(compute) for up in adapters[1::2]]
         inner = flat @ down.T
         results = []
         for each, up, part in zip(projections, ups, _parts(inner, projections), strict=True):
-            result = functional.linear(flat, each.weight(), each.bias)
+            result = functional.linear(flat, each.weight().to(compute), each.bias)
             result.addmm_(part, up.T, alpha=each.scale)
             results.append(result.view(*x.shape[:-1], -1))
         ctx.save_for_backward(flat, inner, down, *ups)
@@ -78,13 +85,13 @@ class _LoraLinears(torch.autograd.Function):
         rows = [gradient.reshape(-1, gradient.shape[-1]) for gradient in gradients]
         to_inner = torch.cat(
             [
-                (row @ up).mul_(each.scale)
+                _product(row, up, each.scale)
                 for row, up, each in zip(rows, ups, projections, strict=True)
             ],
             dim=1,
         )
         to_ups = [
-            (row.T @ part).mul_(each.scale)
+            _product(row.T, part, each.scale)
             for row, part, each in zip(rows, _parts(inner, projections), projections, strict=True)
         ]
         to_downs = (to_inner.T @ flat).split([each.rank for each in projections])
@@ -92,10 +99,15 @@ class _LoraLinears(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             to_x = to_inner @ down
             for row, each in zip(rows, projections, strict=True):
-                to_x.addmm_(row, each.weight())
+                to_x.addmm_(row, each.weight().to(row.dtype))
             to_x = to_x.view(ctx.shape)
         to_adapters = chain.from_iterable(zip(to_downs, to_ups, strict=True))
         return to_x, None, *to_adapters
+
+
+def _product(left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:
+    """``scale * (left @ right)`` in one step. (With a beta of 0 the first argument is not read.)"""
+    return torch.addmm(left.new_empty(()), left, right, beta=0, alpha=scale)
 
 
 def _stacked(downs: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -112,7 +124,7 @@ def _project(modules: Sequence[Any], x: torch.Tensor) -> tuple[torch.Tensor, ...
     for module in modules:
         base, down = module.base_layer, module.lora_A["default"].weight
         projections.append(
-            _Projection(_frozen(base), base.bias, module.scaling["default"], down.shape[0])
+            _Projection(*_frozen(base), base.bias, module.scaling["default"], down.shape[0])
         )
         adapters += [down, module.lora_B["default"].weight]
     results: tuple[torch.Tensor, ...] = _LoraLinears.apply(  # type: ignore[no-untyped-call]
@@ -143,16 +155,18 @@ class _Siblings:
         return result
 
 
-def _frozen(base: Any) -> FrozenWeight:
+def _frozen(base: Any) -> tuple[FrozenWeight, torch.dtype]:
+    """How to get a layer's weight, and the number format that it comes in."""
     weight = base.weight
     if not isinstance(base, Linear4bit):
-        return lambda: weight.detach()
-    return lambda: quantized.dequantize_4bit(weight.data, weight.quant_state)
+        return lambda: weight.detach(), weight.dtype
+    state = weight.quant_state
+    return lambda: quantized.dequantize_4bit(weight.data, state), state.dtype
 
 
 def fuse_lora(model: nn.Module) -> int:
     """Give the model's LoRA projections the fused forward, where it means the same: over a plain
-    or a four-bit linear layer that computes in fp32, without dropout. Returns how many took it."""
+    or a four-bit linear layer, without dropout. Returns how many took it."""
     left = {
         module
         for module in model.modules()
@@ -177,15 +191,9 @@ def _fuse(modules: list[nn.Module]) -> None:
 
 def _is_plain(module: Any) -> bool:
     return bool(
-        _computes_in_fp32(module.base_layer)
+        type(module.base_layer) in (nn.Linear, Linear4bit)
         and module.active_adapters == ["default"]
         and not module.lora_variant
         and not module.lora_bias.get("default")
         and isinstance(module.lora_dropout["default"], nn.Identity)
     )
-
-
-def _computes_in_fp32(base: nn.Module) -> bool:
-    if type(base) is Linear4bit:
-        return bool(base.compute_dtype == torch.float32)
-    return type(base) is nn.Linear and base.weight.dtype == torch.float32

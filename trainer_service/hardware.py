@@ -85,6 +85,15 @@ def keep_small_blocks() -> None:
             library.mallopt(_M_TRIM_THRESHOLD, NEVER)
 
 
+def take_any_length() -> None:
+    """Have attention on GPUs computed by kernels that take rows of any length. cuDNN's, which torch
+    prefers on Hopper, plans anew for each batch of another shape: 150 ms (measured on an H100),
+    where a step of a small model takes less than that."""
+    import torch
+
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def find_device() -> Device:
     """The first GPU, else Apple's, else the CPU."""
     import torch

@@ -36,7 +36,7 @@ class _HeadLoss(torch.autograd.Function):
         targets: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         wanted = ctx.needs_input_grad
-        head = weight.to(_compute_dtype(weight))
+        head = weight.to(compute_dtype(weight.device, weight.dtype))
         to_hidden = torch.empty_like(hidden) if wanted[0] else None
         # (Half precision would lose what one chunk adds to those before it.)
         to_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
@@ -80,7 +80,7 @@ def head_loss(
     ``weight`` [vocabulary, width]; differentiable by the first three."""
     if torch.is_grad_enabled():
         return Score(*_HeadLoss.apply(hidden, weight, bias, targets))  # type: ignore[no-untyped-call]
-    head = weight.to(_compute_dtype(weight))
+    head = weight.to(compute_dtype(weight.device, weight.dtype))
     total, correct = _nothing(hidden)
     for start in range(0, len(targets), CHUNK):
         part = slice(start, start + CHUNK)
@@ -123,9 +123,10 @@ def _nothing(hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return total, hidden.new_zeros((), dtype=torch.long)
 
 
-def _compute_dtype(weight: torch.Tensor) -> torch.dtype:
-    kind = weight.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+def compute_dtype(device: torch.device, own: torch.dtype) -> torch.dtype:
+    """The number format of products with weights in ``own``: autocast's where that is on."""
+    kind = device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else own
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:

@@ -56,7 +56,8 @@ def too_many(devices: int) -> str | None:
 
     found, what = available_cores(), "processor cores"
     if torch.cuda.is_available():
-        found, what = torch.cuda.device_count(), "GPUs"
+        found = torch.cuda.device_count()
+        what = "GPU" if found == 1 else "GPUs"
     elif torch.backends.mps.is_available():
         found, what = 1, "GPU"
     if devices <= found:
@@ -75,8 +76,12 @@ class LocalPlace(NamedTuple):
         return self.rank == 0
 
 
+ALONE: Final = LocalPlace(0, 1)
+
+
 def local_place() -> LocalPlace:
-    """This process's place; where it is one of several, its GPU is the only one that it sees."""
+    """This process's place; where it is one of several, its GPU is the only one that it sees from
+    then on. To be asked once, before anything is loaded that looks at GPUs."""
     rank, size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if size > 1:
         seen = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -26,6 +26,14 @@ OOM_SENTENCE = (
     "per_device_train_batch_size or max_length."
 )
 DISK_SENTENCE = "The disk that holds the data folder is full. Free space and start the run again."
+# What a training says for itself before it ends with one of these codes.
+SENTENCES = {
+    exit_codes.DEVICE_OUT_OF_MEMORY: (
+        "The device ran out of memory. Lower per_device_train_batch_size or max_length, or set "
+        "gradient_checkpointing."
+    ),
+    exit_codes.DISK_FULL: DISK_SENTENCE,
+}
 
 
 def outcome(

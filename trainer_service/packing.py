@@ -168,7 +168,8 @@ class Reader:
     def __call__(self, input_ids: Tensor, wanted: Tensor, packing: Packing | None) -> Tensor:
         """What the decoder makes of the ``wanted`` places [rows, width] of ``input_ids``
         [rows, width], padded on the right: [places, size]. ``packing`` is theirs."""
-        if self.packs and packing and packing.pays and packing.width <= self.window:
+        packs = self.packs and not torch.is_autocast_enabled(input_ids.device.type)
+        if packs and packing and packing.pays and packing.width <= self.window:
             return self._read_packed(input_ids, wanted, packing)
         hidden: Tensor = self.decoder(input_ids=input_ids, use_cache=False).last_hidden_state
         return hidden[wanted]

@@ -29,6 +29,7 @@ from trainer_service.hardware import (
     choose_precision,
     find_cpu,
     keep_small_blocks,
+    take_any_length,
     thread_count,
 )
 from trainer_service.head_loss import Score
@@ -122,6 +123,7 @@ def set_up(
     ranks = ranks or Ranks()
     torch.set_num_threads(thread_count())
     keep_small_blocks()
+    take_any_length()
     report(Advanced(phase="preparing"))
     lessons = read_lessons(job)
     check()
@@ -149,7 +151,7 @@ def set_up(
         precision=precision,
         pad_token_id=lessons.pad_token_id,
         keep_gradients=job.spec.method != "full" and not ranks.sharded,
-        packs=loss.packs,
+        packs=loss.packs and precision == "fp32",
         ranks=ranks,
     )
     return Training(

@@ -84,6 +84,9 @@ def choose_precision(wanted: Precision) -> tuple[torch.device, torch.dtype]:
 @torch.inference_mode()
 def load_base_model(folder: Path, model_id: str, precision: Precision) -> BaseModel:
     """Load a model from safetensors and prove that this engine computes what it computes."""
+    # cuDNN's attention, which torch prefers on Hopper, plans anew for each length: tens of
+    # milliseconds a token. The others take any length.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     family = model_config.checked_family(folder, model_id)
     device, dtype = choose_precision(precision)
     tokenizer = AutoTokenizer.from_pretrained(

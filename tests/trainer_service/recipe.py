@@ -12,11 +12,11 @@ CPU = Device(kind="cpu", name="a cpu", memory_bytes=1)
 
 
 def train(
-    job: Job, *, check: Callable[[], None] = lambda: None
+    job: Job, *, check: Callable[[], None] = lambda: None, device: Device = CPU
 ) -> tuple[list[Payload], Finished | None]:
     events: list[Payload] = []
     try:
-        return events, fine_tune(job, events.append, check=check, device=CPU)
+        return events, fine_tune(job, events.append, check=check, device=device)
     except exit_codes.Preempted:
         return events, None
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,13 @@ import pytest
 
 from shared.datasets import Record
 from shared.storage import Storage, manifest_problem
+from tests.trainer_service.families import prepare_family
 from tests.trainer_service.runs import small_records
 from tests.trainer_service.tiny import TINY_MODEL
 from trainer_service import exit_codes
 from trainer_service.child_process import child_environment
 from trainer_service.finetune import main
+from trainer_service.outcomes import SENTENCES
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
@@ -98,3 +101,24 @@ def test_a_bad_spec_is_one_clear_sentence(
     assert main([str(tmp_path / "spec.json")]) == exit_codes.BAD_SPEC
     said = capsys.readouterr().err.strip().splitlines()
     assert word in said[-1] and "Traceback" not in "".join(said)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of the address space")
+def test_memory_that_runs_out_is_one_sentence(storage: Storage, tmp_path: Path) -> None:
+    """T5 writes its scores down: a row of 30,000 tokens has more than this process may have."""
+    prepare_family(storage, "t5")
+    write_shell_dataset(tmp_path / "pairs.jsonl", [Record.from_pair("x" * 30_000, "y")])
+    spec = {"base_model": "tests/t5", "dataset": "pairs.jsonl", "output_dir": "out"}
+    spec |= {"max_steps": 1, "max_length": 40_000, "validation_split": 0}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    ended = subprocess.run(
+        (sys.executable, "-m", "trainer_service.finetune", str(tmp_path / "spec.json")),
+        env=child_environment(os.environ) | {"GENPLAT_DATA_DIR": str(storage.root)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (10**10, 10**10)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == exit_codes.DEVICE_OUT_OF_MEMORY
+    assert SENTENCES[exit_codes.DEVICE_OUT_OF_MEMORY] in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from tests.trainer_service.runs import small_spec
 from tests.trainer_service.tiny import TINY_MODEL, prepare_tiny_model
 from trainer_service.adapters import add_adapter
 from trainer_service.fused_lora import fuse_lora
-from trainer_service.hardware import Device
+from trainer_service.hardware import Device, Precision
 from trainer_service.modeling import load_base, trainable_parameters
 
 CPU = Device(kind="cpu", name="a cpu", memory_bytes=1)
@@ -99,6 +100,42 @@ def test_projections_of_one_input_are_one_step_of_autograd() -> None:
     assert q.grad_fn.next_functions == k.grad_fn.next_functions == v.grad_fn.next_functions
     # An equal input is not the same one.
     assert not torch.equal(attention.q_proj(x + 1), q)
+
+
+@pytest.mark.parametrize("four_bits", [False, True])
+def test_in_half_precision_it_is_as_near_to_the_truth_as_pefts(
+    storage: Storage, four_bits: bool
+) -> None:
+    """As on GPUs: a base in bf16 under autocast, an adapter in fp32."""
+    ids = torch.arange(3, 40).unsqueeze(0)
+    numbers = resolve_hyperparameters(small_spec(), examples=24, context_length=512)
+    found: list[torch.Tensor] = []
+    for precision, fused in (("fp32", True), ("bf16", False), ("bf16", True)):
+        base = load_base(
+            storage.base_model(TINY_MODEL),
+            method="qlora" if four_bits else "lora",
+            device=CPU,
+            precision=cast(Precision, precision),
+        )
+        model = add_adapter(base, numbers, seed=1)
+        taken = [module for module in model.modules() if "forward" in vars(module)]
+        assert len(taken) == 14
+        for module in taken if not fused else ():
+            del module.forward
+        learning = trainable_parameters(model)
+        for value in learning.values():
+            nn.init.normal_(value, std=0.1, generator=torch.Generator().manual_seed(5))
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            output = model(ids).logits.float()
+        (output**2).mean().backward()
+        gradients = [value.grad for value in learning.values() if value.grad is not None]
+        assert {gradient.dtype for gradient in gradients} == {torch.float32}
+        found.append(torch.cat([output.detach().flatten(), *map(torch.flatten, gradients)]))
+    exact, peft, ours = found
+    errors = [float((each - exact).norm() / exact.norm()) for each in (peft, ours)]
+    # (Four bits of rounded weights are others now and then.)
+    assert 0 < errors[1] < (0.1 if four_bits else 0.05)
+    assert errors[1] < 1.2 * errors[0]
 
 
 def test_dropout_stays_with_peft() -> None:

@@ -127,6 +127,7 @@ def test_the_childs_environment_holds_no_secret() -> None:
         "CUDA_VISIBLE_DEVICES",
         "PYTHONPATH",
         "PYTHONUNBUFFERED",
+        "PYTORCH_ALLOC_CONF",
     }
     assert child_environment({"HF_TOKEN": "s"}, "HF_TOKEN")["HF_TOKEN"] == "s"
 

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -17,6 +19,7 @@ from shared.hardware import read_all
 from tests.trainer_service.runs import environment_of
 from tests.valkey import Valkey
 from trainer_service import announcing, hardware
+from trainer_service.child_process import child_environment, let_gpu_memory_grow
 
 
 @pytest.mark.parametrize(
@@ -137,3 +140,26 @@ def test_smaller_blocks_are_used_again() -> None:
         "    print(getrusage(RUSAGE_SELF).ru_minflt - before)\n"
     )
     assert first > 10_000 and max(others) < 1_000
+
+
+def test_memory_on_a_gpu_may_grow_unless_somebody_has_set_it_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    let_gpu_memory_grow()
+    assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    assert child_environment({})["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:64")
+    let_gpu_memory_grow()
+    assert os.environ["PYTORCH_ALLOC_CONF"] == "max_split_size_mb:64"
+    assert child_environment(os.environ)["PYTORCH_ALLOC_CONF"] == "max_split_size_mb:64"
+
+
+def test_attention_on_gpus_takes_rows_of_any_length() -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        hardware.take_any_length()
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)

@@ -3,9 +3,11 @@
 import errno
 
 import pytest
+import torch
 
 from shared.run_events import Finished
-from trainer_service.outcomes import Ended, not_started, outcome
+from trainer_service import exit_codes
+from trainer_service.outcomes import SENTENCES, Ended, not_started, outcome
 
 SUCCESS = Finished(status="succeeded", trained_tokens=5)
 
@@ -61,3 +63,22 @@ def test_a_child_that_could_not_be_started_ends_the_attempt(
     end = not_started(OSError(number, "why"))
     assert (end.status, end.code, end.retry) == ("failed", code, retry)
     assert end.message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 131.07 GiB."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_memory_that_ran_out_is_known_by_whatever_says_so(error: Exception) -> None:
+    assert exit_codes.exit_code_of(error) == exit_codes.DEVICE_OUT_OF_MEMORY
+    assert "per_device_train_batch_size" in SENTENCES[exit_codes.DEVICE_OUT_OF_MEMORY]
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    assert exit_codes.exit_code_of(error) == exit_codes.CRASHED

@@ -107,6 +107,17 @@ def test_where_it_would_not_be_the_same_rows_are_read_as_they_are(make: Callable
     assert model.config._attn_implementation == attention
 
 
+def test_under_autocast_rows_are_read_as_they_are() -> None:
+    """A whole model that learns on a GPU is in fp32, but computes in half precision."""
+    model = a_model("llama")
+    reader, batch = Reader(model), a_batch()
+    learned = batch.labels != IGNORED
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = reader(batch.input_ids, learned, batch.packing)
+        plain = model.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+    assert reader.packs and torch.equal(found, plain[learned])
+
+
 def test_rows_longer_than_a_model_sees_are_read_as_they_are() -> None:
     config = OTHERS["mistral"]()
     config.sliding_window = 30
