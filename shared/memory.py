@@ -168,18 +168,19 @@ def _activations(
     learned = decoder if model.family == "seq2seq" else encoder
     total = (values + working) * BYTES[precision] + _logits(model, learned)
     if method == "full":
-        total += _whole_extras(model, precision)
+        # The head learns too: its gradient is made beside the one that is kept.
+        total += 4 * model.shape.vocab_size * model.shape.hidden_size
+        total += rounded_copies(model, precision)
     return round(HEAP[device] * total)
 
 
-def _whole_extras(model: Model, precision: Precision) -> int:
-    """The head learns too: its gradient is made beside the one that is kept. In half precision
-    autocast keeps a rounded copy of each matrix from the way there to the way back."""
-    head = model.shape.vocab_size * model.shape.hidden_size
+def rounded_copies(model: Model, precision: Precision) -> int:
+    """Bytes of what autocast keeps of a whole model that learns in half precision: a copy of each
+    matrix, from the way there to the way back."""
     if precision == "fp32":
-        return 4 * head
+        return 0
     matrices = sum(each.parameters for each in linears(model.architecture, model.shape))
-    return 4 * head + BYTES[precision] * (head + matrices)
+    return BYTES[precision] * (model.shape.vocab_size * model.shape.hidden_size + matrices)
 
 
 class _Widths(NamedTuple):

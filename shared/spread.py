@@ -7,7 +7,7 @@ a share of weights, gradients and optimizer state, and layers are made whole whi
 from typing import NamedTuple
 
 from shared.hardware import DeviceKind, Precision
-from shared.memory import BYTES, MemoryEstimate, Model
+from shared.memory import BYTES, MemoryEstimate, Model, rounded_copies
 from shared.model_shapes import parameter_count
 from shared.runs import Method, Sharding
 
@@ -45,11 +45,14 @@ def per_device(
         return alone.model_copy(update={"gradients": alone.gradients + message})
     whole = _whole_at_a_time(model)
     learning = 4 * whole if method == "full" else 0
+    # (Layers are gathered in the format of the products: autocast copies none.)
+    copies = rounded_copies(model, precision) if method == "full" else 0
     return alone.model_copy(
         update={
             "weights": alone.weights // spread.devices + BYTES[precision] * whole,
             "gradients": alone.gradients // spread.devices + learning,
             "optimizer": alone.optimizer // spread.devices,
+            "activations": alone.activations - copies,
         }
     )
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.hyperparameters import resolve_hyperparameters
-from shared.memory import Longest, MemoryEstimate, Model, estimate, model_of
+from shared.memory import Longest, MemoryEstimate, Model, estimate, model_of, rounded_copies
 from shared.model_library import built_in_library
 from shared.runs import FineTuneSpec, Method
 from shared.spread import BUCKET, Spread, may_shard, per_device, room
@@ -41,7 +41,9 @@ def test_sharded_devices_hold_their_share_and_what_is_whole_at_a_time(
     assert more.total < each.total
     assert each.weights > whole.weights / devices
     assert each.optimizer == whole.optimizer // devices
-    assert (each.activations, each.overhead) == (whole.activations, whole.overhead)
+    assert each.overhead == whole.overhead
+    copies = rounded_copies(model, "bf16") if method == "full" else 0
+    assert each.activations == whole.activations - copies > 0
 
 
 def test_without_sharding_each_needs_as_much_as_one_and_a_message() -> None:
