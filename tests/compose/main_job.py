@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gateway.client import Client, Json
 from shared.model_library import BUNDLED_MODEL
+from shared.runs import TERMINAL
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "plantuml.jsonl"
 SPEC: Json = {
@@ -16,6 +17,10 @@ SPEC: Json = {
     "max_length": 128,
     "lora_r": 4,
 }
+
+
+def _is_over(name: str, data: Json) -> bool:
+    return name == "state" and data.get("status") in TERMINAL
 
 
 def do_small_main_job(client: Client) -> None:
@@ -33,8 +38,8 @@ def do_small_main_job(client: Client) -> None:
     assert dataset["rows"] == 8
 
     run = client.ask("POST", "/api/runs", json={**SPEC, "dataset_id": dataset["id"]})
-    events = [name for name, _ in client.events(f"/api/runs/{run['id']}/events")]
-    assert "metrics" in events
+    told = client.events(f"/api/runs/{run['id']}/events", ended=_is_over)
+    assert "metrics" in [name for name, _ in told]
     run = client.ask("GET", f"/api/runs/{run['id']}")
     assert run["status"] == "succeeded", run["error"]
 
