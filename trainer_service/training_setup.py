@@ -127,18 +127,9 @@ def set_up(
     report(Advanced(phase="preparing"))
     lessons = read_lessons(job)
     check()
-    report(
-        Advanced(
-            phase="loading_model",
-            hyperparameters=lessons.numbers.model_dump(),
-            train_examples=len(lessons.rows),
-            validation_examples=len(lessons.validation_rows),
-        )
-    )
+    report(_data_is_read(lessons))
     precision = _precision(device, lessons)
-    rows = [*lessons.rows, *lessons.validation_rows]
-    sharded = is_sharded(job.spec, lessons.folder, lessons.numbers, rows, device, ranks)
-    ranks = replace(ranks, sharded=sharded)
+    ranks = _as_spread(job, lessons, device, ranks)
     whole, loss = _load_model(job, lessons, device, precision, ranks)
     model = whole.model
     if not ranks.leads:
@@ -168,6 +159,22 @@ def set_up(
         check=check,
         pace=Pace(),
         ranks=ranks,
+    )
+
+
+def _as_spread(job: Job, lessons: Lessons, device: Device, ranks: Ranks) -> Ranks:
+    """``ranks``, with whether they share the model."""
+    rows = [*lessons.rows, *lessons.validation_rows]
+    sharded = is_sharded(job.spec, lessons.folder, lessons.numbers, rows, device, ranks)
+    return replace(ranks, sharded=sharded)
+
+
+def _data_is_read(lessons: Lessons) -> Advanced:
+    return Advanced(
+        phase="loading_model",
+        hyperparameters=lessons.numbers.model_dump(),
+        train_examples=len(lessons.rows),
+        validation_examples=len(lessons.validation_rows),
     )
 
 
