@@ -116,3 +116,4 @@ def test_services_of_their_own(services: str) -> None:
         do_small_main_job(client)
     finally:
         client.close()
+    assert is_ready(services)
