@@ -12,18 +12,19 @@ from trainer_service.child_process import child_environment
 from trainer_service.exit_codes import PREEMPTED, Preempted
 from trainer_service.guards import ENOUGH, StopRequest, sign_of_life
 
+# Two threads write: each line in one call, so that neither lands inside the other.
 WATCHED = """
-import sys, time
+import os, sys, time
 from trainer_service.guards import die_with_parent, offer_to_oom_killer, watch_dead_man
 die_with_parent(int(sys.argv[1]))
 offer_to_oom_killer()
 watch_dead_man(
     0,
     float(sys.argv[2]),
-    lambda: print("enough", flush=True),
+    lambda: os.write(1, b"enough\\n"),
     alive_at=time.monotonic() - float(sys.argv[3]),
 )
-print("watching", flush=True)
+os.write(1, b"watching\\n")
 time.sleep(60)
 """
 
