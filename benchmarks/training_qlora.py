@@ -180,7 +180,8 @@ def phi(arguments: dict[str, Any]) -> dict[str, Any]:
     from trainer_service.child_process import let_gpu_memory_grow
     from trainer_service.hardware import find_device
     from trainer_service.job_files import shell_job
-    from trainer_service.spreading import Plan, longest_of, model_in, need_of
+    from trainer_service.reading import longest_of
+    from trainer_service.spreading import Plan, model_in, need_of
     from trainer_service.training_setup import set_up
 
     let_gpu_memory_grow()

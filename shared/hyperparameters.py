@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple, TypeVar
 
+from shared.memory import Longest
 from shared.runs import Auto, Family, FineTuneSpec, Hyperparameters, Preset
 
 _Value = TypeVar("_Value")
@@ -32,6 +33,9 @@ _EFFORT: dict[Preset, _Effort] = {
     "thorough": _Effort(600, 6, 32),
 }
 THOROUGH_PATIENCE = 3
+# Tokens of a row (seq2seq: of a source text), and of an answer: usually, and where some are longer.
+_ROW = (1024, 2048)
+_ANSWER = (256, 512)
 
 
 def resolve_hyperparameters(
@@ -41,9 +45,11 @@ def resolve_hyperparameters(
     context_length: int,
     family: Family = "causal",
     parameters: int | None = None,
+    longest: Longest | None = None,
 ) -> Hyperparameters:
     """Decide every "auto" of ``spec`` for ``examples`` training rows (counted with their weights)
-    and a base model of so many ``parameters``.
+    and a base model of so many ``parameters``. ``longest``: of the rows before any limit, where
+    they have been read.
 
     The rules: small sets get small batches, because the number of optimizer steps counts for
     more than the batch size there (batch 2 below 1,000 rows, 8 above 10,000, else 4), and a high
@@ -51,7 +57,8 @@ def resolve_hyperparameters(
     most 2e-4 for models of a billion parameters and more; with method full 5e-5, 3e-5, 2e-5
     (seq2seq 3e-4, 2e-4, 1e-4). Epochs until about 200 steps, at least 1, at most 3 (preset fast:
     80 steps, 1 epoch; thorough: 600, 6); evaluation ten times a run, a checkpoint at every
-    third of these or so, which costs no evaluation more.
+    third of these or so, which costs no evaluation more. Rows of 1,024 tokens and answers of 256,
+    or of 2,048 and 512 where some are longer, and never beyond the model's context.
     Preset thorough stops early after 3 evaluations without progress and keeps the best weights.
     """
     patience = THOROUGH_PATIENCE if spec.preset == "thorough" else 0
@@ -66,7 +73,7 @@ def resolve_hyperparameters(
         load_best_model_at_end=or_auto(spec.load_best_model_at_end, patience > 0),
         gradient_checkpointing=or_auto(spec.gradient_checkpointing, False),
         **_steps(spec, examples),
-        **_lengths(spec, context_length, family),
+        **_lengths(spec, context_length, family, longest or Longest(0)),
         **_adapter(spec),
     )
 
@@ -113,12 +120,16 @@ def _save_steps(steps: int, eval_steps: int) -> int:
     return quarter if eval_steps > quarter else eval_steps * math.ceil(quarter / eval_steps)
 
 
-def _lengths(spec: FineTuneSpec, context_length: int, family: Family) -> dict[str, Any]:
+def _lengths(
+    spec: FineTuneSpec, context_length: int, family: Family, longest: Longest
+) -> dict[str, Any]:
     # Positions of seq2seq models are relative: what is asked for is taken, long or not.
-    longest = context_length if family == "causal" else 131_072
+    most = context_length if family == "causal" else 131_072
+    row = min(_ROW[longest.row > _ROW[0]], context_length)
+    answer = _ANSWER[longest.target > _ANSWER[0]]
     return {
-        "max_length": min(or_auto(spec.max_length, min(1024, context_length)), longest),
-        "max_target_length": min(or_auto(spec.max_target_length, 256), longest),
+        "max_length": min(or_auto(spec.max_length, row), most),
+        "max_target_length": min(or_auto(spec.max_target_length, answer), most),
     }
 
 

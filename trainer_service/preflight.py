@@ -48,10 +48,11 @@ from trainer_service.preflight_advice import (
 )
 from trainer_service.preflight_data import look_at
 from trainer_service.preflight_fit import look_at_memory
-from trainer_service.preflight_reading import Reading, limits_of, read_rows
+from trainer_service.preflight_reading import Reading, read_data
 from trainer_service.preflight_rows import look_at_labels, look_at_lengths, percentile, show
 from trainer_service.preflighting import write_report
-from trainer_service.spreading import Plan, longest_of, model_in
+from trainer_service.reading import limits_of, longest_of
+from trainer_service.spreading import Plan, model_in
 from trainer_service.training_setup import split
 from trainer_service.warm_up import measure_run
 
@@ -135,15 +136,15 @@ class Examination:
             spec = inherited_spec(job)
             self._get_model(job)
             if self.folder is not None:
-                self.reading = read_rows(job, spec, self.folder, datasets, validation)
+                self.reading = read_data(job, spec, self.folder, datasets, validation)
         parts = [Part(len(each.records), each.weight) for each in datasets]
-        numbers = resolve_hyperparameters(spec, **self._facts(parts))
+        numbers = self._decide(spec, parts)
         if self.reading is not None:
             self._look_at_rows(self.reading, numbers)
             kept = self.reading.parts(limits_of(numbers))
             # Rows that are left out change the number of steps that an epoch has.
             parts = kept if rows_in_epoch(kept) else parts
-            numbers = resolve_hyperparameters(spec, **self._facts(parts))
+            numbers = self._decide(spec, parts)
         self.found |= {"hyperparameters": numbers, "epochs": numbers.num_train_epochs}
         self.found["warnings"] += warn_of_settings(spec, numbers, **self._facts(parts))
         if (why := too_many(spec.devices)) is not None:
@@ -167,6 +168,10 @@ class Examination:
             "family": reading.template.family if reading else self.entry.family,
             "parameters": self.entry.parameters,
         }
+
+    def _decide(self, spec: FineTuneSpec, parts: list[Part]) -> Hyperparameters:
+        longest = self.reading.longest if self.reading else None
+        return resolve_hyperparameters(spec, **self._facts(parts), longest=longest)
 
     def _look_at_rows(self, reading: Reading, numbers: Hyperparameters) -> None:
         limits = limits_of(numbers)

@@ -11,6 +11,7 @@ from trainer_service.tokenizing import IGNORED, AnyRow, PairRow, Row
 
 BINS = 12
 SHOWN_TOKENS = 400
+LEFT_OUT = "\n…\n"
 
 
 def look_at_lengths(rows: Sequence[AnyRow], limits: Limits) -> list[LengthReport]:
@@ -77,7 +78,8 @@ def _learned(row: AnyRow) -> Sequence[int]:
 
 
 def show(tokenizer: PreTrainedTokenizerBase, row: AnyRow) -> Example:
-    """The row as text, cut where it turns from what is read to what is learned, or back."""
+    """The row as text, cut where it turns from what is read to what is learned, or back. Of a
+    long stretch its beginning and its end."""
     if isinstance(row, PairRow):
         marked = [(token, False) for token in row.source]
         marked += [(token, True) for token in row.target]
@@ -86,7 +88,7 @@ def show(tokenizer: PreTrainedTokenizerBase, row: AnyRow) -> Example:
             (token, label != IGNORED) for token, label in zip(row.tokens, row.labels, strict=True)
         ]
     runs: list[tuple[list[int], bool]] = []
-    for token, learned in _shortened(marked):
+    for token, learned in marked:
         if not runs or runs[-1][1] != learned:
             runs.append(([], learned))
         runs[-1][0].append(token)
@@ -95,15 +97,10 @@ def show(tokenizer: PreTrainedTokenizerBase, row: AnyRow) -> Example:
     )
 
 
-def _shortened(marked: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
-    """The beginning and the end of a long row: what is learned mostly stands at its end."""
-    if len(marked) <= SHOWN_TOKENS:
-        return marked
-    half = SHOWN_TOKENS // 2
-    return marked[:half] + marked[-half:]
-
-
 def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
+    if len(tokens) > SHOWN_TOKENS:
+        half = SHOWN_TOKENS // 2
+        return _text(tokenizer, tokens[:half]) + LEFT_OUT + _text(tokenizer, tokens[-half:])
     decoded = tokenizer.decode(
         tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
     )

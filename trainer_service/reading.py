@@ -2,19 +2,28 @@
 silence. Knows no model and no batches."""
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from shared.datasets import Record
 from shared.errors import InvalidData
+from shared.memory import Longest
 from shared.prompt_template import PromptTemplate
-from trainer_service.seq2seq_tokenizing import tokenize_pairs
-from trainer_service.tokenizing import AnyRow, PairRow, Row, tokenize_record
+from shared.runs import Hyperparameters
+from trainer_service.seq2seq_tokenizing import cut_source, tokenize_pairs
+from trainer_service.tokenizing import AnyRow, PairRow, tokenize_record
 
 log = logging.getLogger(__name__)
+
+
+class Sized(NamedTuple):
+    """A row, and the record that it was made of."""
+
+    row: AnyRow
+    record: Record
 
 
 @dataclass(frozen=True)
@@ -24,8 +33,9 @@ class Limits:
     max_length: int
     max_target_length: int
 
-    def fits(self, row: AnyRow) -> bool:
-        return self.length(row)[0] <= self.length(row)[1]
+    def admits(self, row: AnyRow) -> bool:
+        length, limit = self.length(row)
+        return length <= limit and row.supervised > 0
 
     def length(self, row: AnyRow) -> tuple[int, int]:
         """What a row measures where it may be too long, and how long it may be."""
@@ -34,50 +44,84 @@ class Limits:
         return len(row.tokens), self.max_length
 
 
-class _Tokenized(NamedTuple):
-    """All rows of some records; those that fit; and the records of which none was left out."""
-
-    rows: list[AnyRow]
-    kept: list[AnyRow]
-    whole: list[Record]
+def limits_of(numbers: Hyperparameters) -> Limits:
+    return Limits(numbers.max_length, numbers.max_target_length)
 
 
-def tokenize_records(
+def longest_of(rows: Iterable[AnyRow]) -> Longest | None:
+    """The longest of rows of one kind; None where there are none."""
+    found = None
+    for row in rows:
+        source, target = row.size
+        own = Longest(source, target) if isinstance(row, PairRow) else Longest(target)
+        found = own if found is None else Longest(*map(max, found, own))
+    return found
+
+
+def read_rows(
+    tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, records: Iterable[Record]
+) -> list[Sized]:
+    """Whole rows, before any limit. InvalidData where the tokenizer or its chat template cannot
+    make rows of the records."""
+    read = tokenize_pairs if template.family == "seq2seq" else tokenize_record
+    return [Sized(row, record) for record in records for row in read(tokenizer, template, record)]
+
+
+def fitting(
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[Sized], limits: Limits
+) -> list[Sized]:
+    """Those that can be learned from, as a model sees them. Longer ones are left out whole: an
+    answer cut in the middle would teach the model to stop there. (A seq2seq source loses its end
+    instead.)"""
+    return [
+        sized._replace(row=_cut(tokenizer, sized.row, limits))
+        for sized in rows
+        if limits.admits(sized.row)
+    ]
+
+
+def _cut(tokenizer: PreTrainedTokenizerBase, row: AnyRow, limits: Limits) -> AnyRow:
+    if not isinstance(row, PairRow) or len(row.source) <= limits.max_length:
+        return row
+    return replace(row, source=cut_source(tokenizer, row.source, limits.max_length), cut=True)
+
+
+def training_rows(
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
-    records: Iterable[Record],
+    rows: Sequence[Sized],
     limits: Limits,
 ) -> list[AnyRow]:
-    """All rows that fit. Longer ones are left out whole, and counted in the log: an answer cut
-    in the middle would teach the model to stop there. (A seq2seq source loses its end instead.)
-    InvalidData where no row fits."""
-    rows, kept, _ = _tokenize(tokenizer, template, records, limits, "rows")
+    """All that fit; the log counts the others. InvalidData where no row fits."""
+    kept = _kept(tokenizer, template, rows, limits, "rows")
     if rows and not kept:
-        shortest = min(limits.length(row)[0] for row in rows)
+        shortest = min(limits.length(sized.row)[0] for sized in rows)
         field, limit = _limit(template, limits)
         raise InvalidData(
             f"Every {_measured(template)} is longer than {field} ({limit} tokens; the shortest has "
             f"{shortest}). Raise {field} or shorten the texts.",
             param=field,
         )
-    return kept
+    return [sized.row for sized in kept]
 
 
-def tokenize_validation(
+def validation_rows(
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
-    records: Iterable[Record],
+    rows: Sequence[Sized],
     limits: Limits,
 ) -> tuple[list[AnyRow], list[Record]]:
     """The rows that fit, and the records of which none was left out: a model in training can be
     asked for their answers. Both empty where no row fits; the log says so."""
-    rows, kept, whole = _tokenize(tokenizer, template, records, limits, "validation rows")
+    kept = _kept(tokenizer, template, rows, limits, "validation rows")
     if rows and not kept:
         field, limit = _limit(template, limits)
         log.warning(
             "No validation row fits %s %d: the run goes on without validation.", field, limit
         )
-    return kept, whole
+    broken = {id(sized.record) for sized in rows if not limits.admits(sized.row)}
+    whole = {id(each.record): each.record for each in kept if id(each.record) not in broken}
+    return [sized.row for sized in kept], list(whole.values())
 
 
 def _limit(template: PromptTemplate, limits: Limits) -> tuple[str, int]:
@@ -90,33 +134,18 @@ def _measured(template: PromptTemplate) -> str:
     return "answer" if template.family == "seq2seq" else "row"
 
 
-def _rows_of(
-    tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, record: Record, limits: Limits
-) -> list[Row] | list[PairRow]:
-    if template.family == "seq2seq":
-        return tokenize_pairs(tokenizer, template, record, max_length=limits.max_length)
-    return tokenize_record(tokenizer, template, record)
-
-
-def _tokenize(
+def _kept(
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
-    records: Iterable[Record],
+    rows: Sequence[Sized],
     limits: Limits,
     what: str,
-) -> _Tokenized:
-    made = _Tokenized([], [], [])
-    for record in records:
-        rows = _rows_of(tokenizer, template, record, limits)
-        fitting = [row for row in rows if limits.fits(row) and row.supervised]
-        made.rows.extend(rows)
-        made.kept.extend(fitting)
-        if len(fitting) == len(rows):
-            made.whole.append(record)
-    _say_what_does_not_fit(template, made, limits, what)
-    if any(not _teaches_to_stop(row, template) for row in made.kept):
+) -> list[Sized]:
+    kept = fitting(tokenizer, rows, limits)
+    _say_what_does_not_fit(template, rows, kept, limits, what)
+    if any(not _teaches_to_stop(sized.row, template) for sized in kept):
         raise InvalidData("A row does not teach the model to stop: its end token is not learned.")
-    return made
+    return kept
 
 
 def _teaches_to_stop(row: AnyRow, template: PromptTemplate) -> bool:
@@ -125,25 +154,29 @@ def _teaches_to_stop(row: AnyRow, template: PromptTemplate) -> bool:
 
 
 def _say_what_does_not_fit(
-    template: PromptTemplate, made: _Tokenized, limits: Limits, what: str
+    template: PromptTemplate,
+    rows: Sequence[Sized],
+    kept: Sequence[Sized],
+    limits: Limits,
+    what: str,
 ) -> None:
-    if dropped := len(made.rows) - len(made.kept):
+    if dropped := len(rows) - len(kept):
         field, limit = _limit(template, limits)
         log.warning(
             "%d of %d %s left out: %slonger than %s %d tokens (the longest has %d).",
             dropped,
-            len(made.rows),
+            len(rows),
             what,
             "answer " if template.family == "seq2seq" else "",
             field,
             limit,
-            max(limits.length(row)[0] for row in made.rows),
+            max(limits.length(sized.row)[0] for sized in rows),
         )
-    if cut := sum(row.cut for row in made.kept if isinstance(row, PairRow)):
+    if cut := sum(sized.row.cut for sized in kept if isinstance(sized.row, PairRow)):
         log.warning(
             "%d of %d %s have a source text that was cut at its end to max_length %d tokens.",
             cut,
-            len(made.kept),
+            len(kept),
             what,
             limits.max_length,
         )

@@ -19,26 +19,30 @@ def source_tokens(
 ) -> tuple[tuple[int, ...], bool]:
     """The tokens of ``text`` with those that the tokenizer puts around every text (T5's end mark),
     and whether its end was cut off for ``max_length``."""
-    ids = tokenizer.encode(text)
+    ids = tuple(tokenizer.encode(text))
+    return cut_source(tokenizer, ids, max_length), len(ids) > max_length
+
+
+def cut_source(
+    tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...], max_length: int
+) -> tuple[int, ...]:
+    """At most ``max_length`` of a text's tokens: it loses its end, but not the marks there."""
     if len(ids) <= max_length:
-        return tuple(ids), False
-    return tuple(tokenizer.encode(text, truncation=True, max_length=max_length)), True
+        return ids
+    marks = tokenizer.num_special_tokens_to_add()
+    return (*ids[: max_length - marks], *ids[len(ids) - marks :])
 
 
 def tokenize_pairs(
-    tokenizer: PreTrainedTokenizerBase,
-    template: PromptTemplate,
-    record: Record,
-    *,
-    max_length: int,
+    tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, record: Record
 ) -> list[PairRow]:
-    """A row for each learned answer of a record, behind the texts that it answers."""
+    """A row for each learned answer of a record, behind the whole of the texts that it answers."""
     rows = []
     for place, message in enumerate(record.messages):
         if not message.learned:
             continue
         text = source_text(template, record.messages[:place])
-        source, cut = source_tokens(tokenizer, text, max_length=max_length)
         answer = tokenizer.encode(message.content, add_special_tokens=False)
-        rows.append(PairRow(source, (*answer, template.stop_token_ids[0]), cut))
+        target = (*answer, template.stop_token_ids[0])
+        rows.append(PairRow(tuple(tokenizer.encode(text)), target))
     return rows

@@ -12,7 +12,8 @@ from shared.spread import Spread, may_shard, per_device, room
 from trainer_service.data_parallel import Ranks
 from trainer_service.hardware import Device, choose_precision
 from trainer_service.job_files import read_json
-from trainer_service.tokenizing import AnyRow, PairRow
+from trainer_service.reading import longest_of
+from trainer_service.tokenizing import AnyRow
 
 log = logging.getLogger(__name__)
 
@@ -116,13 +117,3 @@ def model_in(folder: Path) -> Model | None:
     architecture = str(names[0]) if isinstance(names, list) and names else None
     seq2seq = config.get("is_encoder_decoder") is True
     return Model(shape, architecture, "seq2seq" if seq2seq else "causal")
-
-
-def longest_of(rows: Iterable[AnyRow]) -> Longest | None:
-    """The longest of rows of one kind; None where there are none."""
-    found = None
-    for row in rows:
-        source, target = row.size
-        own = Longest(source, target) if isinstance(row, PairRow) else Longest(target)
-        found = own if found is None else Longest(*map(max, found, own))
-    return found

@@ -46,7 +46,13 @@ from trainer_service.modeling import (
 )
 from trainer_service.optimization import Optimizer
 from trainer_service.progress import Pace, Report
-from trainer_service.reading import Limits, tokenize_records, tokenize_validation
+from trainer_service.reading import (
+    limits_of,
+    longest_of,
+    read_rows,
+    training_rows,
+    validation_rows,
+)
 from trainer_service.sharding import Whole, mesh_over, shard
 from trainer_service.spreading import is_sharded
 from trainer_service.standing import Standing
@@ -221,6 +227,9 @@ def read_lessons(job: Job) -> Lessons:
     template = template_of(job, spec, folder, tokenizer)
     context = context_length(folder)
     datasets, validation = split(job)
+    read = [read_rows(tokenizer, template, each.records) for each in datasets]
+    held_out = read_rows(tokenizer, template, validation)
+    longest = longest_of(sized.row for own in [*read, held_out] for sized in own)
 
     def numbers_for(parts: list[Part]) -> Hyperparameters:
         return resolve_hyperparameters(
@@ -229,17 +238,15 @@ def read_lessons(job: Job) -> Lessons:
             context_length=context,
             family=template.family,
             parameters=_parameters(spec),
+            longest=longest,
         )
 
-    numbers = numbers_for([Part(len(records), weight) for records, weight in datasets])
-    limits = Limits(numbers.max_length, numbers.max_target_length)
-    rows = [tokenize_records(tokenizer, template, each.records, limits) for each in datasets]
+    limits = limits_of(numbers_for([Part(len(records), weight) for records, weight in datasets]))
+    rows = [training_rows(tokenizer, template, own, limits) for own in read]
     if not any(rows):
         raise InvalidData("The dataset has no rows to learn from.")
     parts = [Part(len(own), each.weight) for own, each in zip(rows, datasets, strict=True)]
-    validation_rows, validation_records = tokenize_validation(
-        tokenizer, template, validation, limits
-    )
+    kept, records = validation_rows(tokenizer, template, held_out, limits)
     return Lessons(
         folder=folder,
         tokenizer=tokenizer,
@@ -248,8 +255,8 @@ def read_lessons(job: Job) -> Lessons:
         numbers=numbers_for(parts),
         rows=[row for own in rows for row in own],
         parts=parts,
-        validation_rows=validation_rows,
-        validation_records=validation_records,
+        validation_rows=kept,
+        validation_records=records,
         context_length=context,
         devices=spec.devices,
     )

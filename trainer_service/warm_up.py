@@ -11,8 +11,9 @@ from shared.runs import Hyperparameters
 from trainer_service.finetune import train_step
 from trainer_service.hardware import Device
 from trainer_service.job_files import Job, WeightedRecords
-from trainer_service.preflight_reading import Reading, limits_of
+from trainer_service.preflight_reading import Reading
 from trainer_service.progress import Stopwatch
+from trainer_service.reading import limits_of
 from trainer_service.training_setup import set_up
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 MISSING = "–"
 
@@ -120,6 +120,22 @@ def method_name(method: str) -> str:
     return {"full": "full training", "lora": "LoRA", "qlora": "QLoRA"}.get(method, method)
 
 
+class Ends(NamedTuple):
+    """A text without its middle; ``hidden`` counts the characters that are left out."""
+
+    first: str
+    hidden: int
+    last: str
+
+
+def ends(text: str, most: int) -> Ends:
+    """About ``most`` characters of a text, so that what comes behind it is seen too."""
+    hidden = len(text) - most
+    if hidden <= most // 2:
+        return Ends(text, 0, "")
+    return Ends(text[: most // 2], hidden, text[-(most // 2) :])
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "compact": compact,
@@ -134,6 +150,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "ago": ago,
     "plural": plural,
     "sentence": sentence,
+    "ends": ends,
     "short_model": short_model,
     "method_name": method_name,
 }

@@ -63,7 +63,11 @@ class _Findings:
             (self.rows < FEW_ROWS, f"There are only {self.rows} rows: too few to learn much from."),
             (self.duplicates, f"{_rows(self.duplicates)} seen before in this file."),
             (self.placeholders, f"{_rows(self.placeholders)} answered by a placeholder (N/A, -)."),
-            (self.long, f"{_rows(self.long)} longer than {LONG_ROW:,} characters and may be cut."),
+            (
+                self.long,
+                f"{_rows(self.long)} longer than {LONG_ROW:,} characters; a check before training "
+                "tells whether they fit.",
+            ),
             (unused, f"These columns are not used: {', '.join(unused[:10])}."),
         )
         return [text for is_so, text in found if is_so]

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.hyperparameters import resolve_hyperparameters
+from shared.memory import Longest
 from shared.runs import FineTuneSpec
 
 
@@ -35,3 +36,17 @@ def test_what_the_user_chose_stays() -> None:
     assert (numbers.max_steps, numbers.learning_rate, numbers.lora_r) == (7, 0.01, 4)
     assert numbers.lora_alpha == 8
     assert numbers.target_modules == ["q_proj"]
+
+
+def test_long_rows_are_not_left_out_for_want_of_a_setting() -> None:
+    def lengths(longest: Longest, context: int = 8192, **changes: object) -> tuple[int, int]:
+        numbers = resolve_hyperparameters(
+            spec(**changes), examples=100, context_length=context, longest=longest
+        )
+        return numbers.max_length, numbers.max_target_length
+
+    assert lengths(Longest(1024, 256)) == (1024, 256)
+    assert lengths(Longest(1025, 257)) == (2048, 512)
+    assert lengths(Longest(9000, 9000)) == (2048, 512)
+    assert lengths(Longest(1025), context=1500) == (1500, 256)
+    assert lengths(Longest(1025, 257), max_length=900, max_target_length=30) == (900, 30)

@@ -119,6 +119,15 @@ def test_an_encoder_decoder_is_looked_at_as_equal(storage: Storage, tmp_path: Pa
     assert report.memory is not None and report.time is not None and report.time.measured
 
 
+def test_a_check_decides_lengths_as_the_run_will(storage: Storage, tmp_path: Path) -> None:
+    prepare_tiny_t5(storage, tmp_path / "t5")
+    records = [Record.from_pair(f"source {n}", "a" * n) for n in (5, 300, 600)]
+    report = examine(storage, command(storage, records=records, model=TINY_T5, validation_split=0))
+    assert report.hyperparameters is not None
+    assert report.hyperparameters.max_target_length == 512
+    assert (report.lengths[1].limit, report.lengths[1].over) == (512, 1)
+
+
 def test_rows_that_are_all_too_long_say_so_and_everything_else_is_told(storage: Storage) -> None:
     report = examine(storage, command(storage, max_length=16))
     assert "Every row is longer than max_length (16 tokens)" in report.problems[0]

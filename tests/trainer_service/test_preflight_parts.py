@@ -23,7 +23,13 @@ from trainer_service.preflight_advice import (
 )
 from trainer_service.preflight_data import look_at
 from trainer_service.preflight_fit import look_at_memory
-from trainer_service.preflight_rows import look_at_labels, look_at_lengths, percentile, show
+from trainer_service.preflight_rows import (
+    LEFT_OUT,
+    look_at_labels,
+    look_at_lengths,
+    percentile,
+    show,
+)
 from trainer_service.reading import Limits
 from trainer_service.spreading import Plan
 from trainer_service.tokenizing import IGNORED, PairRow, Row
@@ -113,7 +119,8 @@ def test_a_row_is_shown_as_it_is_read_with_its_special_tokens() -> None:
     ]
     long = show(tokenizer, PairRow(tuple(prompt) * 1000, tuple(answer)))
     assert long.pieces[-1].text == "ok<|im_end|>" and long.pieces[-1].learned
-    assert len(long.pieces[0].text) < 2000
+    assert len(long.pieces[0].text) < 10_000 and LEFT_OUT in long.pieces[0].text
+    assert long.pieces[0].text.endswith("<|im_start|><b>")
 
 
 def device(gigabytes: float, kind: Any = "cpu") -> Device:

@@ -1,12 +1,14 @@
 """What the encoder reads and the decoder learns of a record."""
 
 import pytest
-from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from shared.datasets import Message, Record
 from shared.prompt_template import PromptTemplate
 from tests.trainer_service.families import t5_tokenizer
-from trainer_service.seq2seq_tokenizing import source_tokens, tokenize_pairs
+from trainer_service.seq2seq_tokenizing import cut_source, source_tokens, tokenize_pairs
 
 TOKENIZERS = {"t5": t5_tokenizer(), "byt5": ByT5Tokenizer()}
 
@@ -22,7 +24,7 @@ def test_a_pair_is_its_source_and_its_answer_each_with_an_end(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     record = Record.from_pair("häuser", "ä b")
-    (row,) = tokenize_pairs(tokenizer, make_template("fix: "), record, max_length=99)
+    (row,) = tokenize_pairs(tokenizer, make_template("fix: "), record)
     assert tokenizer.decode(row.source) == "fix: häuser</s>"
     assert tokenizer.decode(row.target) == "ä b</s>"
     assert row.supervised == len(row.target) == 5
@@ -36,6 +38,14 @@ def test_a_long_source_keeps_its_end_mark(tokenizer: PreTrainedTokenizerBase) ->
     ids, cut = source_tokens(tokenizer, "abcdefgh", max_length=4)
     assert cut and tokenizer.decode(ids) == "abc</s>"
     assert source_tokens(tokenizer, "abc", max_length=4) == (ids, False)
+    # As the tokenizer itself would.
+    assert list(ids) == tokenizer.encode("abcdefgh", truncation=True, max_length=4)
+
+
+def test_a_source_without_marks_loses_its_end_alone() -> None:
+    tokenizer = Tokenizer(WordLevel({word: place for place, word in enumerate("abcd")}, "d"))
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    assert cut_source(fast, (0, 1, 2, 3), 2) == (0, 1)
 
 
 def test_a_conversation_is_its_texts_before_each_learned_answer() -> None:
@@ -51,7 +61,7 @@ def test_a_conversation_is_its_texts_before_each_learned_answer() -> None:
         )
     )
     tokenizer = TOKENIZERS["t5"]
-    rows = tokenize_pairs(tokenizer, make_template("say: "), record, max_length=99)
+    rows = tokenize_pairs(tokenizer, make_template("say: "), record)
     assert [tokenizer.decode(row.source, skip_special_tokens=True) for row in rows] == [
         "be brief\nsay: one",
         "be brief\none\n1\ntwo\nwrong\nsay: three",

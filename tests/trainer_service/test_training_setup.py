@@ -46,3 +46,13 @@ def test_the_librarys_chat_template_is_for_tokenizers_without_one(storage: Stora
     seq2seq = read_lessons(replace(job, chat_template="{{ messages }}")).template
     assert seq2seq.chat_template == "" and seq2seq.family == "seq2seq"
     assert seq2seq.stop_token_ids == (1,)
+
+
+def test_rows_longer_than_usual_are_learned_where_nobody_set_a_limit(storage: Storage) -> None:
+    prepare_family(storage, "t5")
+    answers = [5, 300, 600]
+    records = [Record.from_pair(f"source {n}", "a" * n) for n in answers]
+    job = make_job(storage, base_model="tests/t5", validation_split=0)
+    lessons = read_lessons(replace(job, datasets=(WeightedRecords(records),)))
+    assert lessons.numbers.max_target_length == 512
+    assert [row.size[1] for row in lessons.rows] == [6, 301]

@@ -77,6 +77,11 @@ def test_times_are_utc_whatever_zone_they_come_in() -> None:
     assert formats.ago(None) == "never"
 
 
+def test_long_texts_keep_their_ends() -> None:
+    assert formats.ends("abcdef", 4) == ("abcdef", 0, "")
+    assert formats.ends("abcdefg", 4) == ("ab", 3, "fg")
+
+
 def test_losses_and_words() -> None:
     assert (formats.loss(0.42131), formats.loss(12.3456), formats.loss(None)) == (
         "0.4213",
