@@ -14,14 +14,15 @@ RUNS = "runs"
 
 
 async def look_at_queue(services: Services) -> None:
-    """Count the workers that take runs. What is wrong with Redis is for others to say."""
+    """Count the workers that take runs. Where Redis does not say, that is noted, and raised: it
+    may refuse what it is asked."""
     try:
         async with asyncio.timeout(REDIS_SECONDS):
             workers = await services.queue.listeners()
     except REDIS_ERRORS:
         await asyncio.to_thread(note_sight, services.database, reachable=False, workers=0)
-    else:
-        await asyncio.to_thread(note_sight, services.database, reachable=True, workers=workers)
+        raise
+    await asyncio.to_thread(note_sight, services.database, reachable=True, workers=workers)
 
 
 def note_sight(database: Database, *, reachable: bool, workers: int) -> None:

@@ -191,11 +191,17 @@ class TrainerWorker:
     async def _keep_telling(self) -> None:
         """Say that somebody takes runs: a gateway tells those who wait for it."""
         pause = self.settings.heartbeat_seconds
+        told = True
         while True:
-            with contextlib.suppress(OSError, RedisError):
+            try:
                 if self.listening and not self.stopping:
                     name = self.settings.worker_name
                     await say_listening(self.redis, name, seconds=3 * pause)
+                    told = True
+            except (OSError, RedisError) as error:
+                if told:
+                    log.warning("Those who wait cannot be told that runs are taken: %s", error)
+                told = False
             await asyncio.sleep(pause if self.listening else min(pause, SHORT_PAUSE))
 
     async def stop(self) -> None:

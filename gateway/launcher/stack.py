@@ -28,7 +28,7 @@ STOP_GRACE_SECONDS = 5.0
 # What the services do with their Redis; nothing that could empty it or run code in it.
 _SERVICE_RIGHTS = (
     "~arq:* ~genplat:* resetchannels -@all +@read +@write +@transaction +@connection "
-    "+dbsize -@scripting -@dangerous +info"
+    "+dbsize +time -@scripting -@dangerous +info"
 )
 
 

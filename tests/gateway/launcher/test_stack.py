@@ -1,9 +1,11 @@
 """What is started with which secrets and names, and real programs among it."""
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -14,6 +16,10 @@ from gateway.launcher.logs import MergedLog
 from gateway.launcher.stack import Stack, plan
 from gateway.launcher.supervisor import Patience, Supervisor
 from gateway.settings import GatewaySettings
+from shared import event_stream, hardware
+from shared.hardware import HardwareFacts
+from shared.job_queue import TRAIN_RUN, ArqQueue, client, keep_taken, say_gone, say_listening
+from shared.run_events import Logged, RunEvent
 
 NO_REDIS = "redis://:pw@127.0.0.1:9/0"
 
@@ -149,6 +155,35 @@ def queue(settings: GatewaySettings, tmp_path: Path) -> Iterator[Stack]:
         yield stack
 
 
+async def use_everything(url: str) -> None:
+    """What gateway and trainer say to Redis, each once."""
+    redis = client(url)
+    jobs = ArqQueue(redis)
+    try:
+        await keep_taken(redis, "run_a:1", seconds=60)
+        assert await jobs.enqueue(TRAIN_RUN, "run_b:1", {"any": "thing"}, rank=7)
+        assert await jobs.taken("run_a:1") and await jobs.holds("run_b:1")
+        await jobs.remove("run_b:1")
+        assert not await jobs.holds("run_b:1")
+        await say_listening(redis, "worker", seconds=60)
+        assert await jobs.listeners() == 1
+        await say_gone(redis, "worker")
+        assert await jobs.listeners() == 0
+        facts = HardwareFacts(worker="w", name="cpu", device="cpu (any)", kind="cpu",
+                              memory_bytes=1, precision="fp32")  # fmt: skip
+        await hardware.announce(redis, facts, seconds=60)
+        assert await hardware.read_all(redis) == [facts]
+        event = RunEvent(
+            run_id="run_a", attempt=1, seq=1, time=datetime.now(UTC), payload=Logged(message="hi")
+        )
+        written = await event_stream.publish(redis, event)
+        assert await event_stream.holds(redis, written)
+        assert [found for _, found in await event_stream.read(redis)] == [event]
+        assert (await redis.xinfo_stream(event_stream.STREAM))["length"] == 1
+    finally:
+        await redis.aclose(close_connection_pool=True)
+
+
 def test_the_services_may_use_their_keys_and_nothing_else(queue: Stack, tmp_path: Path) -> None:
     with Redis.from_url(redis_url(queue)) as redis:
         redis.set("genplat:cancel:run_1", 1)
@@ -156,6 +191,7 @@ def test_the_services_may_use_their_keys_and_nothing_else(queue: Stack, tmp_path
         for forbidden in ("FLUSHALL", "CONFIG GET *", "EVAL return 0", "SET other 1", "KEYS *"):
             with pytest.raises(RedisError):
                 redis.execute_command(*forbidden.split())
+    asyncio.run(use_everything(redis_url(queue)))
     wrong = redis_url(queue).replace("genplat:", "genplat:x", 1)
     with Redis.from_url(wrong) as stranger, pytest.raises(RedisError):
         stranger.ping()

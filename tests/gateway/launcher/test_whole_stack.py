@@ -4,11 +4,13 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -96,6 +98,15 @@ def test_the_link_logs_in(link: str) -> None:
     assert answer.status_code == 303
     assert "genplat_session" in answer.cookies
     assert httpx.get(link.partition("/login")[0] + "/api/runs").status_code == 401
+
+
+def test_the_gateway_sees_the_worker_that_listens(stack: RunningStack, link: str) -> None:
+    def seen() -> bool:
+        with closing(sqlite3.connect(stack.folder / "genplat.db")) as database:
+            rows = database.execute("select reachable, workers from queue_sights").fetchall()
+        return rows == [(1, 1)]
+
+    eventually(seen, 60)
 
 
 def test_the_log_names_the_services_and_keeps_the_token_to_itself(
