@@ -104,7 +104,7 @@ def train(arguments: dict[str, Any]) -> dict[str, Any]:
     from trainer_service.finetune import fine_tune, quiet_libraries
     from trainer_service.hardware import choose_precision, find_device
     from trainer_service.job_files import shell_job
-    from trainer_service.training_setup import read_lessons
+    from trainer_service.lessons import read_lessons
 
     let_gpu_memory_grow()
     quiet_libraries()

@@ -44,8 +44,8 @@ def prepare(folder: Path, *, pairs: int, instruction: int) -> dict[str, Any]:
     from shared.storage import Storage
     from trainer_service.base_models import prepare_base_model
     from trainer_service.job_files import shell_job
+    from trainer_service.lessons import read_lessons
     from trainer_service.modeling import load_tokenizer
-    from trainer_service.training_setup import read_lessons
 
     logging.disable_progress_bar()
     storage = Storage(folder)

@@ -36,7 +36,7 @@ def prepare(folder: Path, *, shape: str, batch: int, pairs: int) -> dict[str, An
 
     from shared.storage import Storage
     from trainer_service.job_files import shell_job
-    from trainer_service.training_setup import read_lessons
+    from trainer_service.lessons import read_lessons
 
     made = harness.run_peer(
         "benchmarks.random_models:make", {"data_dir": str(folder), "shape": shape}

@@ -100,7 +100,7 @@ def naive(arguments: dict[str, Any]) -> dict[str, Any]:
 
     from shared.storage import Storage
     from trainer_service.job_files import shell_job
-    from trainer_service.training_setup import read_lessons
+    from trainer_service.lessons import read_lessons
 
     folder = Path(arguments["folder"])
     spec = {"base_model": MODEL, "dataset": "train.jsonl", "output_dir": "naive"}

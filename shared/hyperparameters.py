@@ -33,6 +33,10 @@ _EFFORT: dict[Preset, _Effort] = {
     "thorough": _Effort(600, 6, 32),
 }
 THOROUGH_PATIENCE = 3
+# Validations of a run, and the share of its training time that all of them may take. Going forward
+# alone takes about half as long as a step.
+_USUAL_VALIDATIONS, _FEWEST_VALIDATIONS = 10, 4
+_VALIDATION_SHARE, _FORWARD_SHARE = 0.2, 0.5
 # Tokens of a row (seq2seq: of a source text), and of an answer: usually, and where some are longer.
 _ROW = (1024, 2048)
 _ANSWER = (256, 512)
@@ -46,18 +50,20 @@ def resolve_hyperparameters(
     family: Family = "causal",
     parameters: int | None = None,
     longest: Longest | None = None,
+    validation_examples: int = 0,
 ) -> Hyperparameters:
-    """Decide every "auto" of ``spec`` for ``examples`` training rows (counted with their weights)
-    and a base model of so many ``parameters``. ``longest``: of the rows before any limit, where
-    they have been read.
+    """Decide every "auto" of ``spec`` for ``examples`` training rows (counted with their weights),
+    ``validation_examples`` beside them, and a base model of so many ``parameters``. ``longest``:
+    of the rows before any limit, where they have been read.
 
     The rules: small sets get small batches, because the number of optimizer steps counts for
     more than the batch size there (batch 2 below 1,000 rows, 8 above 10,000, else 4), and a high
     learning rate: with LoRA 1e-3, 5e-4, 2e-4 for the same sizes (seq2seq 1e-3, 1e-3, 5e-4), at
     most 2e-4 for models of a billion parameters and more; with method full 5e-5, 3e-5, 2e-5
     (seq2seq 3e-4, 2e-4, 1e-4). Epochs until about 200 steps, at least 1, at most 3 (preset fast:
-    80 steps, 1 epoch; thorough: 600, 6); evaluation ten times a run, a checkpoint at every
-    third of these or so, which costs no evaluation more. Rows of 1,024 tokens and answers of 256,
+    80 steps, 1 epoch; thorough: 600, 6); evaluation ten times a run, or down to four times where
+    that would take more than a fifth of the training, and a checkpoint about four times a run,
+    which costs no evaluation more. Rows of 1,024 tokens and answers of 256,
     or of 2,048 and 512 where some are longer, and never beyond the model's context.
     Preset thorough stops early after 3 evaluations without progress and keeps the best weights.
     """
@@ -72,7 +78,7 @@ def resolve_hyperparameters(
         early_stopping_patience=patience,
         load_best_model_at_end=or_auto(spec.load_best_model_at_end, patience > 0),
         gradient_checkpointing=or_auto(spec.gradient_checkpointing, False),
-        **_steps(spec, examples),
+        **_steps(spec, examples, validation_examples),
         **_lengths(spec, context_length, family, longest or Longest(0)),
         **_adapter(spec),
     )
@@ -93,17 +99,19 @@ def _rate(spec: FineTuneSpec, examples: int, family: Family, parameters: int | N
     return min(rate, _LARGE_RATE) if large else rate
 
 
-def _steps(spec: FineTuneSpec, examples: int) -> dict[str, Any]:
+def _steps(spec: FineTuneSpec, examples: int, validation_examples: int) -> dict[str, Any]:
     """How large steps are, how many there are, and after how many something is due."""
     usual_batch = (2, 4, 8)[_size(examples)]
     batch = or_auto(spec.per_device_train_batch_size, max(1, usual_batch // spec.devices))
     accumulation = or_auto(spec.gradient_accumulation_steps, 1)
-    steps_per_epoch = max(1, math.ceil(examples / (batch * accumulation * spec.devices)))
+    rows = batch * accumulation * spec.devices
+    steps_per_epoch = max(1, math.ceil(examples / rows))
     effort = _EFFORT[spec.preset]
     usual_epochs = min(effort.epochs, max(1, math.ceil(effort.steps / steps_per_epoch)))
     epochs = or_auto(spec.num_train_epochs, float(usual_epochs))
     steps = or_auto(spec.max_steps, max(1, math.ceil(steps_per_epoch * epochs)))
-    eval_steps = or_auto(spec.eval_steps, max(1, math.ceil(steps / 10)))
+    validations = _validations(rows * steps, validation_examples)
+    eval_steps = or_auto(spec.eval_steps, max(1, math.ceil(steps / validations)))
     return {
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": accumulation,
@@ -112,6 +120,12 @@ def _steps(spec: FineTuneSpec, examples: int) -> dict[str, Any]:
         "eval_steps": eval_steps,
         "save_steps": or_auto(spec.save_steps, _save_steps(steps, eval_steps)),
     }
+
+
+def _validations(rows: int, validation_examples: int) -> int:
+    """How often a run that learns from so many ``rows`` in all is evaluated."""
+    affordable = _VALIDATION_SHARE / _FORWARD_SHARE * rows / max(1, validation_examples)
+    return min(_USUAL_VALIDATIONS, max(_FEWEST_VALIDATIONS, int(affordable)))
 
 
 def _save_steps(steps: int, eval_steps: int) -> int:

@@ -39,6 +39,7 @@ from trainer_service.guards import die_with_parent, offer_to_oom_killer
 from trainer_service.hardware import Device, find_device, thread_count
 from trainer_service.job_files import Job, SupervisedSpec, read_json, supervised_job
 from trainer_service.launching import too_many
+from trainer_service.lessons import split
 from trainer_service.mixing import Part, rows_in_epoch
 from trainer_service.preflight_advice import (
     warn_of_data,
@@ -53,7 +54,6 @@ from trainer_service.preflight_rows import look_at_labels, look_at_lengths, perc
 from trainer_service.preflighting import write_report
 from trainer_service.reading import limits_of, longest_of
 from trainer_service.spreading import Plan, model_in
-from trainer_service.training_setup import split
 from trainer_service.warm_up import measure_run
 
 log = logging.getLogger(__name__)
@@ -138,13 +138,14 @@ class Examination:
             if self.folder is not None:
                 self.reading = read_data(job, spec, self.folder, datasets, validation)
         parts = [Part(len(each.records), each.weight) for each in datasets]
-        numbers = self._decide(spec, parts)
+        numbers = self._decide(spec, parts, len(validation))
         if self.reading is not None:
             self._look_at_rows(self.reading, numbers)
-            kept = self.reading.parts(limits_of(numbers))
+            limits = limits_of(numbers)
+            kept = self.reading.parts(limits)
             # Rows that are left out change the number of steps that an epoch has.
             parts = kept if rows_in_epoch(kept) else parts
-            numbers = self._decide(spec, parts)
+            numbers = self._decide(spec, parts, len(self.reading.kept_validation(limits)))
         self.found |= {"hyperparameters": numbers, "epochs": numbers.num_train_epochs}
         self.found["warnings"] += warn_of_settings(spec, numbers, **self._facts(parts))
         if (why := too_many(spec.devices)) is not None:
@@ -169,9 +170,15 @@ class Examination:
             "parameters": self.entry.parameters,
         }
 
-    def _decide(self, spec: FineTuneSpec, parts: list[Part]) -> Hyperparameters:
-        longest = self.reading.longest if self.reading else None
-        return resolve_hyperparameters(spec, **self._facts(parts), longest=longest)
+    def _decide(
+        self, spec: FineTuneSpec, parts: list[Part], validation_examples: int
+    ) -> Hyperparameters:
+        return resolve_hyperparameters(
+            spec,
+            **self._facts(parts),
+            longest=self.reading.longest if self.reading else None,
+            validation_examples=validation_examples,
+        )
 
     def _look_at_rows(self, reading: Reading, numbers: Hyperparameters) -> None:
         limits = limits_of(numbers)

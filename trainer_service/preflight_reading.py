@@ -10,11 +10,11 @@ from shared.memory import Longest
 from shared.prompt_template import PromptTemplate
 from shared.runs import FineTuneSpec
 from trainer_service.job_files import Job, WeightedRecords
+from trainer_service.lessons import template_of
 from trainer_service.mixing import Part
 from trainer_service.modeling import context_length, load_tokenizer
 from trainer_service.reading import Limits, Sized, fitting, longest_of, read_rows
 from trainer_service.tokenizing import AnyRow
-from trainer_service.training_setup import template_of
 
 
 @dataclass(frozen=True)

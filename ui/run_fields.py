@@ -130,11 +130,13 @@ GROUPS = (
     FieldGroup(
         "Validation and checkpoints",
         (
-            FormField("eval_steps", "Validate every … steps", "auto: ten times a run.", whole),
+            FormField(
+                "eval_steps", "Validate every … steps", "auto: four to ten times a run.", whole
+            ),
             FormField(
                 "save_steps",
                 "Save every … steps",
-                "auto: at every third validation or so. What is saved is validated.",
+                "auto: about four times a run. What is saved is validated.",
                 whole,
             ),
             FormField(

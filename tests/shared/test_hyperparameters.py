@@ -50,3 +50,21 @@ def test_long_rows_are_not_left_out_for_want_of_a_setting() -> None:
     assert lengths(Longest(9000, 9000)) == (2048, 512)
     assert lengths(Longest(1025), context=1500) == (1500, 256)
     assert lengths(Longest(1025, 257), max_length=900, max_target_length=30) == (900, 30)
+
+
+def test_a_run_does_not_spend_its_time_on_validation() -> None:
+    def eval_steps(examples: int, validation: int, **changes: object) -> int:
+        numbers = resolve_hyperparameters(
+            spec(**changes), examples=examples, context_length=2048, validation_examples=validation
+        )
+        assert numbers.save_steps % numbers.eval_steps == 0
+        return numbers.eval_steps
+
+    # Three epochs of 100 rows are 150 steps; ten rows beside them cost little.
+    assert eval_steps(100, 10) == 15
+    assert eval_steps(100, 0) == 15
+    # 300 rows to learn from: 0.2 of their time are 120 rows, forward alone, six times 20.
+    assert eval_steps(100, 20) == 25
+    assert eval_steps(100, 1000) == 38
+    assert eval_steps(700, 77, max_steps=40) == 10
+    assert eval_steps(100, 1000, eval_steps=3, save_steps=3) == 3

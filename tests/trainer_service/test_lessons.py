@@ -7,8 +7,8 @@ from shared.storage import Storage
 from tests.trainer_service.families import prepare_family
 from tests.trainer_service.runs import make_job
 from trainer_service.job_files import WeightedRecords
+from trainer_service.lessons import read_lessons, split
 from trainer_service.mixing import Part
-from trainer_service.training_setup import read_lessons, split
 
 
 def pairs(sources: range, answer: str) -> list[Record]:
