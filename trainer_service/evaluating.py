@@ -69,13 +69,13 @@ def write_samples(
     max_source_length: int,
     generate: Callable[..., torch.Tensor] | None = None,
 ) -> list[Sampled]:
-    """The beginnings of greedy answers to the first records, in one batch. ``generate``: the
+    """The beginnings of greedy answers to the first sources, in one batch. ``generate``: the
     model's own, in the way that the model may be used."""
     seq2seq = template.family == "seq2seq"
     read = _read_source if seq2seq else _read_prompt
     prompts = [
         (record, read(tokenizer, template, record, max_source_length))
-        for record in records[:SAMPLES]
+        for record in _first_of_each_source(records)
     ]
     # Learned positions end with the context; a decoder behind an encoder begins at its own first.
     room = (
@@ -106,6 +106,16 @@ def write_samples(
         )
         for (record, _), answer in zip(prompts, answers, strict=True)
     ]
+
+
+def _first_of_each_source(records: Sequence[Record]) -> list[Record]:
+    """Several answers to one text may follow each other: its answer is written once."""
+    found: dict[str, Record] = {}
+    for record in records:
+        found.setdefault(record.source_key, record)
+        if len(found) == SAMPLES:
+            break
+    return list(found.values())
 
 
 def _read_prompt(

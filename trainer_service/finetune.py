@@ -17,7 +17,6 @@ from shared.chaos import stage
 from shared.errors import GenPlatError, InvalidRequest
 from shared.logs import configure_logging
 from shared.run_events import Advanced, Finished, Measured, Sampled, Stopped
-from shared.runs import Hyperparameters
 from shared.settings import Settings, read_settings
 from shared.storage import Storage, manifest_problem
 from trainer_service import exit_codes
@@ -30,7 +29,13 @@ from trainer_service.launching import ALONE, LocalPlace, launch, too_many
 from trainer_service.optimization import autocast
 from trainer_service.outcomes import SENTENCES
 from trainer_service.peak_memory import peak_memory_bytes
-from trainer_service.progress import Report, Stopwatch, as_line
+from trainer_service.progress import (
+    Report,
+    Stopwatch,
+    as_line,
+    evaluation_is_due,
+    evaluations_from,
+)
 from trainer_service.saving import keep, publish, resume, save_position
 from trainer_service.training_setup import Training, set_up
 
@@ -86,7 +91,7 @@ def learn(training: Training, stop: Callable[[], bool]) -> Stopped | None:
     step = saved = resume(training)
     try:
         while True:
-            if _evaluation_is_due(numbers, step):
+            if evaluation_is_due(numbers, step):
                 evaluate(training, step)
             saved = keep(training, step, saved)
             stopped = _reason_to_stop(training, step, stop)
@@ -102,14 +107,6 @@ def learn(training: Training, stop: Callable[[], bool]) -> Stopped | None:
             save_position(training, step)
         training.ranks.wait()
         raise
-
-
-def _evaluation_is_due(numbers: Hyperparameters, step: int) -> bool:
-    """As often as asked for, at the end, and before a checkpoint: each has its validation loss."""
-    if step == 0:
-        return False
-    regular = step % numbers.eval_steps == 0 or step >= numbers.max_steps
-    return regular or step % numbers.save_steps == 0
 
 
 def _reason_to_stop(training: Training, step: int, stop: Callable[[], bool]) -> Stopped | None:
@@ -140,7 +137,10 @@ def train_step(training: Training, step: int) -> None:
         learning_rate=training.optimizer.rate(step),
         grad_norm=outcome.grad_norm,
         tokens_per_second=training.pace.tokens_per_second,
-        eta_seconds=training.pace.eta_seconds(numbers.max_steps - step - 1),
+        eta_seconds=training.pace.eta_seconds(
+            numbers.max_steps - step - 1,
+            evaluations_from(numbers, step + 1) if training.lessons.validation_rows else 0,
+        ),
         memory_bytes=peak_memory_bytes(training.device),
     )
     training.report(training.last_step)
@@ -186,7 +186,7 @@ def evaluate(training: Training, step: int) -> None:
         training.report(sample)
     regular = step % training.numbers.eval_steps == 0
     training.standing = training.standing.evaluated(step, eval_loss, regular=regular)
-    training.pace.add_other(watch.seconds)
+    training.pace.add_evaluation(watch.seconds)
     training.report(Advanced(phase="training"))
 
 

@@ -1,23 +1,31 @@
 """How fast a run is and when it will end; knows no model and no wire."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shared.run_events import Advanced, Checkpointed, Finished, Logged, Measured, Payload, Sampled
+from shared.runs import Hyperparameters
 
 Report = Callable[[Payload], None]
 RECENT_STEPS = 10
+# An evaluation goes forward alone, where training goes back too.
+FORWARD_SHARE = 0.5
 
 
 @dataclass
 class Pace:
-    """Real (non-padding) tokens and seconds spent in optimizer steps; evaluations count apart."""
+    """Real (non-padding) tokens and seconds spent in optimizer steps; what is done between them
+    counts apart. ``validation_tokens``: that an evaluation reads."""
 
+    validation_tokens: int = 0
     trained_tokens: int = 0
     train_seconds: float = 0.0
     steps: int = 0
+    evaluation_seconds: float = 0.0
+    evaluations: int = 0
     other_seconds: float = 0.0
     recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
 
@@ -26,6 +34,10 @@ class Pace:
         self.train_seconds += seconds
         self.steps += 1
         self.recent.append((tokens, seconds))
+
+    def add_evaluation(self, seconds: float) -> None:
+        self.evaluation_seconds += seconds
+        self.evaluations += 1
 
     def add_other(self, seconds: float) -> None:
         self.other_seconds += seconds
@@ -40,12 +52,41 @@ class Pace:
     def overall_tokens_per_second(self) -> float:
         return self.trained_tokens / self.train_seconds if self.train_seconds else 0.0
 
-    def eta_seconds(self, steps_left: int) -> float | None:
-        """Evaluations and checkpoints are taken to go on as often as until now."""
+    def eta_seconds(self, steps_left: int, evaluations_left: int) -> float | None:
+        """Checkpoints are taken to cost as much as until now."""
         if not self.recent:
             return None
         step = sum(part for _, part in self.recent) / len(self.recent)
-        return steps_left * (step + self.other_seconds / max(1, self.steps))
+        step += self.other_seconds / max(1, self.steps)
+        return steps_left * step + evaluations_left * self._evaluation()
+
+    def _evaluation(self) -> float:
+        if self.evaluations:
+            return self.evaluation_seconds / self.evaluations
+        speed = self.tokens_per_second
+        return FORWARD_SHARE * self.validation_tokens / speed if speed else 0.0
+
+
+def evaluation_is_due(numbers: Hyperparameters, step: int) -> bool:
+    """As often as asked for, at the end, and before a checkpoint: each has its validation loss."""
+    if step == 0:
+        return False
+    regular = step % numbers.eval_steps == 0 or step >= numbers.max_steps
+    return regular or step % numbers.save_steps == 0
+
+
+def evaluations_from(numbers: Hyperparameters, step: int) -> int:
+    """How many are due at ``step`` (from 1) and later."""
+
+    def multiples(of: int) -> int:
+        return numbers.max_steps // of - (step - 1) // of
+
+    both = math.lcm(numbers.eval_steps, numbers.save_steps)
+    last = numbers.max_steps
+    ends_apart = last % numbers.eval_steps != 0 and last % numbers.save_steps != 0
+    return (
+        multiples(numbers.eval_steps) + multiples(numbers.save_steps) - multiples(both) + ends_apart
+    )
 
 
 class Stopwatch:

@@ -112,7 +112,7 @@ def set_up(
         optimizer=optimizer,
         report=report,
         check=check,
-        pace=Pace(),
+        pace=Pace(sum(sum(row.size) for row in lessons.validation_rows)),
         ranks=ranks,
     )
 

@@ -12,7 +12,7 @@ from trainer_service.finetune import train_step
 from trainer_service.hardware import Device
 from trainer_service.job_files import Job, WeightedRecords
 from trainer_service.preflight_reading import Reading
-from trainer_service.progress import Stopwatch
+from trainer_service.progress import FORWARD_SHARE, Stopwatch
 from trainer_service.reading import limits_of
 from trainer_service.training_setup import set_up
 
@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 STEPS = 3
 # A first step that takes longer is the only one.
 PATIENCE_SECONDS = 20.0
-# A validation pass goes forward alone, where training goes back too.
-FORWARD_SHARE = 0.5
 
 
 class Workload(NamedTuple):

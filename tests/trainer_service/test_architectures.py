@@ -255,3 +255,20 @@ def test_a_sample_ends_with_the_positions_that_a_model_has(storage: Storage) -> 
     # (An odd byte is shown as a sign of three.)
     assert max(sample(width + 1)) <= 3
     assert sample(width) == []
+
+
+def test_a_source_with_several_answers_is_sampled_once(storage: Storage) -> None:
+    answers = [Record.from_pair("same", answer) for answer in ("one", "two", "three")]
+    training = make_training(storage, "llama", [*answers, *small_records()], max_steps=1)
+    lessons = training.lessons
+    written = write_samples(
+        training.model.eval(),
+        lessons.tokenizer,
+        lessons.template,
+        lessons.validation_records,
+        step=1,
+        pad_token_id=lessons.pad_token_id,
+        context_length=lessons.context_length,
+        max_source_length=training.numbers.max_length,
+    )
+    assert [sample.target for sample in written] == ["one", "it is 0!"]
