@@ -72,6 +72,21 @@ def trainer_settings(folder: Path, rate: float) -> dict[str, Any]:
     }
 
 
+def collate(batch: list[dict[str, list[int]]], width: int) -> dict[str, Any]:
+    """Rows of a peer, padded to ``width``; 0: to the longest of them."""
+    import torch
+
+    width = width or max(len(row["input_ids"]) for row in batch)
+    ids = torch.zeros(len(batch), width, dtype=torch.long)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for place, row in enumerate(batch):
+        length = len(row["input_ids"])
+        ids[place, :length] = torch.tensor(row["input_ids"])
+        labels[place, :length] = torch.tensor(row["labels"])
+        mask[place, :length] = 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
 def step_clock() -> Any:
     """A callback that notes when the first step began and the last one ended."""
     from transformers import TrainerCallback

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import harness
 from benchmarks.lessons import log_normal_lengths, text_of, words, write_pairs
-from benchmarks.peers import our_spec, step_clock, trainer_settings
+from benchmarks.peers import collate, our_spec, step_clock, trainer_settings
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MAX_LENGTH = 768
@@ -120,22 +120,12 @@ def _trainer(arguments: dict[str, Any]) -> dict[str, Any]:
     folder = Path(arguments["folder"])
     rows = torch.load(folder / "rows.pt")["train"]
 
-    def collate(batch: list[dict[str, list[int]]]) -> dict[str, Any]:
-        ids = torch.zeros(len(batch), MAX_LENGTH, dtype=torch.long)
-        mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-        for place, row in enumerate(batch):
-            length = len(row["input_ids"])
-            ids[place, :length] = torch.tensor(row["input_ids"])
-            labels[place, :length] = torch.tensor(row["labels"])
-            mask[place, :length] = 1
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
     model, clock = _adapted(arguments["base"]), step_clock()
     Trainer(
         model=model,
         args=TrainingArguments(**trainer_settings(folder, RATE)),
         train_dataset=rows,
-        data_collator=collate,
+        data_collator=lambda batch: collate(batch, MAX_LENGTH),
         callbacks=[clock],
     ).train()
     return _figures(arguments, model, clock)

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import harness
 from benchmarks.lessons import log_normal_lengths, words, write_pairs
-from benchmarks.peers import our_spec, step_clock, trainer_settings
+from benchmarks.peers import collate, our_spec, step_clock, trainer_settings
 from benchmarks.random_models import SHAPES, id_of
 
 MAX_LENGTH = 768
@@ -118,7 +118,7 @@ def _trainer(arguments: dict[str, Any], *, width: int = 0, **changes: Any) -> di
             model=model,
             args=TrainingArguments(**settings | more),
             train_dataset=rows["train"],
-            data_collator=lambda batch: _collate(batch, width),
+            data_collator=lambda batch: collate(batch, width),
             callbacks=[clock],
         )
         trainer.train()
@@ -141,20 +141,6 @@ def _adapted(base: str) -> Any:
     return get_peft_model(
         model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     )
-
-
-def _collate(batch: list[dict[str, list[int]]], width: int) -> dict[str, Any]:
-    import torch
-
-    width = width or max(len(row["input_ids"]) for row in batch)
-    ids = torch.zeros(len(batch), width, dtype=torch.long)
-    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-    for place, row in enumerate(batch):
-        length = len(row["input_ids"])
-        ids[place, :length] = torch.tensor(row["input_ids"])
-        labels[place, :length] = torch.tensor(row["labels"])
-        mask[place, :length] = 1
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 def _forget() -> None:
