@@ -57,6 +57,9 @@ async def run_projector(services: Services) -> None:
         raise_if_cancelled()
         try:
             await _project(services, projection)
+            if failures:
+                # Of what was wished meanwhile Redis knows nothing yet.
+                services.feed.sweep_wanted.set()
             failures = 0
         except (*REDIS_ERRORS, SQLAlchemyError, StaleState) as error:
             if failures == 0:

@@ -210,6 +210,25 @@ async def test_a_cancel_that_no_worker_hears(settings: GatewaySettings, valkey: 
 
 
 @asynchronous
+async def test_what_redis_missed_is_repeated_as_soon_as_it_is_back(
+    settings: GatewaySettings, own_valkey: Valkey
+) -> None:
+    """And not with the next sweep, before which a run may come to its end."""
+    update = {"redis_url": own_valkey.url, "reconcile_seconds": 600, "run_lost_seconds": 600}
+    async with gateway_services(settings.model_copy(update=update)) as services, both(services):
+        run_id = await running(services)
+        own_valkey.stop()
+        await cancel_run(services=services, owner=OWNER, run_id=run_id)
+        # (The reader of events finds out, as it would within a second.)
+        await asyncio.sleep(1.5)
+        own_valkey.start()
+        deadline = time.monotonic() + LONG
+        while await services.redis.get(cancel_key(run_id)) is None:
+            assert time.monotonic() < deadline, "the wish was not repeated"
+            await asyncio.sleep(0.05)
+
+
+@asynchronous
 async def test_a_cancelled_run_leaves_the_queue(settings: GatewaySettings) -> None:
     async with gateway_services(settings) as services:
         run = await create_run(services=services, owner=OWNER, spec=spec())
