@@ -21,12 +21,14 @@ from gateway.errors import install_error_handlers
 from gateway.inference_client import InferenceClient
 from gateway.limits import BodyLimit, Envelope, HostAllowList, RequestShape, SameOrigin
 from gateway.migrations import UnusableDatabase, migrate
+from gateway.orchestrator.upstreams import read_upstreams
 from gateway.routers import include_routers
 from gateway.run_feed import RunFeed
 from gateway.server import serve
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Measured, Telemetry
+from gateway.upstream_client import UpstreamClient
 from shared import job_queue
 from shared.errors import GenPlatError
 from shared.logs import configure_logging
@@ -81,6 +83,7 @@ def make_services(settings: GatewaySettings) -> Services:
         redis=redis,
         queue=job_queue.ArqQueue(redis),
         inference=InferenceClient(settings),
+        upstreams=UpstreamClient(read_upstreams(settings.upstreams_file)),
         feed=RunFeed(),
     )
 
@@ -98,6 +101,7 @@ def _prepare(database: Database, settings: GatewaySettings) -> None:
 
 async def _close(services: Services) -> None:
     await services.inference.close()
+    await services.upstreams.close()
     await services.redis.aclose(close_connection_pool=True)
     services.database.close()
 
@@ -118,6 +122,7 @@ def _check(settings: GatewaySettings) -> None:
     """Find out before the server starts whether the database can be used, and the queue's address
     be read. (Whether a Redis answers there is no condition: it may come later.)"""
     check_queue_address(settings.redis_url)
+    read_upstreams(settings.upstreams_file)
     _make_folder(settings)
     database = open_database(settings)
     try:

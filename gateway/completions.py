@@ -14,22 +14,19 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.completion_requests import Request, asker_of, body_of, draws_diagram, path_of
 from gateway.diagrams import store_diagram
-from gateway.inference_client import InferenceStream
+from gateway.models import Target
+from gateway.orchestrator.drills import made_error
+from gateway.orchestrator.transcript import MAX_EVENT_BYTES
+from gateway.relay import broken_off, open_stream
 from gateway.services import Services
-from gateway.serving import serve
-from gateway.stopping import Stopping
-from shared.chat import ChatMessage, ChatRequest, CompletionRequest
+from gateway.serving import own_name, serve
+from shared.chat import ChatMessage, ChatRequest
 from shared.diagrams import RenderedDiagram
 from shared.errors import GenPlatError, Unavailable, UpstreamFailed
 
 log = logging.getLogger(__name__)
-
-CHAT_PATH = "/v1/chat/completions"
-COMPLETIONS_PATH = "/v1/completions"
-MAX_EVENT_BYTES = 32 * 1024 * 1024
-
-Request = ChatRequest | CompletionRequest
 
 
 @dataclass(frozen=True)
@@ -43,13 +40,23 @@ class CompletionAnswer:
 async def complete(*, services: Services, owner: str, request: Request) -> CompletionAnswer:
     """The whole answer to a chat or completion request."""
 
-    async def ask(name: str) -> dict[str, Any]:
-        return await services.inference.complete(
-            _path(request), _body(request, name), served_as=request.model
-        )
+    async def ask(target: Target) -> dict[str, Any]:
+        if target.fault is not None:
+            raise made_error(target.fault)
+        body, path = body_of(request), path_of(request)
+        if target.upstream is None:
+            own = body | {"model": target.engine_name}
+            return await services.inference.complete(path, own, served_as=request.model)
+        if draws_diagram(request):
+            own_name(target)
+        answer = await services.upstreams.complete(target.upstream, path, body)
+        return answer | {"model": request.model}
 
-    served = await serve(services=services, owner=owner, model=request.model, ask=ask)
-    if _draws(request):
+    served = await serve(
+        services=services, owner=owner, model=request.model, ask=ask, asker=asker_of(request)
+    )
+    services.breakers.of(served.target.label).succeeded()
+    if draws_diagram(request):
         for choice in served.result.get("choices", []):
             await _publish(services, owner, request.model, choice.get("message") or {})
     return CompletionAnswer(served.result, served.headers)
@@ -62,68 +69,17 @@ async def chat(*, services: Services, owner: str, request: ChatRequest) -> Compl
 async def stream(
     *, services: Services, owner: str, request: Request
 ) -> tuple[dict[str, str], AsyncIterator[bytes]]:
-    """The headers and the bytes of a streamed answer. It returns after the first bytes came: up to
-    then another model can still take over."""
-
-    async def ask(name: str) -> tuple[bytes, AsyncIterator[bytes], InferenceStream]:
-        body = _body(request, name) | {"stream": True}
-        upstream = await services.inference.stream(_path(request), body, served_as=request.model)
-        try:
-            chunks = upstream.chunks()
-            async for first in chunks:
-                return first, chunks, upstream
-        except BaseException:
-            await upstream.aclose()
-            raise
-        await upstream.aclose()
-        raise UpstreamFailed("The model's answer ended before it began.")
-
-    served = await serve(services=services, owner=owner, model=request.model, ask=ask)
-    answer = _relay(services.stopping, *served.result)
-    if _draws(request):
-        answer = _with_diagrams(services, owner, request.model, answer)
-    return served.headers, answer
+    """The headers and the bytes of a streamed answer. It returns after the first bytes came."""
+    headers, events = await open_stream(services=services, owner=owner, request=request)
+    if draws_diagram(request):
+        return headers, _with_diagrams(services, owner, request.model, events)
+    return headers, events
 
 
 async def stream_chat(
     *, services: Services, owner: str, request: ChatRequest
 ) -> tuple[dict[str, str], AsyncIterator[bytes]]:
     return await stream(services=services, owner=owner, request=request)
-
-
-def _path(request: Request) -> str:
-    return CHAT_PATH if isinstance(request, ChatRequest) else COMPLETIONS_PATH
-
-
-def _body(request: Request, name: str) -> dict[str, Any]:
-    return request.model_dump(mode="json", exclude_unset=True) | {"model": name}
-
-
-def _draws(request: Request) -> bool:
-    return isinstance(request, ChatRequest) and request.diagram is not None
-
-
-async def _relay(
-    stopping: Stopping, first: bytes, chunks: AsyncIterator[bytes], upstream: InferenceStream
-) -> AsyncIterator[bytes]:
-    """The bytes as they come. Whoever stops reading ends the work behind them; where it breaks
-    off, the reader gets an error event and no `[DONE]`."""
-    chunk: bytes | None = first
-    try:
-        while chunk is not None:
-            yield chunk
-            async with stopping.breaks_off():
-                chunk = await anext(chunks, None)
-    except GenPlatError as error:
-        yield _broken_off(error)
-    finally:
-        await upstream.aclose()
-
-
-def _broken_off(error: GenPlatError) -> bytes:
-    """The event that stands in place of an answer's rest."""
-    log.warning("An answer broke off: %s", error.message)
-    return b"\n\n" + _event(error.body())
 
 
 def _event(data: dict[str, Any]) -> bytes:
@@ -146,10 +102,10 @@ async def _with_diagrams(
             if waiting:
                 yield waiting
     except GenPlatError as error:
-        yield _broken_off(error)
+        yield broken_off(error)
     except (OSError, SQLAlchemyError):
         log.exception("A drawing could not be stored.")
-        yield _broken_off(Unavailable("The drawing was made but could not be stored."))
+        yield broken_off(Unavailable("The drawing was made but could not be stored."))
 
 
 async def _with_public_diagram(services: Services, owner: str, model: str, event: bytes) -> bytes:

@@ -12,9 +12,10 @@ from sqlmodel import select
 
 from gateway.database import Database
 from gateway.idempotency import Claim
+from gateway.models import Target
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
 from gateway.services import Services
-from gateway.serving import serve
+from gateway.serving import own_name, serve
 from gateway.tables import Diagram, new_id
 from shared.chat import MAX_PROMPT_CHARACTERS, DiagramRequest
 from shared.diagrams import (
@@ -91,9 +92,9 @@ async def draw(
         drawing = await services.inference.draw(DiagramRequest(source=spec.source))
     else:
 
-        async def ask(name: str) -> RenderedDiagram:
+        async def ask(target: Target) -> RenderedDiagram:
             request = DiagramRequest(
-                model=name,
+                model=own_name(target),
                 scenario=spec.scenario,
                 max_attempts=spec.max_attempts,
                 max_tokens=spec.max_tokens,
@@ -102,6 +103,7 @@ async def draw(
             return await services.inference.draw(request)
 
         served = await serve(services=services, owner=owner, model=spec.model or "", ask=ask)
+        services.breakers.of(served.target.label).succeeded()
         drawing, headers = served.result, served.headers
     view = await asyncio.to_thread(
         store_diagram,

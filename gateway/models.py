@@ -1,6 +1,7 @@
 """Which model answers to a name: routes, deployments, base models on disk, finished runs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlmodel import Session, col, select
@@ -9,25 +10,32 @@ from gateway import library
 from gateway.checkpoint_files import put_aside
 from gateway.database import Database
 from gateway.model_names import find_run, split_checkpoint
-from gateway.orchestrator.routing import Weighted, order_targets
-from gateway.tables import Deployment, Route, Run
+from gateway.orchestrator.drills import Fault, active_fault
+from gateway.orchestrator.routing import Asker, Weighted, order_targets, sticky_draw
+from gateway.orchestrator.upstreams import Upstream
+from gateway.tables import Deployment, Route, Run, now
 from shared.chat import ModelRef
 from shared.errors import InvalidData, NotFound
 from shared.model_library import has_local_weights
+from shared.route_labels import UPSTREAM_PREFIX, from_label, label_of
 from shared.storage import Storage
 
 MAX_LISTED = 1000
+NOBODY = Asker()
 
 
 @dataclass(frozen=True)
 class Target:
     """A model to ask. ``engine_name`` is its name in the inference service; names with a slash
-    before them are loaded at their first request and belong to no deployment."""
+    before them are loaded at their first request and belong to no deployment. An ``upstream`` is
+    asked instead where it is one; ``fault`` is what a drill makes of its answer."""
 
     label: str
     engine_name: str
     ref: ModelRef | None
     problem: str | None = None
+    upstream: Upstream | None = None
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +67,20 @@ class Weights:
 
 
 def plan_request(
-    *, database: Database, storage: Storage, owner: str, model: str, draw: float
+    *,
+    database: Database,
+    storage: Storage,
+    owner: str,
+    model: str,
+    draw: float,
+    upstreams: Mapping[str, Upstream],
+    asker: Asker = NOBODY,
 ) -> Plan:
     """Whom to ask for ``model``: a route, else a deployment, else a base model whose weights are
     on disk, else what a run made."""
     with database.read() as session:
         if (route := session.get(Route, model)) is not None and route.owner == owner:
-            return Plan(model, route.name, _route_targets(session, route, draw))
+            return Plan(model, route.name, _route_targets(session, route, draw, upstreams, asker))
         if (found := session.get(Deployment, model)) is not None and found.owner == owner:
             return Plan(model, None, (deployment_target(found),))
         run, step = _fine_tuned(session, owner, model)
@@ -92,19 +107,31 @@ def is_engine_name_of(name: str, run_id: str) -> bool:
     return f"{name}/".startswith(f"{run_engine_name(run_id)}/")
 
 
-def _route_targets(session: Session, route: Route, draw: float) -> tuple[Target, ...]:
-    names = order_targets(
-        targets=[Weighted(**target) for target in route.targets],
-        fallbacks=[fallback["deployment"] for fallback in route.fallbacks],
-        draw=draw,
+def _route_targets(
+    session: Session, route: Route, draw: float, upstreams: Mapping[str, Upstream], asker: Asker
+) -> tuple[Target, ...]:
+    labels = order_targets(
+        targets=[Weighted(label_of(target), target["weight"]) for target in route.targets],
+        fallbacks=[label_of(fallback) for fallback in route.fallbacks],
+        draw=sticky_draw(route.name, route.sticky, asker, draw),
     )
-    found = {name: session.get(Deployment, name) for name in names}
-    return tuple(
-        deployment_target(deployment)
-        if (deployment := found[name]) is not None and deployment.owner == route.owner
-        else Target(name, name, None, f"The deployment {name!r} does not exist any more.")
-        for name in names
-    )
+    targets = [_target_of(session, route.owner, label, upstreams) for label in labels]
+    fault = active_fault(route.drill, now())
+    # A drill is of what may be drawn; those that would step in are real.
+    return (replace(targets[0], fault=fault), *targets[1:])
+
+
+def _target_of(
+    session: Session, owner: str, label: str, upstreams: Mapping[str, Upstream]
+) -> Target:
+    if label.startswith(UPSTREAM_PREFIX):
+        upstream = upstreams.get(from_label(label)["upstream"])
+        problem = None if upstream else f"The upstream {label!r} is not declared any more."
+        return Target(label, label, None, problem, upstream)
+    deployment = session.get(Deployment, label)
+    if deployment is None or deployment.owner != owner:
+        return Target(label, label, None, f"The deployment {label!r} does not exist any more.")
+    return deployment_target(deployment)
 
 
 def deployment_target(deployment: Deployment) -> Target:

@@ -21,6 +21,7 @@ from gateway.api import deployments as deployments_api
 from gateway.api import keys as keys_api
 from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
+from gateway.api import upstreams as upstreams_api
 from gateway.deps import current_owner, page_owner
 from gateway.errors import ErrorAnswer
 from gateway.pages import (
@@ -54,6 +55,7 @@ API = (
     preflight,
     routes_api,
     runs_api,
+    upstreams_api,
 )
 # Fixed paths before those with an id in them: "new", "import" and "compare" are no ids.
 PAGES = (

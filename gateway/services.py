@@ -6,9 +6,11 @@ from redis.asyncio import Redis
 
 from gateway.database import Database
 from gateway.inference_client import InferenceClient
+from gateway.orchestrator.breaker import Breakers
 from gateway.run_feed import RunFeed
 from gateway.settings import GatewaySettings
 from gateway.stopping import Stopping
+from gateway.upstream_client import UpstreamClient
 from shared.job_queue import JobQueue
 from shared.storage import Storage
 
@@ -23,5 +25,7 @@ class Services:
     redis: Redis
     queue: JobQueue
     inference: InferenceClient
+    upstreams: UpstreamClient
     feed: RunFeed
     stopping: Stopping = field(default_factory=Stopping)
+    breakers: Breakers = field(default_factory=Breakers)

@@ -2,17 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gateway import preparation
 from gateway.inference_client import NOT_LOADED, NOT_PREPARED, RETRY_SECONDS
-from gateway.models import Plan, Target, plan_request
-from gateway.orchestrator.fallback import first_that_answers
+from gateway.models import NOBODY, Plan, Target, plan_request
+from gateway.orchestrator.drills import made_error
+from gateway.orchestrator.fallback import Answered, first_that_answers, is_dead
+from gateway.orchestrator.routing import Asker
 from gateway.services import Services
 from shared.chat import ModelRef
-from shared.errors import NotFound, Unavailable
+from shared.errors import GenPlatError, NotFound, TooManyRequests, Unavailable
 from shared.model_library import is_prepared
 
 Result = TypeVar("Result")
@@ -24,10 +26,12 @@ _random = random.SystemRandom()
 
 @dataclass(frozen=True)
 class Served(Generic[Result]):
-    """An answer, and the headers that tell who gave it."""
+    """An answer, the headers that tell who gave it, and who may step in for it (``others``)."""
 
     result: Result
     headers: dict[str, str]
+    target: Target
+    others: tuple[Target, ...]
 
 
 async def serve(
@@ -35,10 +39,11 @@ async def serve(
     services: Services,
     owner: str,
     model: str,
-    ask: Callable[[str], Awaitable[Result]],
+    ask: Callable[[Target], Awaitable[Result]],
+    asker: Asker = NOBODY,
 ) -> Served[Result]:
-    """Ask the models that ``model`` stands for, one after the other. ``ask`` is handed a name of
-    the inference service."""
+    """Ask the models that ``model`` stands for, one after the other. The caller says to the
+    target's breaker how the answer ended."""
     plan = await asyncio.to_thread(
         plan_request,
         database=services.database,
@@ -46,15 +51,55 @@ async def serve(
         owner=owner,
         model=model,
         draw=_random.random(),
+        upstreams=services.upstreams.upstreams,
+        asker=asker,
     )
+    answered = await ask_in_turn(services=services, owner=owner, targets=plan.targets, ask=ask)
+    return Served(
+        answered.result,
+        _headers(plan, answered.target, answered.fallbacks, answered.reason),
+        answered.target,
+        plan.targets[plan.targets.index(answered.target) + 1 :],
+    )
+
+
+async def ask_in_turn(
+    *,
+    services: Services,
+    owner: str,
+    targets: Sequence[Target],
+    ask: Callable[[Target], Awaitable[Result]],
+) -> Answered[Target, Result]:
+    """The first answer. Targets that failed lately are left alone for a while, unless there is
+    nobody else."""
 
     async def ask_target(target: Target, is_last: bool) -> Result:
-        return await _ask_loaded(services, owner, target, ask, may_wait=is_last)
+        breaker = services.breakers.of(target.label)
+        if not breaker.admits() and not is_last:
+            raise Unavailable(
+                f"{target.label} failed lately and is given a rest.", code="circuit_open"
+            )
+        try:
+            return await _ask_loaded(services, owner, target, ask, may_wait=is_last)
+        except GenPlatError as error:
+            failed(services, target, error)
+            raise
+        except BaseException:
+            breaker.left()
+            raise
 
-    answered = await first_that_answers(plan.targets, ask_target)
-    return Served(
-        answered.result, _headers(plan, answered.target, answered.fallbacks, answered.reason)
-    )
+    return await first_that_answers(targets, ask_target)
+
+
+def failed(services: Services, target: Target, error: GenPlatError) -> None:
+    """Tell the target's breaker how an answer ended; what a drill made says nothing of it."""
+    breaker = services.breakers.of(target.label)
+    if target.fault is not None or not is_dead(error):
+        breaker.left()
+        return
+    # A full queue of our own service empties in moments; a service LLM means what it says.
+    asked_to_wait = target.upstream is not None and isinstance(error, TooManyRequests)
+    breaker.failed(error.code, retry_after=error.retry_after if asked_to_wait else None)
 
 
 def _headers(plan: Plan, target: Target, fallbacks: int, reason: str | None) -> dict[str, str]:
@@ -70,11 +115,13 @@ async def _ask_loaded(
     services: Services,
     owner: str,
     target: Target,
-    ask: Callable[[str], Awaitable[Result]],
+    ask: Callable[[Target], Awaitable[Result]],
     *,
     may_wait: bool,
 ) -> Result:
     """Ask a model; one that is not loaded is loaded first, where there is nobody else to ask."""
+    if target.upstream is not None:
+        return await ask(target)
     if target.ref is None or target.problem is not None:
         raise Unavailable(
             target.problem or "The model is gone.",
@@ -82,12 +129,22 @@ async def _ask_loaded(
             retry_after=RETRY_SECONDS,
         )
     try:
-        return await ask(target.engine_name)
+        return await ask(target)
     except NotFound as error:
         if error.code != NOT_LOADED or not may_wait:
             raise
     await _load(services, owner, target.engine_name, target.ref)
-    return await ask(target.engine_name)
+    return await ask(target)
+
+
+def own_name(target: Target) -> str:
+    """The name in our inference service, for what nobody else can do; `Unavailable` where the
+    target is somebody else."""
+    if target.fault is not None:
+        raise made_error(target.fault)
+    if target.upstream is not None:
+        raise Unavailable(f"{target.label} draws no diagrams.", code="model_cannot_draw")
+    return target.engine_name
 
 
 async def _load(services: Services, owner: str, name: str, ref: ModelRef) -> None:

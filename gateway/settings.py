@@ -39,6 +39,9 @@ class GatewaySettings(Settings):
     key_abandoned_seconds: float = Field(
         60, gt=0, description="An Idempotency-Key whose gateway died is free again after this."
     )
+    upstreams_file: Path | None = Field(
+        None, description="YAML that declares service LLMs for routes (docs/orchestrator.md)."
+    )
     inference_timeout_seconds: float = Field(300, gt=0)
     model_root: Path | None = Field(
         None, description="Where local model folders may lie; empty: `imports` in the data folder."

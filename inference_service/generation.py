@@ -15,7 +15,11 @@ DEFAULT_NEW_TOKENS = 512
 
 
 def build_request(
-    weights: Weights, prompt_ids: tuple[int, ...], parameters: GenerationParameters
+    weights: Weights,
+    prompt_ids: tuple[int, ...],
+    parameters: GenerationParameters,
+    *,
+    continues: bool = False,
 ) -> GenerationRequest:
     """The engine's request: open parameters get the model's own defaults, limits what fits."""
     base, template = weights.base, weights.template
@@ -34,6 +38,7 @@ def build_request(
         ),
         stop_strings=parameters.stop_strings,
         stop_token_ids=frozenset(template.stop_token_ids if template else base.stop_token_ids),
+        continues=continues,
     )
 
 
@@ -42,10 +47,12 @@ async def stream_chat(
     weights: Weights,
     messages: tuple[Message, ...],
     parameters: GenerationParameters,
+    begun: str = "",
 ) -> AsyncGenerator[Chunk, None]:
-    """The assistant's next turn."""
-    ids = await asyncio.to_thread(encode_chat, weights.base, weights.template, messages)
-    async with aclosing(engine.stream(build_request(weights, ids, parameters))) as chunks:
+    """The assistant's next turn, or the rest of it behind what is ``begun``."""
+    ids = await asyncio.to_thread(encode_chat, weights.base, weights.template, messages, begun)
+    request = build_request(weights, ids, parameters, continues=bool(begun))
+    async with aclosing(engine.stream(request)) as chunks:
         async for chunk in chunks:
             yield chunk
 

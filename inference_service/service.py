@@ -39,7 +39,9 @@ class InferenceService:
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         with self.models.lease(request.model) as weights:
             messages = as_messages(request.messages)
-            answer = stream_chat(self.engine, weights, messages, request)
+            begun = messages[-1].content if request.continue_final_message else ""
+            asked = messages[:-1] if request.continue_final_message else messages
+            answer = stream_chat(self.engine, weights, asked, request, begun)
             async with aclosing(self.telemetry.watch("chat", answer)) as chunks:
                 async for chunk in chunks:
                     yield chunk

@@ -4,9 +4,9 @@ Chat and completion requests between them are OpenAI's own bodies, so that anoth
 engine can stand in; the model is loaded beforehand by name with `PUT /models/{name}`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.diagrams import DiagramOptions
 
@@ -102,13 +102,26 @@ class GenerationParameters(BaseModel):
 
 
 class ChatRequest(GenerationParameters):
-    """`POST /v1/chat/completions`; ``diagram`` turns PlantUML mode on."""
+    """`POST /v1/chat/completions`; ``diagram`` turns PlantUML mode on. With
+    ``continue_final_message`` (vLLM's name) the last message, an assistant's, is the beginning of
+    the answer, which goes on behind it."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
+    continue_final_message: bool = False
     diagram: DiagramOptions | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
     response_format: dict[Literal["type"], Literal["text"]] | None = None
+
+    @model_validator(mode="after")
+    def _something_to_continue(self) -> Self:
+        if self.continue_final_message and (
+            self.messages[-1].role != "assistant" or len(self.messages) == 1
+        ):
+            raise ValueError("continue_final_message: end messages with the assistant's beginning")
+        if self.continue_final_message and self.diagram is not None:
+            raise ValueError("continue_final_message: a diagram is written whole")
+        return self
 
 
 class CompletionRequest(GenerationParameters):

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from shared.route_labels import label_of
+
 MISSING = "–"
 
 
@@ -151,6 +153,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "plural": plural,
     "sentence": sentence,
     "ends": ends,
+    "route_label": label_of,
     "short_model": short_model,
     "method_name": method_name,
 }

@@ -4,38 +4,49 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from shared.route_labels import from_label, label_of
+
 TARGET_ROWS = 4
 FALLBACK_ROWS = 3
 
 
 def values_of(
-    name: str, targets: Sequence[Mapping[str, Any]], fallbacks: Sequence[Mapping[str, Any]]
+    name: str,
+    targets: Sequence[Mapping[str, Any]],
+    fallbacks: Sequence[Mapping[str, Any]],
+    sticky: str | None = None,
 ) -> dict[str, Any]:
     """A stored route as the form shows it, with empty rows to fill."""
-    rows = [
-        {"deployment": target["deployment"], "weight": f"{target['weight']:g}"}
-        for target in targets
-    ]
-    return _padded(name, rows, [fallback["deployment"] for fallback in fallbacks])
+    rows = [{"label": label_of(target), "weight": f"{target['weight']:g}"} for target in targets]
+    return _padded(name, rows, [label_of(fallback) for fallback in fallbacks], sticky or "")
 
 
 def submitted_values(
-    *, name: Sequence[str], target: Sequence[str], weight: Sequence[str], fallback: Sequence[str]
+    *,
+    name: Sequence[str],
+    target: Sequence[str],
+    weight: Sequence[str],
+    fallback: Sequence[str],
+    sticky: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The form as it was sent, so that it can be shown again."""
     rows = [
-        {"deployment": deployment, "weight": text.strip()}
-        for deployment, text in zip_longest(target, weight, fillvalue="")
+        {"label": label, "weight": text.strip()}
+        for label, text in zip_longest(target, weight, fillvalue="")
     ]
-    return _padded(name[0].strip() if name else "", rows, list(fallback))
+    first = (values[0].strip() if values else "" for values in (name, sticky))
+    return _padded(next(first), rows, list(fallback), next(first))
 
 
-def _padded(name: str, rows: list[dict[str, str]], fallbacks: list[str]) -> dict[str, Any]:
-    rows = [row for row in rows if row["deployment"] or row["weight"]]
+def _padded(
+    name: str, rows: list[dict[str, str]], fallbacks: list[str], sticky: str
+) -> dict[str, Any]:
+    rows = [row for row in rows if row["label"] or row["weight"]]
     fallbacks = [fallback for fallback in fallbacks if fallback]
-    empty = {"deployment": "", "weight": ""}
+    empty = {"label": "", "weight": ""}
     return {
         "name": name,
+        "sticky": sticky,
         "targets": rows + [empty] * max(1, TARGET_ROWS - len(rows)),
         "fallbacks": fallbacks + [""] * max(1, FALLBACK_ROWS - len(fallbacks)),
     }
@@ -46,9 +57,10 @@ def parse(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": values["name"],
         "targets": [
-            {"deployment": row["deployment"], "weight": row["weight"].replace(",", ".") or 1}
+            from_label(row["label"]) | {"weight": row["weight"].replace(",", ".") or 1}
             for row in values["targets"]
-            if row["deployment"]
+            if row["label"]
         ],
         "fallbacks": [name for name in values["fallbacks"] if name],
+        "sticky": values["sticky"] or None,
     }

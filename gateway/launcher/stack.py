@@ -13,6 +13,7 @@ from gateway.launcher.checks import free_ports
 from gateway.launcher.health import answers, answers_ping, diagram_problem, reachable
 from gateway.launcher.problems import LaunchProblem
 from gateway.launcher.supervisor import Program
+from gateway.orchestrator.upstreams import read_upstreams
 from gateway.settings import GatewaySettings
 
 # The gateway alone may know these.
@@ -54,7 +55,8 @@ def plan(settings: GatewaySettings, environment: Mapping[str, str]) -> Stack:
     token = settings.internal_token.get_secret_value() or secrets.token_urlsafe(32)
     login = secrets.token_urlsafe(32)
     common = _common_environment(settings, environment, redis_url, token)
-    own = {key: value for key, value in common.items() if key not in _GATEWAY_SECRETS}
+    secrets_of_gateway = {*_GATEWAY_SECRETS, *_upstream_keys(settings)}
+    own = {key: value for key, value in common.items() if key not in secrets_of_gateway}
     inference_url, address = f"http://127.0.0.1:{ports[1]}", reachable(settings.host)
     gateway = common | {
         "GENPLAT_LOGIN_TOKEN": login,
@@ -78,6 +80,12 @@ def plan(settings: GatewaySettings, environment: Mapping[str, str]) -> Stack:
         diagram_problem=partial(diagram_problem, inference_url, token),
         queue_admin_url=admin_url,
     )
+
+
+def _upstream_keys(settings: GatewaySettings) -> set[str]:
+    """The variables that hold keys of service LLMs."""
+    declared = read_upstreams(settings.upstreams_file).values()
+    return {upstream.api_key_env for upstream in declared if upstream.api_key_env}
 
 
 def _common_environment(

@@ -43,7 +43,7 @@ async def first_that_answers(
         try:
             result = await ask(target, is_last)
         except GenPlatError as error:
-            if is_last or not _is_dead(error):
+            if is_last or not is_dead(error):
                 raise
             reasons.append(error.code)
             continue
@@ -51,7 +51,8 @@ async def first_that_answers(
     raise NotFound("The route has no target.", code="model_not_found", param="model")
 
 
-def _is_dead(error: GenPlatError) -> bool:
+def is_dead(error: GenPlatError) -> bool:
+    """Whether it is the target's trouble, so that another one may do better."""
     return isinstance(error, _DEAD) or (
         isinstance(error, NotFound) and error.code.startswith("model_")
     )

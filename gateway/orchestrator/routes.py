@@ -1,41 +1,65 @@
-"""Routes: public model names over deployments. Stores and checks them; knows no HTTP."""
+"""Routes: public model names over deployments and upstreams. Stores and checks them; knows no
+HTTP."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
 from gateway.database import Database
 from gateway.idempotency import Claim
+from gateway.orchestrator.routing import Sticky
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
 from gateway.tables import Deployment, Route, now
 from shared.errors import Conflict, InvalidData, NotFound
+from shared.route_labels import from_label
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 MAX_TARGETS = 20
 
 
-class RouteTarget(BaseModel):
-    """A deployment and its share of the requests, relative to the other weights."""
+class RoutePlace(BaseModel):
+    """A deployment, or an upstream that the operator declared."""
 
     model_config = ConfigDict(extra="forbid")
 
-    deployment: str = Field(min_length=1, max_length=63)
-    weight: float = Field(1, ge=0, le=1_000_000, allow_inf_nan=False)
-
-
-class RouteFallback(BaseModel):
-    """A deployment that is asked when those before it do not answer; its name alone will do."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    deployment: str = Field(min_length=1, max_length=63)
+    deployment: str | None = Field(None, min_length=1, max_length=63)
+    upstream: str | None = Field(None, min_length=1, max_length=63)
 
     @model_validator(mode="before")
     @classmethod
-    def _from_name(cls, value: object) -> object:
-        return {"deployment": value} if isinstance(value, str) else value
+    def _from_label(cls, value: object) -> object:
+        return from_label(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.deployment is None) == (self.upstream is None):
+            raise ValueError("give either a deployment or an upstream")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_other(self, shown: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in shown(self).items() if value is not None}
+
+
+class RouteTarget(RoutePlace):
+    """A place to ask, and its share of the requests, relative to the other weights."""
+
+    weight: float = Field(1, ge=0, le=1_000_000, allow_inf_nan=False)
+
+
+class RouteFallback(RoutePlace):
+    """Is asked when those before it do not answer; its name alone will do."""
 
 
 class RouteRules(BaseModel):
@@ -45,6 +69,9 @@ class RouteRules(BaseModel):
 
     targets: list[RouteTarget] = Field(min_length=1, max_length=MAX_TARGETS)
     fallbacks: list[RouteFallback] = Field(default_factory=list, max_length=MAX_TARGETS)
+    sticky: Sticky | None = Field(
+        None, description="Requests of one user, or one conversation, go to the same target."
+    )
 
     @field_validator("targets")
     @classmethod
@@ -59,12 +86,18 @@ class RouteSpec(RouteRules):
 
 
 def create_route(
-    *, database: Database, owner: str, spec: RouteSpec, claim: Claim | None = None
+    *,
+    database: Database,
+    owner: str,
+    spec: RouteSpec,
+    upstreams: Collection[str] = (),
+    claim: Claim | None = None,
 ) -> Route:
+    """``upstreams``: the names of those that are declared."""
     try:
         with database.write() as session:
             check_name_is_free(session, spec.name)
-            _check_deployments(session, owner, spec)
+            _check_places(session, owner, spec, upstreams)
             route = Route(owner=owner, name=spec.name)
             _store_rules(route, spec)
             session.add(route)
@@ -90,9 +123,15 @@ def _taken(name: str) -> Conflict:
     )
 
 
-def _check_deployments(session: Session, owner: str, rules: RouteRules) -> None:
-    def check(places: Sequence[RouteTarget | RouteFallback], field: str) -> None:
+def _check_places(
+    session: Session, owner: str, rules: RouteRules, upstreams: Collection[str]
+) -> None:
+    def check(places: Sequence[RoutePlace], field: str) -> None:
         for number, place in enumerate(places):
+            if place.upstream is not None:
+                if place.upstream not in upstreams:
+                    raise _undeclared(place.upstream, f"{field}.{number}.upstream")
+                continue
             found = session.get(Deployment, place.deployment)
             if found is None or found.owner != owner:
                 param = f"{field}.{number}.deployment"
@@ -104,9 +143,17 @@ def _check_deployments(session: Session, owner: str, rules: RouteRules) -> None:
     check(rules.fallbacks, "fallbacks")
 
 
+def _undeclared(name: str, param: str) -> InvalidData:
+    return InvalidData(
+        f"{param}: there is no upstream {name!r}. GET /api/upstreams lists what is declared.",
+        param=param,
+    )
+
+
 def _store_rules(route: Route, rules: RouteRules) -> None:
     route.targets = [target.model_dump() for target in rules.targets]
     route.fallbacks = [fallback.model_dump() for fallback in rules.fallbacks]
+    route.sticky = rules.sticky
 
 
 def list_routes(
@@ -135,10 +182,17 @@ def _owned(session: Session, owner: str, name: str) -> Route:
     return route
 
 
-def replace_route(*, database: Database, owner: str, name: str, rules: RouteRules) -> Route:
+def replace_route(
+    *,
+    database: Database,
+    owner: str,
+    name: str,
+    rules: RouteRules,
+    upstreams: Collection[str] = (),
+) -> Route:
     with database.write() as session:
         route = _owned(session, owner, name)
-        _check_deployments(session, owner, rules)
+        _check_places(session, owner, rules, upstreams)
         _store_rules(route, rules)
         route.updated_at = now()
         session.add(route)

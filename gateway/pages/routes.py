@@ -1,8 +1,9 @@
 """Routes: public model names over deployments, made and changed in one form."""
 
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -10,15 +11,31 @@ from starlette.concurrency import run_in_threadpool
 from gateway import deployments
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.orchestrator import routes
+from gateway.orchestrator.drills import (
+    LONGEST_SECONDS,
+    DrillSpec,
+    Fault,
+    active_drill,
+    end_drill,
+    start_drill,
+)
 from gateway.orchestrator.routes import RouteRules, RouteSpec
 from gateway.pages.html import UNPROCESSABLE, base_url, no_problems, page, problems, see_other
 from gateway.services import Services
-from gateway.tables import Route
+from gateway.tables import Route, now
 from shared.errors import GenPlatError
+from shared.route_labels import UPSTREAM_PREFIX
 from ui import route_form
 from ui.snippets import chat_snippets
 
 router = APIRouter(prefix="/routes", include_in_schema=False)
+
+FAULTS_IN_WORDS = {
+    "cut": "streams break off",
+    "stall": "streams fall silent",
+    "429": "too many requests (429)",
+    "500": "errors (500)",
+}
 
 
 @router.get("")
@@ -44,7 +61,12 @@ async def create_route(request: Request, services: ServicesDep, owner: PageOwner
 
     def create() -> Route:
         spec = RouteSpec.model_validate(route_form.parse(values))
-        return routes.create_route(database=services.database, owner=owner, spec=spec)
+        return routes.create_route(
+            database=services.database,
+            owner=owner,
+            spec=spec,
+            upstreams=services.upstreams.upstreams,
+        )
 
     try:
         made = await run_in_threadpool(create)
@@ -56,7 +78,7 @@ async def create_route(request: Request, services: ServicesDep, owner: PageOwner
 @router.get("/{name}")
 def show_route(name: str, request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
     route = routes.get_route(database=services.database, owner=owner, name=name)
-    values = route_form.values_of(name, route.targets, route.fallbacks)
+    values = route_form.values_of(name, route.targets, route.fallbacks, route.sticky)
     return _form(request, services, owner, values, name)
 
 
@@ -68,8 +90,15 @@ async def replace_route(
 
     def replace() -> None:
         parsed = route_form.parse(values)
-        rules = RouteRules(targets=parsed["targets"], fallbacks=parsed["fallbacks"])
-        routes.replace_route(database=services.database, owner=owner, name=name, rules=rules)
+        del parsed["name"]
+        rules = RouteRules.model_validate(parsed)
+        routes.replace_route(
+            database=services.database,
+            owner=owner,
+            name=name,
+            rules=rules,
+            upstreams=services.upstreams.upstreams,
+        )
 
     try:
         await run_in_threadpool(replace)
@@ -84,13 +113,40 @@ def delete_route(name: str, services: ServicesDep, owner: PageOwnerDep) -> Respo
     return see_other("/routes")
 
 
+@router.post("/{name}/drill")
+def drill_route(
+    name: str,
+    services: ServicesDep,
+    owner: PageOwnerDep,
+    fault: Annotated[Fault, Form()],
+    seconds: Annotated[int, Form(ge=1, le=LONGEST_SECONDS)] = 60,
+) -> Response:
+    spec = DrillSpec(fault=fault, seconds=seconds)
+    start_drill(database=services.database, owner=owner, name=name, spec=spec)
+    return see_other(f"/routes/{name}#drill-title")
+
+
+@router.post("/{name}/drill/end")
+def end_drill_of_route(name: str, services: ServicesDep, owner: PageOwnerDep) -> Response:
+    end_drill(database=services.database, owner=owner, name=name)
+    return see_other(f"/routes/{name}#drill-title")
+
+
 async def _submitted(request: Request) -> dict[str, Any]:
     form = await request.form()
     texts = {
         field: [value for value in form.getlist(field) if isinstance(value, str)]
-        for field in ("name", "target", "weight", "fallback")
+        for field in ("name", "target", "weight", "fallback", "sticky")
     }
     return route_form.submitted_values(**texts)
+
+
+def _drill(services: Services, owner: str, name: str) -> dict[str, Any] | None:
+    route = routes.get_route(database=services.database, owner=owner, name=name)
+    drill = active_drill(route.drill, now())
+    if drill is None:
+        return None
+    return {"fault": drill["fault"], "until": datetime.fromisoformat(drill["until"])}
 
 
 def _form(
@@ -110,6 +166,9 @@ def _form(
         status=UNPROCESSABLE if error else 200,
         name=name,
         deployments=[found.name for found in serving.data],
+        upstreams=[f"{UPSTREAM_PREFIX}{upstream}" for upstream in services.upstreams.upstreams],
+        drill=_drill(services, owner, name) if name else None,
+        faults=FAULTS_IN_WORDS,
         values=values,
         snippets=chat_snippets(base_url(request), name) if name else [],
         **shown,

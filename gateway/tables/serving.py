@@ -26,7 +26,8 @@ class Deployment(SQLModel, table=True):
 
 
 class Route(SQLModel, table=True):
-    """A public model name: weighted targets and ordered fallbacks over deployments."""
+    """A public model name: weighted targets and ordered fallbacks over deployments and upstreams.
+    ``drill``: the fault that is made of its targets' answers, and until when."""
 
     __tablename__ = "routes"
 
@@ -34,6 +35,8 @@ class Route(SQLModel, table=True):
     owner: str = Field(index=True)
     targets: list[dict[str, Any]] = json_column(list)
     fallbacks: list[dict[str, Any]] = json_column(list)
+    sticky: str | None = None
+    drill: dict[str, Any] | None = maybe_json_column()
     created_at: datetime = time_column()
     updated_at: datetime = time_column()
 

@@ -13,6 +13,7 @@ from shared.prompt_template import PromptTemplate
 # No token of a usual vocabulary stands for more characters on average; a longer prompt is refused
 # without spending seconds on tokenising it.
 CHARACTERS_PER_TOKEN = 32
+CANNOT_CONTINUE = "cannot_continue"
 _ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -27,18 +28,29 @@ def as_messages(chat: Sequence[ChatMessage]) -> tuple[Message, ...]:
 
 
 def encode_chat(
-    base: BaseModel, template: PromptTemplate | None, messages: tuple[Message, ...]
+    base: BaseModel,
+    template: PromptTemplate | None,
+    messages: tuple[Message, ...],
+    begun: str = "",
 ) -> tuple[int, ...]:
-    """Token ids of a conversation, ending where the assistant's answer begins."""
+    """Token ids of a conversation, ending where the assistant's answer begins, or behind what is
+    ``begun`` of it."""
     source = template.chat_template if template else base.chat_template
     prepared = template.prepare(messages) if template else messages
-    _check_length(base, sum(len(message.content) for message in prepared), "messages")
+    length = sum(len(message.content) for message in prepared)
+    _check_length(base, length + len(begun), "messages")
     joined = "\n".join(message.content for message in prepared)
     if base.family == "seq2seq":
+        if begun:
+            raise InvalidRequest(
+                f"{base.id} is an encoder-decoder and cannot go on with an answer that was begun.",
+                code=CANNOT_CONTINUE,
+                param="continue_final_message",
+            )
         # As in training: the tokenizer itself ends a source.
         return _encode(base, joined, "messages", special=True)
     if not source:
-        return _encode(base, joined + "\n", "messages", special=False)
+        return _encode(base, f"{joined}\n{begun}", "messages", special=False)
     try:
         text = base.tokenizer.apply_chat_template(
             [{"role": message.role, "content": message.content} for message in prepared],
@@ -50,7 +62,7 @@ def encode_chat(
         raise InvalidRequest(
             f"The model's chat template refuses these messages: {error}", param="messages"
         ) from error
-    return _encode(base, text, "messages", special=False)
+    return _encode(base, text + begun, "messages", special=False)
 
 
 def encode_text(base: BaseModel, text: str) -> tuple[int, ...]:

@@ -31,6 +31,8 @@ class GenerationRequest:
     sampling: Sampling = field(default_factory=Sampling)
     stop_strings: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
+    # The answer's text goes on behind that of the prompt: a first word keeps the space before it.
+    continues: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from inference_service.engine.sampling import Sampler
 from inference_service.engine.text import Detokenizer, StopFilter
 
 Event = Chunk | Exception
+# More than a character is spread over.
+_CONTEXT = 8
 
 
 @dataclass(eq=False)
@@ -26,7 +28,8 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.sampler = Sampler(self.request.sampling)
-        self._text = Detokenizer(self.request.base.codec.decode)
+        before = self.request.prompt_ids[-_CONTEXT:] if self.request.continues else ()
+        self._text = Detokenizer(self.request.base.codec.decode, before)
         self._stop = StopFilter(self.request.stop_strings)
 
     def take(self, token: int) -> Chunk | None:

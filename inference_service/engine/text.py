@@ -13,10 +13,11 @@ class Detokenizer:
     so a token is decoded behind the last ones that were already given out.
     """
 
-    def __init__(self, decode: Decode) -> None:
+    def __init__(self, decode: Decode, before: Sequence[int] = ()) -> None:
+        """``before``: tokens that the text goes on behind; they are not given out."""
         self._decode = decode
-        self._window: list[int] = []
-        self._shown = 0
+        self._window = list(before)
+        self._shown = len(self._window)
 
     def add(self, token: int) -> str:
         """The text that ``token`` completes; empty while a character is only half there."""

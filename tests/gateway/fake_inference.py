@@ -42,6 +42,14 @@ def error(status: int, code: str, **headers: str) -> JSONResponse:
     return JSONResponse(body, status_code=status, headers=headers)
 
 
+def rest_of(words: list[str], body: dict[str, Any]) -> list[str]:
+    """The words, or what is left of them behind what was begun."""
+    if not body.get("continue_final_message"):
+        return words
+    begun = len(body["messages"][-1]["content"])
+    return [rest for rest in ["".join(words)[begun:]] if rest]
+
+
 @dataclass
 class FakeInference:
     """What the service holds, and how it is to misbehave, by a model's name."""
@@ -206,7 +214,7 @@ class FakeInference:
                 await asyncio.sleep(0.02)
                 yield last[40:]
             else:
-                for word in self.words:
+                for word in rest_of(self.words, body):
                     yield chunk({"content": word})
                     await asyncio.sleep(self.seconds_a_word)
                     if body["model"] in self.breaks_off:

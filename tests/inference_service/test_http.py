@@ -176,6 +176,21 @@ def test_what_is_no_json_is_refused(http: httpx.Client, raw: bytes) -> None:
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
+def test_an_answer_goes_on_behind_its_beginning(http: httpx.Client) -> None:
+    def ask(*turns: tuple[str, str], **fields: Any) -> httpx.Response:
+        messages = [{"role": role, "content": text} for role, text in turns]
+        body = {"model": "org/base", "messages": messages, "max_tokens": 8, "temperature": 0}
+        return http.post("/v1/chat/completions", json=body | fields)
+
+    asked, begun = ("user", "Hello"), ("assistant", "abc")
+    answer = ask(asked, begun, continue_final_message=True).json()
+    closed = ask(asked, begun).json()
+    # The beginning is read as the answer's own, without the marks of a turn that ended.
+    assert answer["usage"]["prompt_tokens"] < closed["usage"]["prompt_tokens"]
+    for wrong in (ask(asked, continue_final_message=True), ask(begun, continue_final_message=True)):
+        assert wrong.status_code in (400, 422) and "continue_final_message" in wrong.text
+
+
 def test_half_a_surrogate_pair_is_refused(http: httpx.Client) -> None:
     body = '{"model": "tuned", "messages": [{"role": "user", "content": "\\ud800"}]}'
     answer = http.post(

@@ -54,3 +54,27 @@ def test_a_prepared_model_is_there_in_seconds(base: BaseModel, folder: Path) -> 
     # Under 2 s on an idle machine; the limit leaves room for a busy one.
     assert time.perf_counter() - started < 10
     assert again.precision == base.precision
+
+
+async def test_an_answer_that_was_begun_goes_on_as_if_it_had_not_been_cut(
+    engine: Engine, base: BaseModel
+) -> None:
+    asked = (Message(role="user", content=QUESTIONS[0]),)
+
+    def request(begun: str, tokens: int) -> GenerationRequest:
+        return GenerationRequest(
+            base,
+            encode_chat(base, None, asked, begun),
+            max_new_tokens=tokens,
+            stop_token_ids=frozenset(base.stop_token_ids),
+            continues=bool(begun),
+        )
+
+    (whole,) = await collect_all(engine, [request("", 40)])
+    words = whole.split(" ")
+    assert len(words) > 6
+    for cut in (1, 3, 6):
+        begun = " ".join(words[:cut])
+        (rest,) = await collect_all(engine, [request(begun, 24)])
+        assert (begun + rest)[: len(begun) + 30] == whole[: len(begun) + 30]
+        assert rest.startswith(" ")

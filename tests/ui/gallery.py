@@ -77,13 +77,18 @@ def _edit_route(**changes: Any) -> str:
     context: dict[str, Any] = {
         "name": None,
         "deployments": ["diagrams", "base"],
+        "upstreams": ["upstream/large"],
+        "drill": None,
+        "faults": {"cut": "streams break off", "500": "errors (500)"},
         "values": {
             "name": "support",
             "targets": [
-                {"deployment": "diagrams", "weight": "90"},
-                {"deployment": "", "weight": ""},
+                {"label": "diagrams", "weight": "90"},
+                {"label": "upstream/large", "weight": "10"},
+                {"label": "", "weight": ""},
             ],
             "fallbacks": ["base", ""],
+            "sticky": "user",
         },
         "errors": {},
         "error": None,
@@ -110,7 +115,7 @@ def pages() -> dict[str, str]:
     }
     route = SimpleNamespace(
         name="support",
-        targets=[{"deployment": "diagrams", "weight": 90}, {"deployment": "base", "weight": 10}],
+        targets=[{"upstream": "large", "weight": 90}, {"deployment": "base", "weight": 10}],
         fallbacks=[{"deployment": "base"}],
         updated_at=NOW,
     )
@@ -148,6 +153,7 @@ def pages() -> dict[str, str]:
         "routes": render("routes/list.html", routes=[route], has_more=False, has_deployments=True),
         "route-new": _edit_route(errors={"targets": "Give at least one deployment."}),
         "route": _edit_route(name="support"),
+        "route-drill": _edit_route(name="support", drill={"fault": "cut", "until": NOW}),
         "chat-empty": chat_page(groups=[]),
         "chat-new": chat_page(),
         "chat": chat_page(

@@ -231,11 +231,18 @@ def test_advanced_fields_open_only_where_something_is_changed() -> None:
 
 def test_a_route_goes_through_its_form_unchanged() -> None:
     targets = [{"deployment": "a", "weight": 0.5}, {"deployment": "b", "weight": 9.0}]
-    values = route_form.values_of("support", targets, [{"deployment": "c"}])
+    targets = [*targets, {"upstream": "large", "weight": 1.0}]
+    fallbacks = [{"deployment": "c"}, {"upstream": "large"}]
+    values = route_form.values_of("support", targets, fallbacks, "user")
     assert route_form.parse(values) == {
         "name": "support",
-        "targets": [{"deployment": "a", "weight": "0.5"}, {"deployment": "b", "weight": "9"}],
-        "fallbacks": ["c"],
+        "targets": [
+            {"deployment": "a", "weight": "0.5"},
+            {"deployment": "b", "weight": "9"},
+            {"upstream": "large", "weight": "1"},
+        ],
+        "fallbacks": ["c", "upstream/large"],
+        "sticky": "user",
     }
 
 
@@ -244,7 +251,7 @@ def test_empty_rows_of_a_route_are_dropped_and_offered_again() -> None:
         name=["support"], target=["", "a"], weight=["", ""], fallback=["", ""]
     )
     assert route_form.parse(values)["targets"] == [{"deployment": "a", "weight": 1}]
-    assert values["targets"][-1] == {"deployment": "", "weight": ""}
+    assert values["targets"][-1] == {"label": "", "weight": ""}
 
 
 def asked(form: ChatForm) -> ChatRequest:

@@ -1,5 +1,6 @@
 """Routes over HTTP: who answers where a target fails, and what rules are refused."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -80,7 +81,7 @@ def test_every_trouble_of_a_target_moves_on(
 @pytest.mark.parametrize(
     ("how", "reason", "status"),
     [
-        ("ends_at_once", "upstream_failed", 502),
+        ("ends_at_once", "stream_cut", 502),
         ("breaks_at_once", "model_unavailable", 503),
     ],
 )
@@ -99,14 +100,29 @@ def test_a_stream_without_a_first_byte_moves_on(
     assert refusal(chat(live, "best", stream=True)) == (status, reason)
 
 
-def test_a_stream_that_has_begun_goes_to_nobody_else(live: Live) -> None:
+def test_a_stream_that_has_begun_is_gone_on_with(live: Live) -> None:
     make_route(live)
-    live.inference.breaks_off = {"main"}
-    answer = chat(live, "best", stream=True)
+    live.inference.breaks_off = {"main", "spare"}
+    answer = chat(live, "best", stream=True, max_tokens=20)
     assert answer.headers["x-genplat-served-by"] == "main"
-    assert "Hello" in answer.text and '"code":"model_unavailable"' in answer.text
-    assert "[DONE]" not in answer.text
-    assert [asked["model"] for asked in live.inference.asked] == ["main"]
+    assert said(answer.text) == "Hello there!"
+    assert answer.text.count("[DONE]") == 1 and '"error"' not in answer.text
+    # The second broke off too, behind all that was left.
+    assert [asked["model"] for asked in live.inference.asked] == ["main", "spare", "last"]
+    taken_over = live.inference.asked[1]
+    assert taken_over["messages"][-1] == {"role": "assistant", "content": "Hello"}
+    assert taken_over["continue_final_message"] and taken_over["max_tokens"] == 19
+    live.inference.breaks_off = {"main", "spare", "last"}
+    live.inference.words = ["Hello", " there", ", you", "!"]
+    answer = chat(live, "main", stream=True)
+    assert '"code":"model_unavailable"' in answer.text and "[DONE]" not in answer.text
+
+
+def said(stream: str) -> str:
+    """The text of a stream's events."""
+    events = [json.loads(line[5:]) for line in stream.splitlines() if line.startswith("data: {")]
+    choices = [choice for event in events for choice in event.get("choices", [])]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
 def test_the_clients_own_mistake_is_not_passed_on(live: Live) -> None:

@@ -55,6 +55,19 @@ def test_only_the_gateway_learns_its_secrets(settings: GatewaySettings) -> None:
     )
 
 
+def test_only_the_gateway_learns_the_keys_of_upstreams(tmp_path: Path) -> None:
+    file = tmp_path / "upstreams.yaml"
+    file.write_text(
+        "upstreams: [{name: a, base_url: 'https://a/v1', model: m, api_key_env: SERVICE_KEY}]"
+    )
+    settings = GatewaySettings(data_dir=tmp_path, port=0, upstreams_file=file)
+    stack = plan(settings, {"SERVICE_KEY": "secret", "OTHER": "plain"})
+    assert environment_of(stack, "gateway")["SERVICE_KEY"] == "secret"
+    for name in ("inference", "trainer"):
+        assert "SERVICE_KEY" not in environment_of(stack, name)
+        assert environment_of(stack, name)["OTHER"] == "plain"
+
+
 def test_where_a_flag_goes_before_a_variable_the_gateway_does_not_read_that(
     tmp_path: Path,
 ) -> None:

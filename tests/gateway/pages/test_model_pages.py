@@ -44,6 +44,12 @@ def test_a_route_is_made_changed_and_deleted(browser: TestClient) -> None:
     assert wrong.status_code == 422 and 'value="much"' in wrong.text
     changed = browser.post("/routes/support", data={"target": ["two"], "weight": [""]})
     assert changed.status_code == 303
+    drill = browser.post("/routes/support/drill", data={"fault": "cut", "seconds": "60"})
+    assert drill.headers["location"] == "/routes/support#drill-title"
+    assert "under way" in browser.get("/routes/support").text
+    browser.post("/routes/support/drill/end")
+    assert "Start the drill" in browser.get("/routes/support").text
+    assert browser.post("/routes/support/drill", data={"fault": "fire"}).status_code == 422
     assert browser.post("/routes/support/delete").headers["location"] == "/routes"
     assert browser.get("/routes/support").status_code == 404
 

@@ -14,7 +14,7 @@ from inference_service.engine.engine import Engine
 from inference_service.engine.kv_cache import LENGTH_STEP
 from inference_service.engine.lora import load_adapter
 from inference_service.engine.model_config import SEQ2SEQ_CONTEXT
-from inference_service.engine.prompts import encode_chat, encode_text
+from inference_service.engine.prompts import CANNOT_CONTINUE, encode_chat, encode_text
 from inference_service.engine.requests import GenerationRequest, Sampling
 from inference_service.engine.seq2seq_cache import Seq2SeqCache
 from inference_service.generation import build_request
@@ -53,6 +53,9 @@ def test_a_conversation_becomes_the_source_that_training_makes(byt5: BaseModel) 
     text = "Be brief.\nHe go.\nHe goes.\nfix: She go."
     assert list(encode_chat(byt5, template, TALK)) == byt5.tokenizer.encode(text)
     assert list(encode_chat(byt5, None, TALK)) == byt5.tokenizer.encode(text.replace("fix: ", ""))
+    with pytest.raises(InvalidRequest, match="cannot go on") as refused:
+        encode_chat(byt5, template, TALK, "beg")
+    assert refused.value.code == CANNOT_CONTINUE
     assert list(encode_text(byt5, "fix: She go.")) == byt5.tokenizer.encode("fix: She go.")
 
 

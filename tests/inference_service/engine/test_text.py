@@ -57,3 +57,13 @@ def test_nothing_is_held_back_that_cannot_begin_a_stop_string() -> None:
     stop_filter = StopFilter(["@enduml"])
     assert stop_filter.add("A -> B\n@end") == "A -> B\n"
     assert stop_filter.add("ing") == "@ending"
+
+
+def test_text_behind_other_text_keeps_the_space_before_its_first_word() -> None:
+    """As tokenizers do that drop it at the beginning of a text."""
+
+    def decode(ids: Sequence[int]) -> str:
+        return "".join(" word" for _ in ids).removeprefix(" ")
+
+    assert Detokenizer(decode).add(1) == "word"
+    assert Detokenizer(decode, before=(1, 1)).add(1) == " word"

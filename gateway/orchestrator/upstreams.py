@@ -1,0 +1,94 @@
+"""Service LLMs that the operator declared; reads their file, and knows no HTTP.
+
+No client can name an address: routes know upstreams by name, and the keys stay in the gateway's
+environment.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from shared.errors import InvalidData
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+MAX_FILE_BYTES = 1_000_000
+
+
+class Upstream(BaseModel):
+    """One model behind an OpenAI-shaped API. ``base_url`` ends where ``/chat/completions`` begins
+    (for OpenAI in ``/v1``). ``continues``: it goes on with an answer that was begun, as GenPlat and
+    vLLM do (``continue_final_message``)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=NAME_PATTERN)
+    base_url: str = Field(max_length=2000)
+    model: str = Field(min_length=1, max_length=200, description="Its name at the upstream.")
+    api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    key_header: Literal["authorization", "api-key"] = Field(
+        "authorization", description="api-key for Azure."
+    )
+    query: dict[str, str] = Field(default_factory=dict, description="For Azure: api-version.")
+    continues: bool = False
+    connect_seconds: float = Field(5, gt=0, le=600)
+    first_token_seconds: float = Field(30, gt=0, le=600)
+    stall_seconds: float = Field(15, gt=0, le=600, description="Silence that ends a stream.")
+    timeout_seconds: float = Field(120, gt=0, le=3600, description="For an answer in one piece.")
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            right = False
+        if not right or "@" in url or "?" in url or "#" in url or not url.isprintable():
+            raise ValueError("must be an http(s) address without a user, a password or a query")
+        return url.rstrip("/")
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    upstreams: list[Upstream]
+
+    @field_validator("upstreams")
+    @classmethod
+    def _one_of_each_name(cls, upstreams: list[Upstream]) -> list[Upstream]:
+        names = [upstream.name for upstream in upstreams]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]} is declared twice")
+        return upstreams
+
+
+def read_upstreams(path: Path | None) -> dict[str, Upstream]:
+    """By name; none without a file. InvalidData names the file and what is wrong in it."""
+    if path is None:
+        return {}
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InvalidData(f"GENPLAT_UPSTREAMS_FILE: {path} is larger than a megabyte.")
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        declared = _File.model_validate(content).upstreams
+    except OSError as error:
+        raise InvalidData(f"GENPLAT_UPSTREAMS_FILE: {path}: {error.strerror}.") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidData(f"GENPLAT_UPSTREAMS_FILE: {path} is no YAML: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise InvalidData(f"GENPLAT_UPSTREAMS_FILE: {path}: {place}: {first['msg']}.") from error
+    return {upstream.name: upstream for upstream in declared}
+
+
+def missing_key(upstream: Upstream, environment: Mapping[str, str]) -> str | None:
+    """A sentence where the upstream's key is not there."""
+    if upstream.api_key_env is None or environment.get(upstream.api_key_env):
+        return None
+    return f"{upstream.name}: {upstream.api_key_env} is not set in the gateway's environment."

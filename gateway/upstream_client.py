@@ -1,0 +1,219 @@
+"""Service LLMs over HTTP: the only module that speaks to them. Knows no database.
+
+What goes wrong comes out as GenPlat's named errors; nothing of an upstream's address or key does.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from gateway.orchestrator.upstreams import Upstream, missing_key
+from shared.errors import (
+    GenPlatError,
+    InvalidRequest,
+    TimedOut,
+    TooManyRequests,
+    Unavailable,
+    UpstreamFailed,
+)
+
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+MAX_SAID = 500
+# The request's own fault: another target would say the same.
+_REFUSED = {400, 413, 422}
+# GenPlat's own fields, which other services would not know.
+_OURS = ("diagram", "top_k", "continue_final_message")
+
+
+@dataclass(frozen=True)
+class UpstreamStream:
+    """An answer that is still coming; whoever holds it closes it."""
+
+    upstream: Upstream
+    response: httpx.Response
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Bytes as they come. `TimedOut` after too long a silence."""
+        pieces = self.response.aiter_raw()
+        patience = self.upstream.first_token_seconds
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    piece = await anext(pieces, None)
+            except TimeoutError as error:
+                raise _silent(self.upstream) from error
+            except httpx.HTTPError as error:
+                raise _broken(self.upstream, error) from error
+            if piece is None:
+                return
+            yield piece
+            patience = self.upstream.stall_seconds
+
+    async def aclose(self) -> None:
+        await self.response.aclose()
+
+
+class UpstreamClient:
+    """Calls of the declared upstreams. Keys are read from the environment when they are used, and
+    go nowhere but to their upstream."""
+
+    def __init__(
+        self, upstreams: Mapping[str, Upstream], environment: Mapping[str, str] = os.environ
+    ) -> None:
+        self.upstreams = dict(upstreams)
+        self._environment = environment
+        self._client = httpx.AsyncClient(
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=50),
+            # A redirect could carry the key elsewhere.
+            follow_redirects=False,
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def problem(self, upstream: Upstream) -> str | None:
+        return missing_key(upstream, self._environment)
+
+    async def complete(self, upstream: Upstream, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The whole answer. ``path`` as GenPlat names it: ``/v1/chat/completions``."""
+        request = self._request(upstream, path, body)
+        try:
+            async with asyncio.timeout(upstream.timeout_seconds):
+                response = await self._client.send(request, stream=True)
+                try:
+                    content = await _read(upstream, response)
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            raise _silent(upstream) from error
+        except httpx.HTTPError as error:
+            raise _broken(upstream, error) from error
+        if not response.is_success:
+            raise _refused(upstream, response, content)
+        return _answer(upstream, content)
+
+    async def stream(self, upstream: Upstream, path: str, body: dict[str, Any]) -> UpstreamStream:
+        """The same, as it is being written; returns when the upstream has accepted it."""
+        request = self._request(upstream, path, body)
+        try:
+            async with asyncio.timeout(upstream.first_token_seconds):
+                response = await self._client.send(request, stream=True)
+                if response.is_success:
+                    return UpstreamStream(upstream, response)
+                try:
+                    content = await _read(upstream, response)
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            raise _silent(upstream) from error
+        except httpx.HTTPError as error:
+            raise _broken(upstream, error) from error
+        raise _refused(upstream, response, content)
+
+    def _request(self, upstream: Upstream, path: str, body: dict[str, Any]) -> httpx.Request:
+        if (problem := self.problem(upstream)) is not None:
+            raise Unavailable(problem, code="upstream_without_key")
+        sent = {key: value for key, value in body.items() if key not in _OURS}
+        if upstream.continues and "continue_final_message" in body:
+            sent["continue_final_message"] = body["continue_final_message"]
+            # (vLLM refuses both at once.)
+            sent["add_generation_prompt"] = False
+        return self._client.build_request(
+            "POST",
+            upstream.base_url + path.removeprefix("/v1"),
+            json=sent | {"model": upstream.model},
+            headers=self._headers(upstream),
+            params=upstream.query or None,
+            timeout=httpx.Timeout(None, connect=upstream.connect_seconds),
+        )
+
+    def _headers(self, upstream: Upstream) -> dict[str, str]:
+        # Compressed streams would come in lumps, and cannot be passed on as they are.
+        headers = {"accept-encoding": "identity"}
+        if upstream.api_key_env is None:
+            return headers
+        key = self._environment[upstream.api_key_env]
+        value = f"Bearer {key}" if upstream.key_header == "authorization" else key
+        return headers | {upstream.key_header: value}
+
+
+async def _read(upstream: Upstream, response: httpx.Response) -> bytes:
+    content = bytearray()
+    async for piece in response.aiter_raw():
+        content += piece
+        if len(content) > MAX_ANSWER_BYTES:
+            raise UpstreamFailed(
+                f"{upstream.name} sent an answer without an end.", code="upstream_too_long"
+            )
+    return bytes(content)
+
+
+def _silent(upstream: Upstream) -> GenPlatError:
+    return TimedOut(f"{upstream.name} did not answer in time.", code="upstream_timeout")
+
+
+def _broken(upstream: Upstream, error: httpx.HTTPError) -> GenPlatError:
+    if isinstance(error, httpx.TimeoutException):
+        return TimedOut(f"{upstream.name} did not answer in time.", code="upstream_timeout")
+    if isinstance(error, httpx.ConnectError):
+        return Unavailable(f"{upstream.name} cannot be reached.", code="upstream_unreachable")
+    return UpstreamFailed(f"{upstream.name} broke off.", code="upstream_cut")
+
+
+def _refused(upstream: Upstream, response: httpx.Response, content: bytes) -> GenPlatError:
+    """The upstream's error under the gateway's own names. What it says of a wrong request is
+    passed on; of its own trouble its status is enough."""
+    status = response.status_code
+    if status in _REFUSED:
+        said, code, param = _said(content)
+        return InvalidRequest(f"{upstream.name}: {said}", code=code, param=param)
+    if status == 429:
+        return TooManyRequests(
+            f"{upstream.name} takes no more requests for now.",
+            code="upstream_rate_limited",
+            retry_after=_seconds(response.headers.get("retry-after", "")),
+        )
+    if status in (502, 503, 504, 529):
+        return Unavailable(
+            f"{upstream.name} is down or overloaded ({status}).",
+            code=f"upstream_{status}",
+            retry_after=_seconds(response.headers.get("retry-after", "")),
+        )
+    # Of 401, 403 and 404 the operator's declaration is the reason, and not the request.
+    return UpstreamFailed(f"{upstream.name} answered {status}.", code=f"upstream_{status}")
+
+
+def _said(content: bytes) -> tuple[str, str | None, str | None]:
+    try:
+        error = json.loads(content)["error"]
+        message, code, param = str(error["message"]), error.get("code"), error.get("param")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "the request was refused.", None, None
+    return message[:MAX_SAID], _text(code), _text(param)
+
+
+def _text(value: object) -> str | None:
+    return value[:100] if isinstance(value, str) else None
+
+
+def _seconds(header: str) -> float | None:
+    """Of a Retry-After in seconds; dates are rare, and clocks differ."""
+    return float(header) if header.isdecimal() and len(header) < 10 else None
+
+
+def _answer(upstream: Upstream, content: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(content)
+        choices = answer["choices"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UpstreamFailed(
+            f"{upstream.name} sent no answer that can be read.", code="upstream_unreadable"
+        ) from error
+    if not isinstance(choices, list) or not choices:
+        raise UpstreamFailed(f"{upstream.name} sent no answer.", code="upstream_unreadable")
+    return dict(answer)
