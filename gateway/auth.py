@@ -12,9 +12,10 @@ from sqlmodel import col, delete
 
 from gateway import keys
 from gateway.database import Database
+from gateway.scopes import may
 from gateway.settings import GatewaySettings
 from gateway.tables import ApiKey, LoginSession, now
-from shared.errors import TooManyRequests, Unauthorized
+from shared.errors import Forbidden, TooManyRequests, Unauthorized
 
 COOKIE = "genplat_session"
 TRIES_PER_MINUTE = 20
@@ -62,6 +63,8 @@ def login(
             "`genplat keys create` makes a key.",
             param="token",
         )
+    if key is not None and not is_token and not may(key.scopes, "admin"):
+        raise Forbidden("This key may not open the pages: it lacks the scope admin.", param="token")
     opened_by = None if is_token else key
     return _start_session(database=database, settings=settings, key=opened_by)
 
@@ -69,6 +72,9 @@ def login(
 def _start_session(*, database: Database, settings: GatewaySettings, key: ApiKey | None) -> str:
     """A session of the key's owner; without a key, the administrator's."""
     value = secrets.token_urlsafe(32)
+    ends = now() + timedelta(days=settings.session_days)
+    if key is not None and key.expires_at is not None:
+        ends = min(ends, key.expires_at)
     with database.write() as session:
         session.exec(delete(LoginSession).where(col(LoginSession.expires_at) < now()))
         session.add(
@@ -76,7 +82,7 @@ def _start_session(*, database: Database, settings: GatewaySettings, key: ApiKey
                 sha256=keys.hash_secret(value),
                 owner=key.owner if key else keys.ADMIN_OWNER,
                 key_id=key.id if key else None,
-                expires_at=now() + timedelta(days=settings.session_days),
+                expires_at=ends,
             )
         )
     return value

@@ -56,6 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     create = keys.add_parser("create", parents=[folder], help="make a key and show it once")
     create.add_argument("--name", required=True, help="to tell keys apart")
+    create.add_argument(
+        "--scope",
+        action="append",
+        choices=("read", "infer", "train", "admin"),
+        help="what it may do, several times for several; default: admin, which is everything",
+    )
+    create.add_argument("--days", type=_days, help="after which it ends; default: never")
     create.add_argument("--json", action="store_true", help="for machines")
     create.set_defaults(run=_create_key)
     return parser
@@ -138,12 +145,23 @@ def _train(arguments: argparse.Namespace) -> int:
     )
 
 
+def _days(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 3650:
+        raise argparse.ArgumentTypeError("a number of days from 1 to 3650")
+    return int(text)
+
+
 def _create_key(arguments: argparse.Namespace) -> int:
     from gateway.local_keys import create_local_key
 
-    key, secret = create_local_key(_settings(arguments), arguments.name)
+    key, secret = create_local_key(
+        _settings(arguments),
+        arguments.name,
+        scopes=arguments.scope or ("admin",),
+        days=arguments.days,
+    )
     if arguments.json:
-        print(json.dumps({"id": key.id, "name": key.name, "key": secret}))  # noqa: T201
+        print(json.dumps({"id": key.id, "name": key.name, "scopes": key.scopes, "key": secret}))  # noqa: T201
     else:
         sys.stderr.write("This key is shown once; only its hash is kept.\n")
         print(secret)  # noqa: T201

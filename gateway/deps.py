@@ -17,8 +17,9 @@ from gateway.datasets.upload import Upload, receive_upload
 from gateway.errors import LoginRequired
 from gateway.idempotency import Claim, idempotent
 from gateway.paging import DEFAULT_LIMIT
+from gateway.scopes import Scope, may
 from gateway.services import Services
-from shared.errors import Unauthorized
+from shared.errors import Forbidden, Unauthorized
 
 _NO_CREDENTIALS = "Send an API key as `Authorization: Bearer gp-…`, or log in at /login."
 
@@ -65,7 +66,15 @@ def bearer_secret(request: Request) -> str | None:
     return secret.strip()
 
 
-def current_owner(request: Request, services: ServicesDep) -> str:
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, and what they may do."""
+
+    owner: str
+    scopes: tuple[str, ...]
+
+
+def current_caller(request: Request, services: ServicesDep) -> Caller:
     """Who asks: by key or by session, never by both at once."""
     secret, cookie = bearer_secret(request), session_cookie(request)
     if secret is not None and cookie is not None:
@@ -74,12 +83,33 @@ def current_owner(request: Request, services: ServicesDep) -> str:
         key = keys.authenticate(database=services.database, secret=secret)
         if key is None:
             raise Unauthorized("This API key is not valid. Make one with `genplat keys create`.")
-        return key.owner
+        return Caller(key.owner, tuple(key.scopes))
     if cookie is not None:
         owner = auth.session_owner(database=services.database, cookie=cookie)
         if owner is not None:
-            return owner
+            return Caller(owner, ("admin",))
     raise Unauthorized(_NO_CREDENTIALS)
+
+
+CallerDep = Annotated[Caller, Depends(current_caller)]
+
+
+def current_owner(caller: CallerDep) -> str:
+    return caller.owner
+
+
+def needs(reads: Scope | None, writes: Scope) -> Callable[..., None]:
+    """A guard: what a key must hold for GET, and for all else; None: any key will do."""
+
+    def check(request: Request, caller: CallerDep) -> None:
+        needed = reads if request.method in ("GET", "HEAD") else writes
+        if needed is not None and not may(caller.scopes, needed):
+            raise Forbidden(
+                f"This API key holds {', '.join(caller.scopes)}; this needs the scope {needed}.",
+                code="scope_missing",
+            )
+
+    return check
 
 
 OwnerDep = Annotated[str, Depends(current_owner)]
@@ -88,9 +118,12 @@ OwnerDep = Annotated[str, Depends(current_owner)]
 def page_owner(request: Request, services: ServicesDep) -> str:
     """The same for pages: whoever is not known is sent to the login page."""
     try:
-        return current_owner(request, services)
+        caller = current_caller(request, services)
     except Unauthorized as error:
         raise LoginRequired from error
+    if not may(caller.scopes, "admin"):
+        raise Forbidden("Pages need a key that holds the scope admin.", code="scope_missing")
+    return caller.owner
 
 
 PageOwnerDep = Annotated[str, Depends(page_owner)]
@@ -102,7 +135,7 @@ def metrics_reader(request: Request, services: ServicesDep) -> None:
     secret = bearer_secret(request)
     if token and secret and hmac.compare_digest(secret.encode(), token.encode()):
         return
-    current_owner(request, services)
+    current_caller(request, services)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,17 @@
 import contextlib
 import hashlib
 import secrets
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, delete, select
 
 from gateway.database import Database
 from gateway.paging import Page, paginate
+from gateway.scopes import Scope
 from gateway.tables import ApiKey, LoginSession, now
-from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.errors import Conflict, InvalidRequest, NotFound, Unauthorized
 
 PREFIX = "gp-"
 ADMIN_OWNER = "admin"
@@ -26,10 +28,29 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def create_key(*, database: Database, owner: str, name: str) -> tuple[ApiKey, str]:
+def create_key(
+    *,
+    database: Database,
+    owner: str,
+    name: str,
+    scopes: Sequence[Scope] = ("admin",),
+    expires_at: datetime | None = None,
+) -> tuple[ApiKey, str]:
     """A new key and its secret, which nobody can read again."""
+    if not scopes:
+        raise InvalidRequest("scopes: a key needs one at least.", param="scopes")
+    if expires_at is not None and expires_at <= now():
+        raise InvalidRequest("expires_at is in the past.", param="expires_at")
     secret = PREFIX + secrets.token_urlsafe(32)
-    return _store(database=database, owner=owner, name=check_name(name), secret=secret), secret
+    key = ApiKey(
+        owner=owner,
+        name=check_name(name),
+        hint=secret[:7],
+        sha256=hash_secret(secret),
+        scopes=sorted(set(scopes)),
+        expires_at=expires_at,
+    )
+    return _store(database, key), secret
 
 
 def check_name(name: str) -> str:
@@ -40,10 +61,9 @@ def check_name(name: str) -> str:
     return name
 
 
-def _store(*, database: Database, owner: str, name: str, secret: str) -> ApiKey:
-    key = ApiKey(owner=owner, name=name, hint=secret[:7], sha256=hash_secret(secret))
+def _store(database: Database, key: ApiKey) -> ApiKey:
     with database.write() as session:
-        live = select(ApiKey.id).where(ApiKey.owner == owner, col(ApiKey.revoked_at).is_(None))
+        live = select(ApiKey.id).where(ApiKey.owner == key.owner, col(ApiKey.revoked_at).is_(None))
         if len(session.exec(live.limit(MAX_KEYS)).all()) >= MAX_KEYS:
             raise Conflict(f"There are {MAX_KEYS} keys already. Revoke some that are not used.")
         session.add(key)
@@ -108,7 +128,8 @@ def _end_sessions(session: Session, key_id: str) -> None:
 
 
 def authenticate(*, database: Database, secret: str) -> ApiKey | None:
-    """The key that a secret belongs to, if it works.
+    """The key that a secret belongs to, if it works. `Unauthorized` says so of one whose time is
+    over.
 
     The look-up is by hash: how long it takes tells nothing of a stored secret's characters.
     """
@@ -120,6 +141,11 @@ def authenticate(*, database: Database, secret: str) -> ApiKey | None:
         ).first()
     if key is None:
         return None
+    if key.expires_at is not None and key.expires_at <= now():
+        raise Unauthorized(
+            f"This API key expired on {key.expires_at:%Y-%m-%d}. Make a new one.",
+            code="key_expired",
+        )
     if key.last_used_at is None or now() - key.last_used_at > _LAST_USED_STEP:
         # A locked database must not turn a good key away for the sake of a date.
         with contextlib.suppress(OperationalError):

@@ -1,7 +1,8 @@
 """API keys made where the database lies, without a gateway: for `genplat keys` and the demo."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 from gateway import keys
 from gateway.connections import open_database
@@ -9,8 +10,9 @@ from gateway.database import Database
 from gateway.launcher.checks import prepare_data_folder
 from gateway.launcher.lock import LOCK_FILE
 from gateway.migrations import migrate
+from gateway.scopes import Scope
 from gateway.settings import GatewaySettings
-from gateway.tables import ApiKey
+from gateway.tables import ApiKey, now
 
 
 @contextmanager
@@ -24,10 +26,23 @@ def _database(settings: GatewaySettings) -> Iterator[Database]:
         database.close()
 
 
-def create_local_key(settings: GatewaySettings, name: str) -> tuple[ApiKey, str]:
+def create_local_key(
+    settings: GatewaySettings,
+    name: str,
+    *,
+    scopes: Sequence[Scope] = ("admin",),
+    days: int | None = None,
+) -> tuple[ApiKey, str]:
     """A new key of the administrator and its secret; works beside a running gateway too."""
+    expires_at = None if days is None else now() + timedelta(days=days)
     with _database(settings) as database:
-        return keys.create_key(database=database, owner=keys.ADMIN_OWNER, name=name)
+        return keys.create_key(
+            database=database,
+            owner=keys.ADMIN_OWNER,
+            name=name,
+            scopes=scopes,
+            expires_at=expires_at,
+        )
 
 
 @contextmanager

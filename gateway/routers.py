@@ -1,5 +1,6 @@
 """Which routers the gateway has, and who may use each: a guard is given here, never by a path."""
 
+from types import ModuleType
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -14,6 +15,7 @@ from gateway.api import (
     models,
     openai,
     openai_files,
+    predictions,
     preflight,
 )
 from gateway.api import datasets as datasets_api
@@ -22,7 +24,7 @@ from gateway.api import keys as keys_api
 from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
 from gateway.api import upstreams as upstreams_api
-from gateway.deps import current_owner, page_owner
+from gateway.deps import needs, page_owner
 from gateway.errors import ErrorAnswer
 from gateway.pages import (
     chat,
@@ -40,22 +42,25 @@ from gateway.pages import (
     runs,
 )
 from gateway.pages import models as model_pages
+from gateway.scopes import Scope
 
-API = (
-    dataset_intake,
-    datasets_api,
-    deployments_api,
-    diagrams,
-    fine_tuning,
-    keys_api,
-    library,
-    models,
-    openai,
-    openai_files,
-    preflight,
-    routes_api,
-    runs_api,
-    upstreams_api,
+# Each with what a key must hold to read, and to change something; None: any key will do.
+API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
+    (dataset_intake, "read", "train"),
+    (datasets_api, "read", "train"),
+    (deployments_api, "read", "admin"),
+    (diagrams, None, "infer"),
+    (fine_tuning, "read", "train"),
+    (keys_api, "admin", "admin"),
+    (library, "read", "train"),
+    (models, None, "admin"),
+    (openai, None, "infer"),
+    (openai_files, "read", "train"),
+    (predictions, None, "infer"),
+    (preflight, "read", "train"),
+    (routes_api, "read", "admin"),
+    (runs_api, "read", "train"),
+    (upstreams_api, "read", "admin"),
 )
 # Fixed paths before those with an id in them: "new", "import" and "compare" are no ids.
 PAGES = (
@@ -86,7 +91,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def include_routers(app: FastAPI) -> None:
     for module in OTHERS:
         app.include_router(module.router)
-    for module in API:
-        app.include_router(module.router, dependencies=[Depends(current_owner)], responses=ERRORS)
-    for module in PAGES:
-        app.include_router(module.router, dependencies=[Depends(page_owner)])
+    for module, reads, writes in API:
+        guard = Depends(needs(reads, writes))
+        app.include_router(module.router, dependencies=[guard], responses=ERRORS)
+    for page in PAGES:
+        app.include_router(page.router, dependencies=[Depends(page_owner)])

@@ -1,50 +1,18 @@
 """`/api/deployments`: models served under a name; each with its own Swagger page."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
 
-from gateway import completions, deployments
+from gateway import deployments
 from gateway.api.deployment_openapi import deployment_openapi
-from gateway.api.disconnects import unless_gone
 from gateway.api.docs import swagger_page
 from gateway.deployments import DeploymentSpec, DeploymentView
 from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
-from shared.chat import MAX_PROMPT_CHARACTERS, Stop
 
 router = APIRouter(prefix="/api/deployments", tags=["deployments"])
-
-MAX_INPUTS = 256
-Input = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
-
-
-class PredictParameters(BaseModel):
-    """How to write, under OpenAI's names."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    max_tokens: int | None = Field(None, ge=1, le=131_072)
-    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
-    top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
-    top_k: int | None = Field(None, ge=0, le=100_000)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: Stop = None
-
-
-class PredictRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    inputs: Input | Annotated[list[Input], Field(min_length=1, max_length=MAX_INPUTS)]
-    parameters: PredictParameters = PredictParameters.model_validate({})
-
-
-class PredictPublic(BaseModel):
-    outputs: list[str]
-    usage: dict[str, int]
 
 
 @router.post("", status_code=201, response_model=DeploymentView)
@@ -81,28 +49,6 @@ def get_deployment(name: str, services: ServicesDep, owner: OwnerDep) -> Deploym
 async def delete_deployment(name: str, services: ServicesDep, owner: OwnerDep) -> Response:
     await deployments.delete_deployment(services=services, owner=owner, name=name)
     return Response(status_code=204)
-
-
-@router.post("/{name}/predict", response_model=PredictPublic)
-async def predict(
-    name: str, body: PredictRequest, request: Request, services: ServicesDep, owner: OwnerDep
-) -> JSONResponse:
-    """Answer one input or several; each is a conversation of its own."""
-    await run_in_threadpool(
-        deployments.get_deployment, database=services.database, owner=owner, name=name
-    )
-    inputs = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-    answer = await unless_gone(
-        request,
-        completions.predict(
-            services=services,
-            owner=owner,
-            model=name,
-            inputs=inputs,
-            parameters=body.parameters.model_dump(exclude_unset=True),
-        ),
-    )
-    return JSONResponse(answer.body, headers=answer.headers)
 
 
 @router.get("/{name}/openapi.json")

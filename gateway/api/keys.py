@@ -3,12 +3,13 @@
 from datetime import datetime
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from gateway import keys
 from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
+from gateway.scopes import Scope
 from gateway.tables import ApiKey
 
 router = APIRouter(prefix="/api/keys", tags=["keys"])
@@ -18,6 +19,12 @@ class KeyCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=100)
+    scopes: list[Scope] = Field(
+        ["admin"],
+        min_length=1,
+        description="infer: ask models. train: data, runs and reading. read. admin: everything.",
+    )
+    expires_at: AwareDatetime | None = None
 
 
 class KeyPublic(BaseModel):
@@ -26,6 +33,8 @@ class KeyPublic(BaseModel):
     id: str
     name: str
     hint: str
+    scopes: list[Scope]
+    expires_at: datetime | None
     created_at: datetime
     last_used_at: datetime | None
 
@@ -50,7 +59,12 @@ async def create_key(
 ) -> Response:
     async def create(_claim: Claim | None) -> KeyCreated:
         key, secret = await run_in_threadpool(
-            keys.create_key, database=services.database, owner=owner, name=body.name
+            keys.create_key,
+            database=services.database,
+            owner=owner,
+            name=body.name,
+            scopes=body.scopes,
+            expires_at=body.expires_at,
         )
         return KeyCreated(**public(key).model_dump(), key=secret)
 

@@ -1,5 +1,6 @@
 """API keys: made, shown once, revoked."""
 
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form
@@ -8,7 +9,9 @@ from fastapi.responses import Response
 from gateway import keys
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.pages.html import UNPROCESSABLE, no_problems, page, problems, see_other
+from gateway.scopes import Scope
 from gateway.services import Services
+from gateway.tables import now
 from shared.errors import GenPlatError
 
 router = APIRouter(prefix="/keys", include_in_schema=False)
@@ -21,14 +24,25 @@ def list_keys(services: ServicesDep, owner: PageOwnerDep, after: str | None = No
 
 @router.post("")
 def create_key(
-    services: ServicesDep, owner: PageOwnerDep, name: Annotated[str, Form()] = ""
+    services: ServicesDep,
+    owner: PageOwnerDep,
+    name: Annotated[str, Form()] = "",
+    scope: Annotated[Scope, Form()] = "admin",
+    days: Annotated[int, Form(ge=0, le=3650)] = 0,
 ) -> Response:
     """The secret is in this answer and nowhere else, so there is nothing to redirect to."""
     try:
-        _, secret = keys.create_key(database=services.database, owner=owner, name=name)
+        _, secret = keys.create_key(
+            database=services.database,
+            owner=owner,
+            name=name,
+            scopes=[scope],
+            expires_at=now() + timedelta(days=days) if days else None,
+        )
     except GenPlatError as error:
         shown = problems(error, ["name"])
-        return _page(services, owner, status=UNPROCESSABLE, name=name, **shown)
+        values = {"name": name, "scope": scope, "days": str(days)}
+        return _page(services, owner, status=UNPROCESSABLE, values=values, **shown)
     return _page(services, owner, status=201, secret=secret)
 
 
@@ -44,7 +58,7 @@ def _page(
     *,
     status: int = 200,
     after: str | None = None,
-    name: str = "",
+    values: dict[str, str] | None = None,
     secret: str | None = None,
     **shown: Any,
 ) -> Response:
@@ -55,6 +69,6 @@ def _page(
         keys=found.data,
         has_more=found.has_more,
         secret=secret,
-        values={"name": name},
+        values=values or {"name": "", "scope": "admin", "days": "0"},
         **(no_problems() | shown),
     )

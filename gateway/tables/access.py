@@ -7,6 +7,7 @@ from sqlmodel import Field, SQLModel
 
 from gateway.tables.columns import (
     UtcDateTime,
+    json_column,
     maybe_json_column,
     maybe_time_column,
     new_id,
@@ -15,7 +16,8 @@ from gateway.tables.columns import (
 
 
 class ApiKey(SQLModel, table=True):
-    """An API key: only its sha256 is stored; ``hint`` is its first characters, for people."""
+    """An API key: only its sha256 is stored; ``hint`` is its first characters, for people.
+    ``scopes``: what it may do (`gateway.scopes`)."""
 
     __tablename__ = "api_keys"
 
@@ -24,6 +26,8 @@ class ApiKey(SQLModel, table=True):
     name: str
     hint: str
     sha256: str = Field(unique=True)
+    scopes: list[str] = json_column(lambda: ["admin"])
+    expires_at: datetime | None = maybe_time_column()
     created_at: datetime = time_column()
     last_used_at: datetime | None = maybe_time_column()
     revoked_at: datetime | None = maybe_time_column()

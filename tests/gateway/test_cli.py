@@ -40,6 +40,18 @@ def test_a_key_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert made["name"] == "ci" and owner_of(made["key"], tmp_path)
 
 
+def test_a_key_may_be_for_one_thing_and_a_while(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["keys", "create", "--name", "shop", "--json", "--data-dir", str(tmp_path)]
+    assert cli.main([*command, "--scope", "infer", "--scope", "read", "--days", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["scopes"] == ["infer", "read"]
+    for wrong in (["--scope", "root"], ["--days", "0"], ["--days", "soon"]):
+        with pytest.raises(SystemExit):
+            cli.main([*command, *wrong])
+
+
+
 def test_a_bad_name_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
