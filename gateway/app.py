@@ -22,6 +22,7 @@ from gateway.inference_client import InferenceClient
 from gateway.limits import BodyLimit, Envelope, HostAllowList, RequestShape, SameOrigin
 from gateway.migrations import UnusableDatabase, migrate
 from gateway.orchestrator.upstreams import read_upstreams
+from gateway.rate_limits import RateLimits
 from gateway.routers import include_routers
 from gateway.run_feed import RunFeed
 from gateway.server import serve
@@ -84,6 +85,7 @@ def make_services(settings: GatewaySettings) -> Services:
         queue=job_queue.ArqQueue(redis),
         inference=InferenceClient(settings),
         upstreams=UpstreamClient(read_upstreams(settings.upstreams_file)),
+        limits=RateLimits(redis),
         feed=RunFeed(),
     )
 

@@ -63,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
         help="what it may do, several times for several; default: admin, which is everything",
     )
     create.add_argument("--days", type=_days, help="after which it ends; default: never")
+    for what in ("requests", "tokens"):
+        create.add_argument(
+            f"--{what}-per-minute", type=_limit, metavar="N", help="default: any number"
+        )
     create.add_argument("--json", action="store_true", help="for machines")
     create.set_defaults(run=_create_key)
     return parser
@@ -151,6 +155,12 @@ def _days(text: str) -> int:
     return int(text)
 
 
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000_000:
+        raise argparse.ArgumentTypeError("a number from 1 to a billion")
+    return int(text)
+
+
 def _create_key(arguments: argparse.Namespace) -> int:
     from gateway.local_keys import create_local_key
 
@@ -159,6 +169,8 @@ def _create_key(arguments: argparse.Namespace) -> int:
         arguments.name,
         scopes=arguments.scope or ("admin",),
         days=arguments.days,
+        requests_per_minute=arguments.requests_per_minute,
+        tokens_per_minute=arguments.tokens_per_minute,
     )
     if arguments.json:
         print(json.dumps({"id": key.id, "name": key.name, "scopes": key.scopes, "key": secret}))  # noqa: T201

@@ -17,6 +17,7 @@ from gateway.datasets.upload import Upload, receive_upload
 from gateway.errors import LoginRequired
 from gateway.idempotency import Claim, idempotent
 from gateway.paging import DEFAULT_LIMIT
+from gateway.rate_limits import Quota
 from gateway.scopes import Scope, may
 from gateway.services import Services
 from shared.errors import Forbidden, Unauthorized
@@ -72,6 +73,7 @@ class Caller:
 
     owner: str
     scopes: tuple[str, ...]
+    quota: Quota | None = None
 
 
 def current_caller(request: Request, services: ServicesDep) -> Caller:
@@ -83,7 +85,8 @@ def current_caller(request: Request, services: ServicesDep) -> Caller:
         key = keys.authenticate(database=services.database, secret=secret)
         if key is None:
             raise Unauthorized("This API key is not valid. Make one with `genplat keys create`.")
-        return Caller(key.owner, tuple(key.scopes))
+        quota = Quota(key.id, key.requests_per_minute, key.tokens_per_minute)
+        return Caller(key.owner, tuple(key.scopes), quota)
     if cookie is not None:
         owner = auth.session_owner(database=services.database, cookie=cookie)
         if owner is not None:

@@ -35,6 +35,8 @@ def create_key(
     name: str,
     scopes: Sequence[Scope] = ("admin",),
     expires_at: datetime | None = None,
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key and its secret, which nobody can read again."""
     if not scopes:
@@ -49,6 +51,8 @@ def create_key(
         sha256=hash_secret(secret),
         scopes=sorted(set(scopes)),
         expires_at=expires_at,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
     )
     return _store(database, key), secret
 

@@ -26,6 +26,8 @@ from shared.errors import (
 log = logging.getLogger(__name__)
 
 HTTP_ERRORS = 400
+# Where in the scope lie headers that tell a key's limits (`gateway.api.metering`).
+LIMIT_HEADERS = "limit_headers"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # Multipart adds boundaries and the form's other fields to the file's own bytes.
 UPLOAD_PATHS = ("/api/datasets", "/api/datasets/inspect", "/datasets", "/v1/files")
@@ -80,6 +82,7 @@ class Envelope:
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
+                headers.update(scope.get(LIMIT_HEADERS, {}))
                 if scope["path"].startswith("/static/") and message["status"] < HTTP_ERRORS:
                     headers.setdefault("cache-control", _static_caching(scope))
                 for name, value in SECURITY_HEADERS.items():

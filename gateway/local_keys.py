@@ -32,6 +32,8 @@ def create_local_key(
     *,
     scopes: Sequence[Scope] = ("admin",),
     days: int | None = None,
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key of the administrator and its secret; works beside a running gateway too."""
     expires_at = None if days is None else now() + timedelta(days=days)
@@ -42,6 +44,8 @@ def create_local_key(
             name=name,
             scopes=scopes,
             expires_at=expires_at,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
         )
 
 

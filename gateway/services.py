@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from gateway.database import Database
 from gateway.inference_client import InferenceClient
 from gateway.orchestrator.breaker import Breakers
+from gateway.rate_limits import RateLimits
 from gateway.run_feed import RunFeed
 from gateway.settings import GatewaySettings
 from gateway.stopping import Stopping
@@ -26,6 +27,7 @@ class Services:
     queue: JobQueue
     inference: InferenceClient
     upstreams: UpstreamClient
+    limits: RateLimits
     feed: RunFeed
     stopping: Stopping = field(default_factory=Stopping)
     breakers: Breakers = field(default_factory=Breakers)

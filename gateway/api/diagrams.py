@@ -7,6 +7,7 @@ from fastapi.responses import FileResponse, Response
 
 from gateway import diagrams
 from gateway.api.disconnects import unless_gone
+from gateway.api.metering import CHARACTERS_PER_TOKEN, USUAL_ANSWER, MeterDep
 from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.diagrams import DiagramSpec, DiagramView
 from gateway.idempotency import Claim
@@ -23,7 +24,12 @@ _SVG_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
 
 @router.post("", status_code=201, response_model=DiagramView)
 async def create_diagram(
-    spec: DiagramSpec, request: Request, services: ServicesDep, owner: OwnerDep, once: OnceDep
+    spec: DiagramSpec,
+    request: Request,
+    services: ServicesDep,
+    owner: OwnerDep,
+    once: OnceDep,
+    meter: MeterDep,
 ) -> Response:
     """Draw a scenario with a model, or render a source. With `Accept: image/png` or
     `image/svg+xml` the answer is the image."""
@@ -31,9 +37,13 @@ async def create_diagram(
     made: list[DiagramView] = []
 
     async def create(claim: Claim | None) -> DiagramView:
-        view, served_by = await unless_gone(
-            request, diagrams.draw(services=services, owner=owner, spec=spec, claim=claim)
-        )
+        asked = len(spec.scenario or "") // CHARACTERS_PER_TOKEN
+        # A source is drawn without a model.
+        writes = (spec.max_tokens or USUAL_ANSWER) if spec.scenario else 0
+        async with meter.taking(reads=asked, writes=writes):
+            view, served_by = await unless_gone(
+                request, diagrams.draw(services=services, owner=owner, spec=spec, claim=claim)
+            )
         headers.update(served_by)
         made.append(view)
         return view

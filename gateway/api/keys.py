@@ -1,6 +1,7 @@
 """API keys over HTTP."""
 
 from datetime import datetime
+from typing import Annotated
 
 from fastapi import APIRouter, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -15,6 +16,9 @@ from gateway.tables import ApiKey
 router = APIRouter(prefix="/api/keys", tags=["keys"])
 
 
+Limit = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
 class KeyCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -25,6 +29,8 @@ class KeyCreate(BaseModel):
         description="infer: ask models. train: data, runs and reading. read. admin: everything.",
     )
     expires_at: AwareDatetime | None = None
+    requests_per_minute: Limit | None = Field(None, description="To models; null: any number.")
+    tokens_per_minute: Limit | None = Field(None, description="Read and written; null: any number.")
 
 
 class KeyPublic(BaseModel):
@@ -35,6 +41,8 @@ class KeyPublic(BaseModel):
     hint: str
     scopes: list[Scope]
     expires_at: datetime | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
     created_at: datetime
     last_used_at: datetime | None
 
@@ -65,6 +73,8 @@ async def create_key(
             name=body.name,
             scopes=body.scopes,
             expires_at=body.expires_at,
+            requests_per_minute=body.requests_per_minute,
+            tokens_per_minute=body.tokens_per_minute,
         )
         return KeyCreated(**public(key).model_dump(), key=secret)
 

@@ -5,6 +5,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from gateway import completions
 from gateway.api.disconnects import unless_gone
+from gateway.api.metering import Meter, MeterDep, tokens_of
 from gateway.deps import OwnerDep, ServicesDep
 from gateway.services import Services
 from shared.chat import ChatRequest, CompletionRequest
@@ -15,32 +16,45 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 @router.post("/chat/completions", response_model=None)
 async def create_chat_completion(
-    body: ChatRequest, request: Request, services: ServicesDep, owner: OwnerDep
+    body: ChatRequest, request: Request, services: ServicesDep, owner: OwnerDep, meter: MeterDep
 ) -> Response:
     """Answer a conversation, whole or (`stream`) as it is written. With `diagram`, the answer is a
     PlantUML source, and comes with its rendered picture."""
-    return await _answer(body, request, services, owner)
+    return await _answer(body, request, services, owner, meter)
 
 
 @router.post("/completions", response_model=None)
 async def create_completion(
-    body: CompletionRequest, request: Request, services: ServicesDep, owner: OwnerDep
+    body: CompletionRequest,
+    request: Request,
+    services: ServicesDep,
+    owner: OwnerDep,
+    meter: MeterDep,
 ) -> Response:
     """Continue a text, without a chat template."""
-    return await _answer(body, request, services, owner)
+    return await _answer(body, request, services, owner, meter)
 
 
 async def _answer(
-    body: ChatRequest | CompletionRequest, request: Request, services: Services, owner: str
+    body: ChatRequest | CompletionRequest,
+    request: Request,
+    services: Services,
+    owner: str,
+    meter: Meter,
 ) -> Response:
-    if body.stream:
-        headers, chunks = await unless_gone(
-            request, completions.stream(services=services, owner=owner, request=body)
+    reads, writes = tokens_of(body)
+    async with meter.taking(reads=reads, writes=writes):
+        if body.stream:
+            headers, chunks = await unless_gone(
+                request, completions.stream(services=services, owner=owner, request=body)
+            )
+            return StreamingResponse(
+                meter.along(chunks),
+                media_type="text/event-stream",
+                headers=headers | _STREAM_HEADERS,
+            )
+        answer = await unless_gone(
+            request, completions.complete(services=services, owner=owner, request=body)
         )
-        return StreamingResponse(
-            chunks, media_type="text/event-stream", headers=headers | _STREAM_HEADERS
-        )
-    answer = await unless_gone(
-        request, completions.complete(services=services, owner=owner, request=body)
-    )
+    await meter.end_with(answer.body)
     return JSONResponse(answer.body, headers=answer.headers)

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway import completions, deployments
 from gateway.api.disconnects import unless_gone
+from gateway.api.metering import CHARACTERS_PER_TOKEN, USUAL_ANSWER, MeterDep
 from gateway.deps import OwnerDep, ServicesDep
 from shared.chat import MAX_PROMPT_CHARACTERS, Stop
 
@@ -45,21 +46,30 @@ class PredictPublic(BaseModel):
 
 @router.post("/{name}/predict", response_model=PredictPublic)
 async def predict(
-    name: str, body: PredictRequest, request: Request, services: ServicesDep, owner: OwnerDep
+    name: str,
+    body: PredictRequest,
+    request: Request,
+    services: ServicesDep,
+    owner: OwnerDep,
+    meter: MeterDep,
 ) -> JSONResponse:
     """Answer one input or several; each is a conversation of its own."""
     await run_in_threadpool(
         deployments.get_deployment, database=services.database, owner=owner, name=name
     )
     inputs = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-    answer = await unless_gone(
-        request,
-        completions.predict(
-            services=services,
-            owner=owner,
-            model=name,
-            inputs=inputs,
-            parameters=body.parameters.model_dump(exclude_unset=True),
-        ),
-    )
+    reads = sum(1 + len(text) // CHARACTERS_PER_TOKEN for text in inputs)
+    writes = len(inputs) * (body.parameters.max_tokens or USUAL_ANSWER)
+    async with meter.taking(reads=reads, writes=writes):
+        answer = await unless_gone(
+            request,
+            completions.predict(
+                services=services,
+                owner=owner,
+                model=name,
+                inputs=inputs,
+                parameters=body.parameters.model_dump(exclude_unset=True),
+            ),
+        )
+    await meter.end_with(answer.body)
     return JSONResponse(answer.body, headers=answer.headers)

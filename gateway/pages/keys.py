@@ -12,9 +12,30 @@ from gateway.pages.html import UNPROCESSABLE, no_problems, page, problems, see_o
 from gateway.scopes import Scope
 from gateway.services import Services
 from gateway.tables import now
-from shared.errors import GenPlatError
+from shared.errors import GenPlatError, InvalidRequest
 
 router = APIRouter(prefix="/keys", include_in_schema=False)
+
+MOST = 1_000_000_000
+
+
+EMPTY = {
+    "name": "",
+    "scope": "admin",
+    "days": "0",
+    "requests_per_minute": "",
+    "tokens_per_minute": "",
+}
+
+
+def _limit(text: str, field: str) -> int | None:
+    """A limit as it was typed; nothing is none."""
+    text = text.strip().replace(",", "")
+    if not text:
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise InvalidRequest("Write a number from 1 on, or nothing for no limit.", param=field)
+    return int(text)
 
 
 @router.get("")
@@ -29,6 +50,8 @@ def create_key(
     name: Annotated[str, Form()] = "",
     scope: Annotated[Scope, Form()] = "admin",
     days: Annotated[int, Form(ge=0, le=3650)] = 0,
+    requests_per_minute: Annotated[str, Form()] = "",
+    tokens_per_minute: Annotated[str, Form()] = "",
 ) -> Response:
     """The secret is in this answer and nowhere else, so there is nothing to redirect to."""
     try:
@@ -38,10 +61,18 @@ def create_key(
             name=name,
             scopes=[scope],
             expires_at=now() + timedelta(days=days) if days else None,
+            requests_per_minute=_limit(requests_per_minute, "requests_per_minute"),
+            tokens_per_minute=_limit(tokens_per_minute, "tokens_per_minute"),
         )
     except GenPlatError as error:
-        shown = problems(error, ["name"])
-        values = {"name": name, "scope": scope, "days": str(days)}
+        shown = problems(error, ["name", "requests_per_minute", "tokens_per_minute"])
+        values = {
+            "name": name,
+            "scope": scope,
+            "days": str(days),
+            "requests_per_minute": requests_per_minute,
+            "tokens_per_minute": tokens_per_minute,
+        }
         return _page(services, owner, status=UNPROCESSABLE, values=values, **shown)
     return _page(services, owner, status=201, secret=secret)
 
@@ -69,6 +100,6 @@ def _page(
         keys=found.data,
         has_more=found.has_more,
         secret=secret,
-        values=values or {"name": "", "scope": "admin", "days": "0"},
+        values=values or EMPTY,
         **(no_problems() | shown),
     )

@@ -28,6 +28,8 @@ class ApiKey(SQLModel, table=True):
     sha256: str = Field(unique=True)
     scopes: list[str] = json_column(lambda: ["admin"])
     expires_at: datetime | None = maybe_time_column()
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
     created_at: datetime = time_column()
     last_used_at: datetime | None = maybe_time_column()
     revoked_at: datetime | None = maybe_time_column()

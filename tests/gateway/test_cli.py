@@ -46,10 +46,14 @@ def test_a_key_may_be_for_one_thing_and_a_while(
     command = ["keys", "create", "--name", "shop", "--json", "--data-dir", str(tmp_path)]
     assert cli.main([*command, "--scope", "infer", "--scope", "read", "--days", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["scopes"] == ["infer", "read"]
-    for wrong in (["--scope", "root"], ["--days", "0"], ["--days", "soon"]):
+    for wrong in (
+        ["--scope", "root"],
+        ["--days", "0"],
+        ["--days", "soon"],
+        ["--tokens-per-minute", "0"],
+    ):
         with pytest.raises(SystemExit):
             cli.main([*command, *wrong])
-
 
 
 def test_a_bad_name_is_refused_in_one_line(

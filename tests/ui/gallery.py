@@ -97,6 +97,15 @@ def _edit_route(**changes: Any) -> str:
     return render("routes/edit.html", **(context | changes))
 
 
+EMPTY_KEY = {
+    "name": "",
+    "scope": "admin",
+    "days": "0",
+    "requests_per_minute": "",
+    "tokens_per_minute": "",
+}
+
+
 def pages() -> dict[str, str]:
     """Every page in the states that matter, by a name for its URL."""
     key = SimpleNamespace(
@@ -105,6 +114,8 @@ def pages() -> dict[str, str]:
         hint="gp-abcd",
         scopes=["infer", "read"],
         expires_at=NOW,
+        requests_per_minute=60,
+        tokens_per_minute=100_000,
         created_at=NOW,
         last_used_at=None,
     )
@@ -167,7 +178,7 @@ def pages() -> dict[str, str]:
             keys=[],
             has_more=False,
             secret=None,
-            values={"name": "", "scope": "admin", "days": "0"},
+            values=EMPTY_KEY,
             errors={},
             error=None,
         ),
@@ -176,7 +187,7 @@ def pages() -> dict[str, str]:
             keys=[key],
             has_more=False,
             secret="gp-" + "x" * 43,
-            values={"name": "", "scope": "admin", "days": "0"},
+            values=EMPTY_KEY,
             errors={},
             error=None,
         ),

@@ -15,8 +15,10 @@ from redis import Redis, RedisError
 from gateway.launcher.logs import MergedLog
 from gateway.launcher.stack import Stack, plan
 from gateway.launcher.supervisor import Patience, Supervisor
+from gateway.rate_limits import Quota, RateLimits
 from gateway.settings import GatewaySettings
 from shared import event_stream, hardware
+from shared.errors import TooManyRequests
 from shared.hardware import HardwareFacts
 from shared.job_queue import TRAIN_RUN, ArqQueue, client, keep_taken, say_gone, say_listening
 from shared.run_events import Logged, RunEvent
@@ -193,6 +195,10 @@ async def use_everything(url: str) -> None:
         assert await event_stream.holds(redis, written)
         assert [found for _, found in await event_stream.read(redis)] == [event]
         assert (await redis.xinfo_stream(event_stream.STREAM))["length"] == 1
+        limits, quota = RateLimits(redis), Quota("key_a", requests=1)
+        await limits.take(quota, "requests")
+        with pytest.raises(TooManyRequests):
+            await limits.take(quota, "requests")
     finally:
         await redis.aclose(close_connection_pool=True)
 
