@@ -1,4 +1,5 @@
-"""Says in Redis what this worker computes on, again and again; loads no torch itself."""
+"""Says in Redis what this worker computes on, and that it listens, again and again; loads no torch
+itself."""
 
 import asyncio
 import contextlib
@@ -12,12 +13,15 @@ from redis.exceptions import RedisError
 
 from shared.errors import Unavailable
 from shared.hardware import HardwareFacts, announce
+from shared.job_queue import say_listening
 from trainer_service.hardware import Device, choose_precision, find_cpu, has_gpu
 
 log = logging.getLogger(__name__)
 
 # Said anew this often, forgotten after three times as long.
 EVERY_SECONDS = 20.0
+# How soon it is told that somebody has begun to listen.
+SHORT_SECONDS = 0.1
 Describe = Callable[[], Awaitable[dict[str, Any]]]
 
 
@@ -28,6 +32,25 @@ async def announce_hardware(redis: Redis, worker: str, describe: Describe) -> No
         with contextlib.suppress(OSError, RedisError):
             await announce(redis, facts, seconds=3 * EVERY_SECONDS)
         await asyncio.sleep(EVERY_SECONDS)
+
+
+async def keep_telling(
+    redis: Redis, worker: str, *, every: float, is_so: Callable[[], bool]
+) -> None:
+    """Say that ``worker`` takes runs while it ``is_so``, each ``every`` seconds, until cancelled:
+    a gateway tells those who wait for it."""
+    told = True
+    while True:
+        listening = is_so()
+        try:
+            if listening:
+                await say_listening(redis, worker, seconds=3 * every)
+                told = True
+        except (OSError, RedisError) as error:
+            if told:
+                log.warning("Those who wait cannot be told that runs are taken: %s", error)
+            told = False
+        await asyncio.sleep(every if listening else min(every, SHORT_SECONDS))
 
 
 async def find_facts(worker: str, describe: Describe) -> HardwareFacts | None:

@@ -28,12 +28,12 @@ from shared.job_queue import (
     deserialize_job,
     keep_taken,
     say_gone,
-    say_listening,
     serialize_job,
 )
 from shared.preflight import PreflightCommand
 from shared.runs import RunCommand
 from shared.tasks import cancel_until_done
+from trainer_service.announcing import keep_telling
 from trainer_service.preflighting import Preflight
 from trainer_service.preparing import Preparation, PrepareCommand
 from trainer_service.settings import TrainerSettings
@@ -180,29 +180,20 @@ class TrainerWorker:
 
     async def run(self) -> None:
         """Listen to the queues until `stop`, through any loss of Redis."""
-        telling = asyncio.create_task(self._keep_telling())
+        telling = asyncio.create_task(
+            keep_telling(
+                self.redis,
+                self.settings.worker_name,
+                every=self.settings.heartbeat_seconds,
+                is_so=lambda: self.listening and not self.stopping,
+            )
+        )
         await self.spare.prepare()
         try:
             await asyncio.gather(*(listener.run() for listener in self.listeners))
         finally:
             await cancel_until_done([telling])
             await self.spare.drop()
-
-    async def _keep_telling(self) -> None:
-        """Say that somebody takes runs: a gateway tells those who wait for it."""
-        pause = self.settings.heartbeat_seconds
-        told = True
-        while True:
-            try:
-                if self.listening and not self.stopping:
-                    name = self.settings.worker_name
-                    await say_listening(self.redis, name, seconds=3 * pause)
-                    told = True
-            except (OSError, RedisError) as error:
-                if told:
-                    log.warning("Those who wait cannot be told that runs are taken: %s", error)
-                told = False
-            await asyncio.sleep(pause if self.listening else min(pause, SHORT_PAUSE))
 
     async def stop(self) -> None:
         """Take no more work, let the child save its checkpoint, say so, and leave the queues."""
