@@ -16,8 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.completion_requests import Request, asker_of, body_of, draws_diagram, path_of
 from gateway.diagrams import store_diagram
-from gateway.models import Target
 from gateway.orchestrator.drills import made_error
+from gateway.orchestrator.plans import Target
 from gateway.orchestrator.transcript import MAX_EVENT_BYTES
 from gateway.relay import broken_off, open_stream
 from gateway.services import Services

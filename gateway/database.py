@@ -60,6 +60,8 @@ class Database:
         self.reserve = reserve
         if reserve is not None:
             reserve.watch(engine)
+        # Of this process: whoever remembers what was read can see that it may have changed.
+        self.writes = 0
         self._writer = engine.execution_options(**{_WRITE: True})
 
     @contextmanager
@@ -70,8 +72,11 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits at the end of the block, or rolls back where it raises."""
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
-            yield session
+        try:
+            with Session(self._writer, expire_on_commit=False) as session, session.begin():
+                yield session
+        finally:
+            self.writes += 1
 
     def close(self) -> None:
         self.engine.dispose()

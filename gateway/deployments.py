@@ -16,7 +16,8 @@ from gateway.checkpoint_files import forget, put_aside
 from gateway.database import Database
 from gateway.idempotency import Claim
 from gateway.inference_client import NOT_PREPARED
-from gateway.models import deployment_ref, find_weights
+from gateway.models import find_weights
+from gateway.orchestrator.plans import deployment_ref
 from gateway.orchestrator.routes import NAME_PATTERN, check_name_is_free
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
 from gateway.services import Services

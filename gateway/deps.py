@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 
 from gateway import auth, keys
 from gateway.datasets.upload import Upload, receive_upload
@@ -25,7 +27,7 @@ from shared.errors import Forbidden, Unauthorized
 _NO_CREDENTIALS = "Send an API key as `Authorization: Bearer gp-…`, or log in at /login."
 
 
-def get_services(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
@@ -76,19 +78,25 @@ class Caller:
     quota: Quota | None = None
 
 
-def current_caller(request: Request, services: ServicesDep) -> Caller:
+async def current_caller(request: Request, services: ServicesDep) -> Caller:
     """Who asks: by key or by session, never by both at once."""
     secret, cookie = bearer_secret(request), session_cookie(request)
     if secret is not None and cookie is not None:
         raise Unauthorized("Send either an API key or a session cookie, not both.")
     if secret is not None:
-        key = keys.authenticate(database=services.database, secret=secret)
+        key = await services.known_keys.get(
+            keys.hash_secret(secret),
+            partial(keys.authenticate, database=services.database, secret=secret),
+        )
         if key is None:
             raise Unauthorized("This API key is not valid. Make one with `genplat keys create`.")
+        keys.check_time(key)
         quota = Quota(key.id, key.requests_per_minute, key.tokens_per_minute)
         return Caller(key.owner, tuple(key.scopes), quota)
     if cookie is not None:
-        owner = auth.session_owner(database=services.database, cookie=cookie)
+        owner = await run_in_threadpool(
+            auth.session_owner, database=services.database, cookie=cookie
+        )
         if owner is not None:
             return Caller(owner, ("admin",))
     raise Unauthorized(_NO_CREDENTIALS)
@@ -97,14 +105,14 @@ def current_caller(request: Request, services: ServicesDep) -> Caller:
 CallerDep = Annotated[Caller, Depends(current_caller)]
 
 
-def current_owner(caller: CallerDep) -> str:
+async def current_owner(caller: CallerDep) -> str:
     return caller.owner
 
 
-def needs(reads: Scope | None, writes: Scope) -> Callable[..., None]:
+def needs(reads: Scope | None, writes: Scope) -> Callable[..., Awaitable[None]]:
     """A guard: what a key must hold for GET, and for all else; None: any key will do."""
 
-    def check(request: Request, caller: CallerDep) -> None:
+    async def check(request: Request, caller: CallerDep) -> None:
         needed = reads if request.method in ("GET", "HEAD") else writes
         if needed is not None and not may(caller.scopes, needed):
             raise Forbidden(
@@ -118,10 +126,10 @@ def needs(reads: Scope | None, writes: Scope) -> Callable[..., None]:
 OwnerDep = Annotated[str, Depends(current_owner)]
 
 
-def page_owner(request: Request, services: ServicesDep) -> str:
+async def page_owner(request: Request, services: ServicesDep) -> str:
     """The same for pages: whoever is not known is sent to the login page."""
     try:
-        caller = current_caller(request, services)
+        caller = await current_caller(request, services)
     except Unauthorized as error:
         raise LoginRequired from error
     if not may(caller.scopes, "admin"):
@@ -132,13 +140,13 @@ def page_owner(request: Request, services: ServicesDep) -> str:
 PageOwnerDep = Annotated[str, Depends(page_owner)]
 
 
-def metrics_reader(request: Request, services: ServicesDep) -> None:
+async def metrics_reader(request: Request, services: ServicesDep) -> None:
     """Whoever holds a key, and a scraper with the services' own token."""
     token = services.settings.internal_token.get_secret_value()
     secret = bearer_secret(request)
     if token and secret and hmac.compare_digest(secret.encode(), token.encode()):
         return
-    current_caller(request, services)
+    await current_caller(request, services)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sqlmodel import select
 
 from gateway.database import Database
 from gateway.idempotency import Claim
-from gateway.models import Target
+from gateway.orchestrator.plans import Target
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
 from gateway.services import Services
 from gateway.serving import own_name, serve

@@ -145,16 +145,21 @@ def authenticate(*, database: Database, secret: str) -> ApiKey | None:
         ).first()
     if key is None:
         return None
-    if key.expires_at is not None and key.expires_at <= now():
-        raise Unauthorized(
-            f"This API key expired on {key.expires_at:%Y-%m-%d}. Make a new one.",
-            code="key_expired",
-        )
+    check_time(key)
     if key.last_used_at is None or now() - key.last_used_at > _LAST_USED_STEP:
         # A locked database must not turn a good key away for the sake of a date.
         with contextlib.suppress(OperationalError):
             _touch(database, key.id)
     return key
+
+
+def check_time(key: ApiKey) -> None:
+    """`Unauthorized` where the key's time is over."""
+    if key.expires_at is not None and key.expires_at <= now():
+        raise Unauthorized(
+            f"This API key expired on {key.expires_at:%Y-%m-%d}. Make a new one.",
+            code="key_expired",
+        )
 
 
 def _touch(database: Database, key_id: str) -> None:

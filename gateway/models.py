@@ -1,7 +1,6 @@
 """Which model answers to a name: routes, deployments, base models on disk, finished runs."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlmodel import Session, col, select
@@ -10,41 +9,14 @@ from gateway import library
 from gateway.checkpoint_files import put_aside
 from gateway.database import Database
 from gateway.model_names import find_run, split_checkpoint
-from gateway.orchestrator.drills import Fault, active_fault
-from gateway.orchestrator.routing import Asker, Weighted, order_targets, sticky_draw
-from gateway.orchestrator.upstreams import Upstream
-from gateway.tables import Deployment, Route, Run, now
+from gateway.orchestrator.plans import Plan, Target
+from gateway.tables import Deployment, Route, Run
 from shared.chat import ModelRef
 from shared.errors import InvalidData, NotFound
 from shared.model_library import has_local_weights
-from shared.route_labels import UPSTREAM_PREFIX, from_label, label_of
 from shared.storage import Storage
 
 MAX_LISTED = 1000
-NOBODY = Asker()
-
-
-@dataclass(frozen=True)
-class Target:
-    """A model to ask. ``engine_name`` is its name in the inference service; names with a slash
-    before them are loaded at their first request and belong to no deployment. An ``upstream`` is
-    asked instead where it is one; ``fault`` is what a drill makes of its answer."""
-
-    label: str
-    engine_name: str
-    ref: ModelRef | None
-    problem: str | None = None
-    upstream: Upstream | None = None
-    fault: Fault | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Whom to ask for ``model``, in order."""
-
-    model: str
-    route: str | None
-    targets: tuple[Target, ...]
 
 
 @dataclass(frozen=True)
@@ -66,23 +38,10 @@ class Weights:
     checkpoint: int | None = None
 
 
-def plan_request(
-    *,
-    database: Database,
-    storage: Storage,
-    owner: str,
-    model: str,
-    draw: float,
-    upstreams: Mapping[str, Upstream],
-    asker: Asker = NOBODY,
-) -> Plan:
-    """Whom to ask for ``model``: a route, else a deployment, else a base model whose weights are
-    on disk, else what a run made."""
+def plan_unnamed(*, database: Database, storage: Storage, owner: str, model: str) -> Plan:
+    """Whom to ask for what is neither a route nor a deployment: a base model whose weights are on
+    disk, else what a run made."""
     with database.read() as session:
-        if (route := session.get(Route, model)) is not None and route.owner == owner:
-            return Plan(model, route.name, _route_targets(session, route, draw, upstreams, asker))
-        if (found := session.get(Deployment, model)) is not None and found.owner == owner:
-            return Plan(model, None, (deployment_target(found),))
         run, step = _fine_tuned(session, owner, model)
     if _on_disk(database, storage, owner, model):
         return Plan(model, None, (Target(model, f"base/{model}", ModelRef(base_model=model)),))
@@ -105,51 +64,6 @@ def run_engine_name(run_id: str, checkpoint: int | None = None) -> str:
 
 def is_engine_name_of(name: str, run_id: str) -> bool:
     return f"{name}/".startswith(f"{run_engine_name(run_id)}/")
-
-
-def _route_targets(
-    session: Session, route: Route, draw: float, upstreams: Mapping[str, Upstream], asker: Asker
-) -> tuple[Target, ...]:
-    labels = order_targets(
-        targets=[Weighted(label_of(target), target["weight"]) for target in route.targets],
-        fallbacks=[label_of(fallback) for fallback in route.fallbacks],
-        draw=sticky_draw(route.name, route.sticky, asker, draw),
-    )
-    targets = [_target_of(session, route.owner, label, upstreams) for label in labels]
-    fault = active_fault(route.drill, now())
-    # A drill is of what may be drawn; those that would step in are real.
-    return (replace(targets[0], fault=fault), *targets[1:])
-
-
-def _target_of(
-    session: Session, owner: str, label: str, upstreams: Mapping[str, Upstream]
-) -> Target:
-    if label.startswith(UPSTREAM_PREFIX):
-        upstream = upstreams.get(from_label(label)["upstream"])
-        problem = None if upstream else f"The upstream {label!r} is not declared any more."
-        return Target(label, label, None, problem, upstream)
-    deployment = session.get(Deployment, label)
-    if deployment is None or deployment.owner != owner:
-        return Target(label, label, None, f"The deployment {label!r} does not exist any more.")
-    return deployment_target(deployment)
-
-
-def deployment_target(deployment: Deployment) -> Target:
-    problem = None
-    if deployment.state == "failed":
-        problem = f"The deployment {deployment.name!r} could not be loaded: {deployment.error}"
-    return Target(deployment.name, deployment.name, deployment_ref(deployment), problem)
-
-
-def deployment_ref(deployment: Deployment) -> ModelRef:
-    return ModelRef.model_validate(
-        {
-            "base_model": deployment.base_model,
-            "run_id": deployment.run_id,
-            "checkpoint": deployment.checkpoint,
-            "precision": deployment.precision,
-        }
-    )
 
 
 def _on_disk(database: Database, storage: Storage, owner: str, model: str) -> bool:

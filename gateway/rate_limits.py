@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,53 +70,65 @@ class RateLimits:
         self._local: Counter[str] = Counter()
         self._redis_was_there = True
 
-    async def take(self, quota: Quota, kind: Kind, amount: int = 1) -> Standing | None:
-        """Count ``amount``, or raise `TooManyRequests`; None where there is no limit. An amount
-        beyond the whole limit counts as all of it: it may pass where nothing else does."""
-        limit = quota.limit(kind)
-        if limit is None:
-            return None
-        amount = min(amount, limit)
+    async def take(self, quota: Quota, amounts: Mapping[Kind, int]) -> list[Standing]:
+        """Count the amounts that have a limit, or raise `TooManyRequests` and count none. An
+        amount beyond the whole limit counts as all of it: it may pass where nothing else does."""
+        limits = {kind: limit for kind in amounts if (limit := quota.limit(kind)) is not None}
+        if not limits:
+            return []
         moment = self._clock()
         passed = moment % WINDOW_SECONDS / WINDOW_SECONDS
-        name = _name(quota, kind)
-        current, before = await self._add(name, moment, amount)
-        used = current + before * (1 - passed)
-        if used > limit:
-            await self._add(name, moment, -amount)
-            raise TooManyRequests(
-                f"This API key may use {limit:,} {kind} a minute, and has.",
-                retry_after=_wait(limit - current, before, passed),
-            )
-        reset = WINDOW_SECONDS * (2 - passed if current else 1 - passed)
-        return Standing(kind, limit, math.floor(limit - used), reset)
+        wanted = {kind: min(amounts[kind], limit) for kind, limit in limits.items()}
+        counted = await self._add(quota, wanted, moment)
+        standings = []
+        for kind, limit in limits.items():
+            current, before = counted[kind]
+            used = current + before * (1 - passed)
+            if used > limit:
+                await self._add(quota, {name: -count for name, count in wanted.items()}, moment)
+                raise TooManyRequests(
+                    f"This API key may use {limit:,} {kind} a minute, and has.",
+                    retry_after=_wait(limit - current, before, passed),
+                )
+            reset = WINDOW_SECONDS * (2 - passed)
+            standings.append(Standing(kind, limit, math.floor(limit - used), reset))
+        return standings
 
     async def settle(self, quota: Quota, kind: Kind, *, taken: int, used: int) -> None:
         """Put right what was only estimated when it was taken."""
         limit = quota.limit(kind)
         if limit is not None and used != min(taken, limit):
-            await self._add(_name(quota, kind), self._clock(), used - min(taken, limit))
+            await self._add(quota, {kind: used - min(taken, limit)}, self._clock())
 
-    async def _add(self, name: str, moment: float, amount: int) -> tuple[int, int]:
-        """What this minute's counter holds then, and what the last one's does."""
+    async def _add(
+        self, quota: Quota, amounts: Mapping[Kind, int], moment: float
+    ) -> dict[Kind, tuple[int, int]]:
+        """What the counters of this minute hold then, and what those of the last one do."""
         window = int(moment // WINDOW_SECONDS)
-        now, last = f"{name}:{window}", f"{name}:{window - 1}"
+        names = {
+            kind: (_name(quota, kind, window), _name(quota, kind, window - 1)) for kind in amounts
+        }
         try:
             async with (
                 asyncio.timeout(REDIS_SECONDS),
                 self._redis.pipeline(transaction=True) as transaction,
             ):
-                transaction.incrby(now, amount)
-                transaction.expire(now, _KEPT_SECONDS)
-                transaction.get(last)
-                current, _, before = await transaction.execute()
+                for kind, (now, last) in names.items():
+                    transaction.incrby(now, amounts[kind])
+                    transaction.expire(now, _KEPT_SECONDS)
+                    transaction.get(last)
+                answers = iter(await transaction.execute())
         except (RedisError, OSError) as error:
             if self._redis_was_there:
                 log.warning("Limits are counted by this gateway alone: %s", error)
             self._redis_was_there = False
-            return self._add_here(now, last, amount)
+            return {kind: self._add_here(*names[kind], amounts[kind]) for kind in amounts}
         self._redis_was_there = True
-        return max(0, int(current)), max(0, int(before or 0))
+        counted = {}
+        for kind in names:
+            current, _, before = next(answers), next(answers), next(answers)
+            counted[kind] = max(0, int(current)), max(0, int(before or 0))
+        return counted
 
     def _add_here(self, now: str, last: str, amount: int) -> tuple[int, int]:
         if len(self._local) > _MAX_LOCAL:
@@ -125,8 +137,8 @@ class RateLimits:
         return max(0, self._local[now]), max(0, self._local[last])
 
 
-def _name(quota: Quota, kind: Kind) -> str:
-    return f"genplat:limit:{quota.key_id}:{kind}"
+def _name(quota: Quota, kind: Kind, window: int) -> str:
+    return f"genplat:limit:{quota.key_id}:{kind}:{window}"
 
 
 def _wait(room: float, before: float, passed: float) -> float:

@@ -18,8 +18,8 @@ from gateway.completion_requests import (
     kind_of,
     path_of,
 )
-from gateway.models import Target
 from gateway.orchestrator.drills import EVENTS_BEFORE, STALL_SECONDS, Fault, made_error
+from gateway.orchestrator.plans import Target
 from gateway.orchestrator.transcript import (
     DONE,
     Said,

@@ -1,16 +1,20 @@
 """The collaborators that the gateway's modules share; knows no web framework."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from redis.asyncio import Redis
 
 from gateway.database import Database
+from gateway.fresh import Fresh
 from gateway.inference_client import InferenceClient
 from gateway.orchestrator.breaker import Breakers
+from gateway.orchestrator.plans import Named
 from gateway.rate_limits import RateLimits
 from gateway.run_feed import RunFeed
 from gateway.settings import GatewaySettings
 from gateway.stopping import Stopping
+from gateway.tables import ApiKey
 from gateway.upstream_client import UpstreamClient
 from shared.job_queue import JobQueue
 from shared.storage import Storage
@@ -31,3 +35,11 @@ class Services:
     feed: RunFeed
     stopping: Stopping = field(default_factory=Stopping)
     breakers: Breakers = field(default_factory=Breakers)
+
+    @cached_property
+    def known_keys(self) -> Fresh[ApiKey]:
+        return Fresh(self.database)
+
+    @cached_property
+    def known_names(self) -> Fresh[Named]:
+        return Fresh(self.database)

@@ -4,13 +4,15 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from gateway import preparation
 from gateway.inference_client import NOT_LOADED, NOT_PREPARED, RETRY_SECONDS
-from gateway.models import NOBODY, Plan, Target, plan_request
+from gateway.models import plan_unnamed
 from gateway.orchestrator.drills import made_error
 from gateway.orchestrator.fallback import Answered, first_that_answers, is_dead
+from gateway.orchestrator.plans import NOBODY, Plan, Target, find_named
 from gateway.orchestrator.routing import Asker
 from gateway.services import Services
 from shared.chat import ModelRef
@@ -44,22 +46,33 @@ async def serve(
 ) -> Served[Result]:
     """Ask the models that ``model`` stands for, one after the other. The caller says to the
     target's breaker how the answer ended."""
-    plan = await asyncio.to_thread(
-        plan_request,
-        database=services.database,
-        storage=services.storage,
-        owner=owner,
-        model=model,
-        draw=_random.random(),
-        upstreams=services.upstreams.upstreams,
-        asker=asker,
-    )
+    plan = await _plan(services, owner, model, asker)
     answered = await ask_in_turn(services=services, owner=owner, targets=plan.targets, ask=ask)
     return Served(
         answered.result,
         _headers(plan, answered.target, answered.fallbacks, answered.reason),
         answered.target,
         plan.targets[plan.targets.index(answered.target) + 1 :],
+    )
+
+
+async def _plan(services: Services, owner: str, model: str, asker: Asker) -> Plan:
+    find = partial(
+        find_named,
+        database=services.database,
+        owner=owner,
+        model=model,
+        upstreams=services.upstreams.upstreams,
+    )
+    named = await services.known_names.get((owner, model), find)
+    if named is not None:
+        return named.plan(draw=_random.random(), asker=asker)
+    return await asyncio.to_thread(
+        plan_unnamed,
+        database=services.database,
+        storage=services.storage,
+        owner=owner,
+        model=model,
     )
 
 

@@ -35,20 +35,16 @@ class Meter:
         its minute up. The answer's headers tell what is left. What comes to nothing costs no
         tokens."""
         self.reads, self.taken = reads, reads + writes
-        await self._take("requests", 1)
-        await self._take("tokens", self.taken)
+        if self.quota is not None:
+            amounts: dict[Kind, int] = {"requests": 1, "tokens": self.taken}
+            told = self.request.scope.setdefault(LIMIT_HEADERS, {})
+            for standing in await self.limits.take(self.quota, amounts):
+                told.update(standing.headers)
         try:
             yield
         except BaseException:
             await self.end(0)
             raise
-
-    async def _take(self, kind: Kind, amount: int) -> None:
-        if self.quota is None:
-            return
-        standing = await self.limits.take(self.quota, kind, amount)
-        if standing is not None:
-            self.request.scope.setdefault(LIMIT_HEADERS, {}).update(standing.headers)
 
     async def end(self, used: int) -> None:
         """So many tokens it was."""
@@ -73,7 +69,7 @@ class Meter:
             await self.end(self.reads + events)
 
 
-def meter(request: Request, services: ServicesDep, caller: CallerDep) -> Meter:
+async def meter(request: Request, services: ServicesDep, caller: CallerDep) -> Meter:
     return Meter(request, services.limits, caller.quota)
 
 

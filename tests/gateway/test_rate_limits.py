@@ -23,7 +23,7 @@ class Clock:
 async def admitted(limits: RateLimits, quota: Quota, times: int) -> int:
     async def ask() -> bool:
         try:
-            await limits.take(quota, "requests")
+            await limits.take(quota, {"requests": 1})
         except TooManyRequests:
             return False
         return True
@@ -71,7 +71,7 @@ async def test_whoever_waits_as_long_as_told_gets_in(valkey: Valkey) -> None:
             await admitted(limits, quota, 9)
             for _ in range(3):
                 try:
-                    await limits.take(quota, "requests")
+                    await limits.take(quota, {"requests": 1})
                 except TooManyRequests as told:
                     assert told.retry_after is not None
                     assert 1 <= told.retry_after <= 60
@@ -87,28 +87,41 @@ async def test_what_was_estimated_is_put_right(valkey: Valkey) -> None:
     valkey.flush()
     async with Redis.from_url(valkey.url) as redis:
         quota, limits = Quota("key_t", tokens=1000), RateLimits(redis, Clock())
-        first = await limits.take(quota, "tokens", 700)
-        assert first is not None and first.remaining == 300
+        (first,) = await limits.take(quota, {"requests": 1, "tokens": 700})
+        assert first.remaining == 300
         assert first.headers["x-ratelimit-remaining-tokens"] == "300"
         with pytest.raises(TooManyRequests, match="1,000 tokens a minute"):
-            await limits.take(quota, "tokens", 400)
+            await limits.take(quota, {"tokens": 400})
         await limits.settle(quota, "tokens", taken=700, used=100)
-        then = await limits.take(quota, "tokens", 400)
-        assert then is not None and then.remaining == 500
+        (then,) = await limits.take(quota, {"tokens": 400})
+        assert then.remaining == 500
         # One that could never fit passes where there is nothing else.
         large, others = Quota("key_l", tokens=1000), RateLimits(redis, Clock())
-        whole = await others.take(large, "tokens", 50_000)
-        assert whole is not None and whole.remaining == 0
+        (whole,) = await others.take(large, {"tokens": 50_000})
+        assert whole.remaining == 0
         await others.settle(large, "tokens", taken=50_000, used=400)
-        rest = await others.take(large, "tokens", 600)
-        assert rest is not None and rest.remaining == 0
+        (rest,) = await others.take(large, {"tokens": 600})
+        assert rest.remaining == 0
+
+
+@asynchronous
+async def test_what_one_limit_refuses_costs_nothing_of_the_other(valkey: Valkey) -> None:
+    valkey.flush()
+    async with Redis.from_url(valkey.url) as redis:
+        quota, limits = Quota("key_b", requests=10, tokens=100), RateLimits(redis, Clock())
+        await limits.take(quota, {"requests": 1, "tokens": 90})
+        for _ in range(5):
+            with pytest.raises(TooManyRequests, match="tokens"):
+                await limits.take(quota, {"requests": 1, "tokens": 50})
+        requests, tokens = await limits.take(quota, {"requests": 1, "tokens": 10})
+        assert (requests.remaining, tokens.remaining) == (8, 0)
 
 
 @asynchronous
 async def test_without_a_limit_nothing_is_counted(valkey: Valkey) -> None:
     async with Redis.from_url(valkey.url) as redis:
         limits = RateLimits(redis)
-        assert await limits.take(Quota("key_n"), "requests") is None
+        assert await limits.take(Quota("key_n"), {"requests": 1}) == []
         await limits.settle(Quota("key_n"), "tokens", taken=1, used=2)
         assert not await redis.keys("genplat:limit:key_n*")
 

@@ -196,9 +196,9 @@ async def use_everything(url: str) -> None:
         assert [found for _, found in await event_stream.read(redis)] == [event]
         assert (await redis.xinfo_stream(event_stream.STREAM))["length"] == 1
         limits, quota = RateLimits(redis), Quota("key_a", requests=1)
-        await limits.take(quota, "requests")
+        await limits.take(quota, {"requests": 1})
         with pytest.raises(TooManyRequests):
-            await limits.take(quota, "requests")
+            await limits.take(quota, {"requests": 1})
     finally:
         await redis.aclose(close_connection_pool=True)
 

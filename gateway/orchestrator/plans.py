@@ -1,0 +1,128 @@
+"""Whom requests of a route or a deployment go to, in order: read once, drawn for each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlmodel import Session
+
+from gateway.database import Database
+from gateway.orchestrator.drills import Fault, active_fault
+from gateway.orchestrator.routing import Asker, Weighted, order_targets, sticky_draw
+from gateway.orchestrator.upstreams import Upstream
+from gateway.tables import Deployment, Route, now
+from shared.chat import ModelRef
+from shared.route_labels import UPSTREAM_PREFIX, from_label, label_of
+
+NOBODY = Asker()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model to ask. ``engine_name`` is its name in the inference service; names with a slash
+    before them are loaded at their first request and belong to no deployment. An ``upstream`` is
+    asked instead where it is one; ``fault`` is what a drill makes of its answer."""
+
+    label: str
+    engine_name: str
+    ref: ModelRef | None
+    problem: str | None = None
+    upstream: Upstream | None = None
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Whom to ask for ``model``, in order."""
+
+    model: str
+    route: str | None
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True)
+class StoredRoute:
+    """A route's rules, by labels."""
+
+    weighted: tuple[Weighted, ...]
+    fallbacks: tuple[str, ...]
+    sticky: str | None
+    drill: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Named:
+    """A route or, without rules, a deployment: as it is stored, with all that it may ask."""
+
+    name: str
+    targets: Mapping[str, Target]
+    route: StoredRoute | None = None
+
+    def plan(self, *, draw: float, asker: Asker) -> Plan:
+        """Whom to ask for one request; ``draw`` is a random number from 0 up to 1."""
+        if self.route is None:
+            return Plan(self.name, None, tuple(self.targets.values()))
+        labels = order_targets(
+            targets=self.route.weighted,
+            fallbacks=self.route.fallbacks,
+            draw=sticky_draw(self.name, self.route.sticky, asker, draw),
+        )
+        first, *others = (self.targets[label] for label in labels)
+        # A drill is of what may be drawn; those that would step in are real.
+        fault = active_fault(self.route.drill, now())
+        return Plan(self.name, self.name, (replace(first, fault=fault), *others))
+
+
+def find_named(
+    *, database: Database, owner: str, model: str, upstreams: Mapping[str, Upstream]
+) -> Named | None:
+    """The route or the deployment of this name."""
+    with database.read() as session:
+        if (route := session.get(Route, model)) is not None and route.owner == owner:
+            return _stored(session, route, upstreams)
+        if (found := session.get(Deployment, model)) is not None and found.owner == owner:
+            return Named(model, {found.name: deployment_target(found)})
+    return None
+
+
+def _stored(session: Session, route: Route, upstreams: Mapping[str, Upstream]) -> Named:
+    rules = StoredRoute(
+        tuple(Weighted(label_of(target), target["weight"]) for target in route.targets),
+        tuple(label_of(fallback) for fallback in route.fallbacks),
+        route.sticky,
+        route.drill,
+    )
+    labels = dict.fromkeys([*(target.label for target in rules.weighted), *rules.fallbacks])
+    targets = {label: _target_of(session, route.owner, label, upstreams) for label in labels}
+    return Named(route.name, targets, rules)
+
+
+def _target_of(
+    session: Session, owner: str, label: str, upstreams: Mapping[str, Upstream]
+) -> Target:
+    if label.startswith(UPSTREAM_PREFIX):
+        upstream = upstreams.get(from_label(label)["upstream"])
+        problem = None if upstream else f"The upstream {label!r} is not declared any more."
+        return Target(label, label, None, problem, upstream)
+    deployment = session.get(Deployment, label)
+    if deployment is None or deployment.owner != owner:
+        return Target(label, label, None, f"The deployment {label!r} does not exist any more.")
+    return deployment_target(deployment)
+
+
+def deployment_target(deployment: Deployment) -> Target:
+    problem = None
+    if deployment.state == "failed":
+        problem = f"The deployment {deployment.name!r} could not be loaded: {deployment.error}"
+    return Target(deployment.name, deployment.name, deployment_ref(deployment), problem)
+
+
+def deployment_ref(deployment: Deployment) -> ModelRef:
+    return ModelRef.model_validate(
+        {
+            "base_model": deployment.base_model,
+            "run_id": deployment.run_id,
+            "checkpoint": deployment.checkpoint,
+            "precision": deployment.precision,
+        }
+    )
