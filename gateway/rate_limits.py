@@ -70,13 +70,19 @@ class RateLimits:
         self._local: Counter[str] = Counter()
         self._redis_was_there = True
 
-    async def take(self, quota: Quota, amounts: Mapping[Kind, int]) -> list[Standing]:
+    def now(self) -> float:
+        """The moment that a request counts for, all of it."""
+        return self._clock()
+
+    async def take(
+        self, quota: Quota, amounts: Mapping[Kind, int], moment: float | None = None
+    ) -> list[Standing]:
         """Count the amounts that have a limit, or raise `TooManyRequests` and count none. An
         amount beyond the whole limit counts as all of it: it may pass where nothing else does."""
         limits = {kind: limit for kind in amounts if (limit := quota.limit(kind)) is not None}
         if not limits:
             return []
-        moment = self._clock()
+        moment = self.now() if moment is None else moment
         passed = moment % WINDOW_SECONDS / WINDOW_SECONDS
         wanted = {kind: min(amounts[kind], limit) for kind, limit in limits.items()}
         counted = await self._add(quota, wanted, moment)
@@ -94,11 +100,14 @@ class RateLimits:
             standings.append(Standing(kind, limit, math.floor(limit - used), reset))
         return standings
 
-    async def settle(self, quota: Quota, kind: Kind, *, taken: int, used: int) -> None:
-        """Put right what was only estimated when it was taken."""
+    async def settle(
+        self, quota: Quota, kind: Kind, *, taken: int, used: int, moment: float
+    ) -> None:
+        """Put right what was only estimated when it was taken, at that ``moment``: given back in a
+        later minute it would let more pass there than may."""
         limit = quota.limit(kind)
         if limit is not None and used != min(taken, limit):
-            await self._add(quota, {kind: used - min(taken, limit)}, self._clock())
+            await self._add(quota, {kind: used - min(taken, limit)}, moment)
 
     async def _add(
         self, quota: Quota, amounts: Mapping[Kind, int], moment: float
@@ -133,8 +142,8 @@ class RateLimits:
     def _add_here(self, now: str, last: str, amount: int) -> tuple[int, int]:
         if len(self._local) > _MAX_LOCAL:
             self._local.clear()
-        self._local[now] += amount
-        return max(0, self._local[now]), max(0, self._local[last])
+        self._local[now] = max(0, self._local[now] + amount)
+        return self._local[now], self._local[last]
 
 
 def _name(quota: Quota, kind: Kind, window: int) -> str:

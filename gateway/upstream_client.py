@@ -6,7 +6,8 @@ What goes wrong comes out as GenPlat's named errors; nothing of an upstream's ad
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,13 +43,9 @@ class UpstreamStream:
         pieces = self.response.aiter_raw()
         patience = self.upstream.first_token_seconds
         while True:
-            try:
+            with _named_errors(self.upstream):
                 async with asyncio.timeout(patience):
                     piece = await anext(pieces, None)
-            except TimeoutError as error:
-                raise _silent(self.upstream) from error
-            except httpx.HTTPError as error:
-                raise _broken(self.upstream, error) from error
             if piece is None:
                 return
             yield piece
@@ -81,38 +78,32 @@ class UpstreamClient:
 
     async def complete(self, upstream: Upstream, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The whole answer. ``path`` as GenPlat names it: ``/v1/chat/completions``."""
-        request = self._request(upstream, path, body)
-        try:
+        with _named_errors(upstream):
             async with asyncio.timeout(upstream.timeout_seconds):
-                response = await self._client.send(request, stream=True)
+                response = await self._accepted(upstream, path, body)
                 try:
                     content = await _read(upstream, response)
                 finally:
                     await response.aclose()
-        except TimeoutError as error:
-            raise _silent(upstream) from error
-        except httpx.HTTPError as error:
-            raise _broken(upstream, error) from error
-        if not response.is_success:
-            raise _refused(upstream, response, content)
         return _answer(upstream, content)
 
     async def stream(self, upstream: Upstream, path: str, body: dict[str, Any]) -> UpstreamStream:
         """The same, as it is being written; returns when the upstream has accepted it."""
-        request = self._request(upstream, path, body)
-        try:
+        with _named_errors(upstream):
             async with asyncio.timeout(upstream.first_token_seconds):
-                response = await self._client.send(request, stream=True)
-                if response.is_success:
-                    return UpstreamStream(upstream, response)
-                try:
-                    content = await _read(upstream, response)
-                finally:
-                    await response.aclose()
-        except TimeoutError as error:
-            raise _silent(upstream) from error
-        except httpx.HTTPError as error:
-            raise _broken(upstream, error) from error
+                return UpstreamStream(upstream, await self._accepted(upstream, path, body))
+
+    async def _accepted(
+        self, upstream: Upstream, path: str, body: dict[str, Any]
+    ) -> httpx.Response:
+        """An answer whose body is still to come; a named error where it is a refusal."""
+        response = await self._client.send(self._request(upstream, path, body), stream=True)
+        if response.is_success:
+            return response
+        try:
+            content = await _read(upstream, response)
+        finally:
+            await response.aclose()
         raise _refused(upstream, response, content)
 
     def _request(self, upstream: Upstream, path: str, body: dict[str, Any]) -> httpx.Request:
@@ -153,16 +144,21 @@ async def _read(upstream: Upstream, response: httpx.Response) -> bytes:
     return bytes(content)
 
 
-def _silent(upstream: Upstream) -> GenPlatError:
-    return TimedOut(f"{upstream.name} did not answer in time.", code="upstream_timeout")
-
-
-def _broken(upstream: Upstream, error: httpx.HTTPError) -> GenPlatError:
-    if isinstance(error, httpx.TimeoutException):
-        return TimedOut(f"{upstream.name} did not answer in time.", code="upstream_timeout")
-    if isinstance(error, httpx.ConnectError):
-        return Unavailable(f"{upstream.name} cannot be reached.", code="upstream_unreachable")
-    return UpstreamFailed(f"{upstream.name} broke off.", code="upstream_cut")
+@contextmanager
+def _named_errors(upstream: Upstream) -> Iterator[None]:
+    """What goes wrong on the way, as what GenPlat calls it."""
+    try:
+        yield
+    except (TimeoutError, httpx.TimeoutException) as error:
+        raise TimedOut(
+            f"{upstream.name} did not answer in time.", code="upstream_timeout"
+        ) from error
+    except httpx.ConnectError as error:
+        raise Unavailable(
+            f"{upstream.name} cannot be reached.", code="upstream_unreachable"
+        ) from error
+    except httpx.HTTPError as error:
+        raise UpstreamFailed(f"{upstream.name} broke off.", code="upstream_cut") from error
 
 
 def _refused(upstream: Upstream, response: httpx.Response, content: bytes) -> GenPlatError:

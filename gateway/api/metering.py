@@ -26,6 +26,7 @@ class Meter:
     limits: RateLimits
     quota: Quota | None
 
+    moment: float = 0.0
     reads: int = 0
     taken: int = 0
 
@@ -34,11 +35,12 @@ class Meter:
         """Count the request, and so many tokens at most; `TooManyRequests` where the key has used
         its minute up. The answer's headers tell what is left. What comes to nothing costs no
         tokens."""
+        self.moment = self.limits.now()
         self.reads, self.taken = reads, reads + writes
         if self.quota is not None:
             amounts: dict[Kind, int] = {"requests": 1, "tokens": self.taken}
             told = self.request.scope.setdefault(LIMIT_HEADERS, {})
-            for standing in await self.limits.take(self.quota, amounts):
+            for standing in await self.limits.take(self.quota, amounts, self.moment):
                 told.update(standing.headers)
         try:
             yield
@@ -49,7 +51,9 @@ class Meter:
     async def end(self, used: int) -> None:
         """So many tokens it was."""
         if self.quota is not None:
-            await self.limits.settle(self.quota, "tokens", taken=self.taken, used=used)
+            await self.limits.settle(
+                self.quota, "tokens", taken=self.taken, used=used, moment=self.moment
+            )
 
     async def end_with(self, answer: dict[str, Any]) -> None:
         """As many as the answer says; as many as were taken where it does not."""

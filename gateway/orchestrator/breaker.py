@@ -82,6 +82,3 @@ class Breakers:
         if label not in self._by_label:
             self._by_label[label] = Breaker(self.clock)
         return self._by_label[label]
-
-    def forget(self, label: str) -> None:
-        self._by_label.pop(label, None)

@@ -3,7 +3,7 @@ who steps in. The fault is made in the gateway; nobody is asked to fail."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,7 +13,6 @@ from gateway.tables import Route, now
 from shared.errors import GenPlatError, TimedOut, TooManyRequests, UpstreamFailed
 
 Fault = Literal["429", "500", "stall", "cut"]
-FAULTS: tuple[Fault, ...] = get_args(Fault)
 LONGEST_SECONDS = 3600
 
 

@@ -33,7 +33,7 @@ def _limit(text: str, field: str) -> int | None:
     text = text.strip().replace(",", "")
     if not text:
         return None
-    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+    if not text.isdecimal() or len(text) > len(str(MOST)) or not 1 <= int(text) <= MOST:
         raise InvalidRequest("Write a number from 1 on, or nothing for no limit.", param=field)
     return int(text)
 

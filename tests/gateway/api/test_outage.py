@@ -49,7 +49,7 @@ def live(
 
 
 def close_breaker(live: Live) -> None:
-    live.services.breakers.forget("upstream/service")
+    live.services.breakers.of("upstream/service").succeeded()
 
 
 def streamed(live: Live) -> tuple[str, list[str | None], set[str]]:

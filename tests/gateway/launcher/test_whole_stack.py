@@ -107,6 +107,7 @@ def test_the_gateway_sees_the_worker_that_listens(stack: RunningStack, link: str
         return rows == [(1, 1)]
 
     eventually(seen, 60)
+    assert seen()
 
 
 def test_the_log_names_the_services_and_keeps_the_token_to_itself(

@@ -66,6 +66,8 @@ def test_a_key_is_shown_once_works_and_can_be_revoked(browser: TestClient) -> No
     assert browser.post("/keys", data={"name": ""}).status_code == 422
     wrong = browser.post("/keys", data={"name": "mykey", "tokens_per_minute": "many"})
     assert wrong.status_code == 422 and 'value="many"' in wrong.text
+    endless = browser.post("/keys", data={"name": "mykey", "tokens_per_minute": "9" * 5000})
+    assert endless.status_code == 422
     made = browser.post("/keys", data={"name": "mykey"})
     found = re.search(r"gp-[A-Za-z0-9_-]{43}", made.text)
     assert found is not None and made.status_code == 201
