@@ -113,6 +113,16 @@ class FineTuneSpec(BaseModel):
             raise ValueError("datasets names one dataset twice: raise its weight instead")
         return self
 
+    @field_validator("learning_rate", mode="before")
+    @classmethod
+    def _can_learn(cls, rate: object) -> object:
+        if isinstance(rate, int | float) and rate > 1:
+            raise ValueError(
+                "above 1 training diverges; usual are about 1e-3 with LoRA and 5e-5 in "
+                "full, and auto decides by your data"
+            )
+        return rate
+
     @field_validator("sharding")
     @classmethod
     def _can_be_sharded(cls, sharding: Sharding, info: ValidationInfo) -> Sharding:

@@ -30,6 +30,8 @@ def test_a_wrong_hyperparameter_is_said_beside_its_field(browser: TestClient) ->
     assert answer.status_code == 422
     assert '<small class="field-error" id="learning_rate-error">' in answer.text
     assert 'value="fast"' in answer.text and 'name="lora_r" type="text" value="7"' in answer.text
+    high = browser.post("/runs", data=form | {"learning_rate": "10"}).text
+    assert "usual are about 1e-3 with LoRA" in high and "Value error" not in high
     assert "No run yet" in browser.get("/runs").text
 
 
