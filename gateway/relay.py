@@ -2,6 +2,7 @@
 off. Knows no HTTP of the client's side."""
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 # What `gateway.stopping` says.
 STOPPING = "stopping"
+# Behind `[DONE]` comes the end of the body, mostly in the same packet.
+END_SECONDS = 0.05
 
 Events = AsyncGenerator[bytes, None]
 
@@ -106,11 +109,20 @@ async def _events(
             if (last := before_done(events)) is not None:
                 if last:
                     yield last
+                await _read_to_its_end(chunks)
                 return
             yield events
     finally:
         await close()
     raise UpstreamFailed("The model's answer broke off.", code="stream_cut")
+
+
+async def _read_to_its_end(chunks: AsyncIterator[bytes]) -> None:
+    """A connection with nothing left in it can be used for the next request."""
+    with contextlib.suppress(TimeoutError, GenPlatError):
+        async with asyncio.timeout(END_SECONDS):
+            async for _ in chunks:
+                pass
 
 
 async def _connect(

@@ -8,13 +8,13 @@ import sys
 import uvicorn
 from starlette.applications import Starlette
 
+from gateway.http_protocol import LimitedHead
 from gateway.services import Services
 
 # Answers that are nearly done may end by themselves; then they are broken off, and their readers
 # told; what is left after the last of these seconds is cancelled.
 ANSWER_SECONDS = 1.0
 GRACEFUL_SECONDS = 3
-MAX_HEAD_BYTES = 64 * 1024
 
 
 class Server(uvicorn.Server):
@@ -37,9 +37,8 @@ def serve(app: Starlette, *, host: str, port: int) -> None:
         app,
         host=host,
         port=port,
-        # h11 is the one that limits the size of a request's head.
-        http="h11",
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        http=LimitedHead,
+        ws="none",
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         log_config=None,
         access_log=False,

@@ -1,5 +1,6 @@
 """The gateway as a process of its own: what only a real server and raw bytes can show."""
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -68,6 +69,40 @@ def test_a_head_that_is_too_large_is_refused(server: Server) -> None:
     # The server may hang up before its answer can be read.
     assert head == b"" or head.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
     assert httpx.get(f"{server.url}/livez").status_code == 200
+
+
+CHUNKED = f"POST /api/keys HTTP/1.1\r\n{AUTHORIZED}Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (f"GET /livez HTTP/1.1\r\n{AUTHORIZED}X: ", "x" * 1000),
+        (f"GET /livez HTTP/1.1\r\n{AUTHORIZED}", "X: x\r\n" * 1000),
+        ("GET /livez?", "x" * 1000),
+        # Lines behind a chunked body.
+        (f"{CHUNKED}1\r\nx\r\n0\r\nX: ", "x" * 1000),
+        (f"{CHUNKED}1\r\nx\r\n0\r\n", "X: x\r\n" * 1000),
+        (f"{CHUNKED}1;", "x" * 1000),
+    ],
+)
+def test_a_head_that_never_ends_is_hung_up_on(server: Server, begin: str, more: str) -> None:
+    sent = 0
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(begin.encode())
+        with contextlib.suppress(OSError):
+            while sent < 20_000_000:
+                connection.sendall(more.encode())
+                sent += len(more)
+    assert sent < 20_000_000
+    assert httpx.get(f"{server.url}/livez").status_code == 200
+
+
+def test_a_head_below_the_limit_is_read_in_pieces(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        for piece in (f"GET /livez HTTP/1.1\r\n{AUTHORIZED}X: ", *["x" * 6000] * 10, "\r\n\r\n"):
+            connection.sendall(piece.encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
