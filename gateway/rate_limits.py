@@ -5,28 +5,18 @@ the share that lies less than sixty seconds back. Counters are added to first an
 so that of requests that come at once no more pass than may; one that is refused is taken back.
 """
 
-import asyncio
-import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from gateway.counters import Change, Counters
 from shared.errors import TooManyRequests
 
-log = logging.getLogger(__name__)
-
 WINDOW_SECONDS = 60
-# A counter is read in its own minute and in the next one.
-_KEPT_SECONDS = 3 * WINDOW_SECONDS
-_MAX_LOCAL = 10_000
-# Whoever asks a model waits for this.
-REDIS_SECONDS = 1.0
 
 Kind = Literal["requests", "tokens"]
 
@@ -66,9 +56,7 @@ class RateLimits:
     """Counts for all keys. Where Redis is away each gateway counts for itself."""
 
     def __init__(self, redis: Redis, clock: Callable[[], float] = time.time) -> None:
-        self._redis, self._clock = redis, clock
-        self._local: Counter[str] = Counter()
-        self._redis_was_there = True
+        self._counters, self._clock = Counters(redis), clock
 
     def now(self) -> float:
         """The moment that a request counts for, all of it."""
@@ -100,54 +88,27 @@ class RateLimits:
             standings.append(Standing(kind, limit, math.floor(limit - used), reset))
         return standings
 
-    async def settle(
-        self, quota: Quota, kind: Kind, *, taken: int, used: int, moment: float
-    ) -> None:
+    def settle(self, quota: Quota, kind: Kind, *, taken: int, used: int, moment: float) -> None:
         """Put right what was only estimated when it was taken, at that ``moment``: given back in a
-        later minute it would let more pass there than may."""
+        later minute it would let more pass there than may. Nobody waits for it; whatever is taken
+        here afterwards is counted afterwards."""
         limit = quota.limit(kind)
         if limit is not None and used != min(taken, limit):
-            await self._add(quota, {kind: used - min(taken, limit)}, moment)
+            window = int(moment // WINDOW_SECONDS)
+            self._counters.add([_change(quota, kind, window, used - min(taken, limit))])
 
     async def _add(
         self, quota: Quota, amounts: Mapping[Kind, int], moment: float
     ) -> dict[Kind, tuple[int, int]]:
         """What the counters of this minute hold then, and what those of the last one do."""
         window = int(moment // WINDOW_SECONDS)
-        names = {
-            kind: (_name(quota, kind, window), _name(quota, kind, window - 1)) for kind in amounts
-        }
-        try:
-            async with (
-                asyncio.timeout(REDIS_SECONDS),
-                self._redis.pipeline(transaction=True) as transaction,
-            ):
-                for kind, (now, last) in names.items():
-                    transaction.incrby(now, amounts[kind])
-                    transaction.expire(now, _KEPT_SECONDS)
-                    transaction.get(last)
-                answers = iter(await transaction.execute())
-        except (RedisError, OSError) as error:
-            if self._redis_was_there:
-                log.warning("Limits are counted by this gateway alone: %s", error)
-            self._redis_was_there = False
-            return {kind: self._add_here(*names[kind], amounts[kind]) for kind in amounts}
-        self._redis_was_there = True
-        counted = {}
-        for kind in names:
-            current, _, before = next(answers), next(answers), next(answers)
-            counted[kind] = max(0, int(current)), max(0, int(before or 0))
-        return counted
-
-    def _add_here(self, now: str, last: str, amount: int) -> tuple[int, int]:
-        if len(self._local) > _MAX_LOCAL:
-            self._local.clear()
-        self._local[now] = max(0, self._local[now] + amount)
-        return self._local[now], self._local[last]
+        changes = [_change(quota, kind, window, amount) for kind, amount in amounts.items()]
+        return dict(zip(amounts, await self._counters.add(changes), strict=True))
 
 
-def _name(quota: Quota, kind: Kind, window: int) -> str:
-    return f"genplat:limit:{quota.key_id}:{kind}:{window}"
+def _change(quota: Quota, kind: Kind, window: int, amount: int) -> Change:
+    name = f"genplat:limit:{quota.key_id}:{kind}"
+    return Change(f"{name}:{window}", f"{name}:{window - 1}", amount)
 
 
 def _wait(room: float, before: float, passed: float) -> float:

@@ -45,7 +45,9 @@ from gateway.pages import models as model_pages
 from gateway.scopes import Scope
 
 # Each with what a key must hold to read, and to change something; None: any key will do.
+# (First the one that most requests are for: paths are tried in order.)
 API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
+    (openai, None, "infer"),
     (dataset_intake, "read", "train"),
     (datasets_api, "read", "train"),
     (deployments_api, "read", "admin"),
@@ -54,7 +56,6 @@ API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
     (keys_api, "admin", "admin"),
     (library, "read", "train"),
     (models, None, "admin"),
-    (openai, None, "infer"),
     (openai_files, "read", "train"),
     (predictions, None, "infer"),
     (preflight, "read", "train"),
@@ -89,10 +90,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def include_routers(app: FastAPI) -> None:
-    for module in OTHERS:
-        app.include_router(module.router)
     for module, reads, writes in API:
         guard = Depends(needs(reads, writes))
         app.include_router(module.router, dependencies=[guard], responses=ERRORS)
+    for module in OTHERS:
+        app.include_router(module.router)
     for page in PAGES:
         app.include_router(page.router, dependencies=[Depends(page_owner)])

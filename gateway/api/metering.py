@@ -45,21 +45,21 @@ class Meter:
         try:
             yield
         except BaseException:
-            await self.end(0)
+            self.end(0)
             raise
 
-    async def end(self, used: int) -> None:
+    def end(self, used: int) -> None:
         """So many tokens it was."""
         if self.quota is not None:
-            await self.limits.settle(
+            self.limits.settle(
                 self.quota, "tokens", taken=self.taken, used=used, moment=self.moment
             )
 
-    async def end_with(self, answer: dict[str, Any]) -> None:
+    def end_with(self, answer: dict[str, Any]) -> None:
         """As many as the answer says; as many as were taken where it does not."""
         usage = answer.get("usage")
         total = usage.get("total_tokens") if isinstance(usage, dict) else None
-        await self.end(total if isinstance(total, int) and total >= 0 else self.taken)
+        self.end(total if isinstance(total, int) and total >= 0 else self.taken)
 
     async def along(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same stream; its events are counted as a token each."""
@@ -70,7 +70,7 @@ class Meter:
                     events += chunk.count(b"\ndata:") + chunk.startswith(b"data:")
                     yield chunk
         finally:
-            await self.end(self.reads + events)
+            self.end(self.reads + events)
 
 
 async def meter(request: Request, services: ServicesDep, caller: CallerDep) -> Meter:

@@ -56,5 +56,5 @@ async def _answer(
         answer = await unless_gone(
             request, completions.complete(services=services, owner=owner, request=body)
         )
-    await meter.end_with(answer.body)
+    meter.end_with(answer.body)
     return JSONResponse(answer.body, headers=answer.headers)

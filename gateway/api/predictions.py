@@ -71,5 +71,5 @@ async def predict(
                 parameters=body.parameters.model_dump(exclude_unset=True),
             ),
         )
-    await meter.end_with(answer.body)
+    meter.end_with(answer.body)
     return JSONResponse(answer.body, headers=answer.headers)

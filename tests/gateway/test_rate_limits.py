@@ -92,14 +92,14 @@ async def test_what_was_estimated_is_put_right(valkey: Valkey) -> None:
         assert first.headers["x-ratelimit-remaining-tokens"] == "300"
         with pytest.raises(TooManyRequests, match="1,000 tokens a minute"):
             await limits.take(quota, {"tokens": 400})
-        await limits.settle(quota, "tokens", taken=700, used=100, moment=6000)
+        limits.settle(quota, "tokens", taken=700, used=100, moment=6000)
         (then,) = await limits.take(quota, {"tokens": 400})
         assert then.remaining == 500
         # One that could never fit passes where there is nothing else.
         large, others = Quota("key_l", tokens=1000), RateLimits(redis, Clock())
         (whole,) = await others.take(large, {"tokens": 50_000})
         assert whole.remaining == 0
-        await others.settle(large, "tokens", taken=50_000, used=400, moment=6000)
+        others.settle(large, "tokens", taken=50_000, used=400, moment=6000)
         (rest,) = await others.take(large, {"tokens": 600})
         assert rest.remaining == 0
 
@@ -126,7 +126,7 @@ async def test_what_is_given_back_late_lets_no_more_pass_in_a_later_minute(valke
         began = clock.now
         await limits.take(quota, {"tokens": 1000}, began)
         clock.now += 119
-        await limits.settle(quota, "tokens", taken=1000, used=20, moment=began)
+        limits.settle(quota, "tokens", taken=1000, used=20, moment=began)
         (now,) = await limits.take(quota, {"tokens": 500})
         assert now.remaining == 499
         with pytest.raises(TooManyRequests):
@@ -138,7 +138,7 @@ async def test_without_a_limit_nothing_is_counted(valkey: Valkey) -> None:
     async with Redis.from_url(valkey.url) as redis:
         limits = RateLimits(redis)
         assert await limits.take(Quota("key_n"), {"requests": 1}) == []
-        await limits.settle(Quota("key_n"), "tokens", taken=1, used=2, moment=6000)
+        limits.settle(Quota("key_n"), "tokens", taken=1, used=2, moment=6000)
         assert not await redis.keys("genplat:limit:key_n*")
 
 
