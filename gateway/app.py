@@ -23,6 +23,7 @@ from gateway.limits import BodyLimit, Envelope, HostAllowList, RequestShape, Sam
 from gateway.migrations import UnusableDatabase, migrate
 from gateway.orchestrator.upstreams import read_upstreams
 from gateway.rate_limits import RateLimits
+from gateway.request_log.writer import RequestLog
 from gateway.routers import include_routers
 from gateway.run_feed import RunFeed
 from gateway.server import serve
@@ -77,9 +78,10 @@ def make_services(settings: GatewaySettings) -> Services:
     """Connections by the settings. None of them is used before the first request."""
     _make_folder(settings)
     redis = job_queue.client(settings.redis_url)
+    database = open_database(settings)
     return Services(
         settings=settings,
-        database=open_database(settings),
+        database=database,
         storage=Storage(settings.root),
         redis=redis,
         queue=job_queue.ArqQueue(redis),
@@ -87,6 +89,7 @@ def make_services(settings: GatewaySettings) -> Services:
         upstreams=UpstreamClient(read_upstreams(settings.upstreams_file)),
         limits=RateLimits(redis),
         feed=RunFeed(),
+        log=RequestLog(database, keeps=settings.request_log, masks=settings.request_log_masks),
     )
 
 

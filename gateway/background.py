@@ -9,6 +9,7 @@ from typing import Any
 from gateway import keys, library
 from gateway.projector import run_projector
 from gateway.reconciler import run_reconciler
+from gateway.request_log.retention import forget_old_requests
 from gateway.services import Services
 from shared.errors import Unavailable
 from shared.model_library import BUNDLED_MODEL
@@ -23,12 +24,19 @@ Work = Callable[[Services], Coroutine[Any, Any, None]]
 
 @contextlib.asynccontextmanager
 async def running(services: Services) -> AsyncIterator[None]:
-    works: tuple[Work, ...] = (run_projector, run_reconciler, prepare_bundled_model)
+    works: tuple[Work, ...] = (
+        run_projector,
+        run_reconciler,
+        prepare_bundled_model,
+        write_request_log,
+        forget_old_requests,
+    )
     tasks = [asyncio.create_task(_kept_going(work, services)) for work in works]
     try:
         yield
     finally:
         await cancel_until_done(tasks)
+        await services.log.flush()
 
 
 async def _kept_going(work: Work, services: Services) -> None:
@@ -55,3 +63,7 @@ async def prepare_bundled_model(services: Services) -> None:
             return
         except Unavailable:
             await asyncio.sleep(RESTART_SECONDS)
+
+
+async def write_request_log(services: Services) -> None:
+    await services.log.run()

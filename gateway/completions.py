@@ -20,8 +20,9 @@ from gateway.orchestrator.drills import made_error
 from gateway.orchestrator.plans import Target
 from gateway.orchestrator.transcript import MAX_EVENT_BYTES
 from gateway.relay import broken_off, open_stream
+from gateway.request_log.entries import NOWHERE, Origin
 from gateway.services import Services
-from gateway.serving import own_name, serve
+from gateway.serving import own_name, plan_for, serve
 from shared.chat import ChatMessage, ChatRequest
 from shared.diagrams import RenderedDiagram
 from shared.errors import GenPlatError, Unavailable, UpstreamFailed
@@ -37,7 +38,9 @@ class CompletionAnswer:
     headers: dict[str, str]
 
 
-async def complete(*, services: Services, owner: str, request: Request) -> CompletionAnswer:
+async def complete(
+    *, services: Services, owner: str, request: Request, origin: Origin = NOWHERE
+) -> CompletionAnswer:
     """The whole answer to a chat or completion request."""
 
     async def ask(target: Target) -> dict[str, Any]:
@@ -52,34 +55,31 @@ async def complete(*, services: Services, owner: str, request: Request) -> Compl
         answer = await services.upstreams.complete(target.upstream, path, body)
         return answer | {"model": request.model}
 
-    served = await serve(
-        services=services, owner=owner, model=request.model, ask=ask, asker=asker_of(request)
-    )
-    services.breakers.of(served.target.label).succeeded()
-    if draws_diagram(request):
-        for choice in served.result.get("choices", []):
-            await _publish(services, owner, request.model, choice.get("message") or {})
-    return CompletionAnswer(served.result, served.headers)
-
-
-async def chat(*, services: Services, owner: str, request: ChatRequest) -> CompletionAnswer:
-    return await complete(services=services, owner=owner, request=request)
+    with services.log.recorded(owner, request, origin) as entry:
+        plan = await plan_for(
+            services=services, owner=owner, model=request.model, asker=asker_of(request)
+        )
+        entry.planned(plan)
+        served = await serve(services=services, owner=owner, plan=plan, ask=ask)
+        entry.served(served.target.label, served.fallbacks, served.reason)
+        entry.answer = served.result
+        services.breakers.of(served.target.label).succeeded()
+        if draws_diagram(request):
+            for choice in served.result.get("choices", []):
+                await _publish(services, owner, request.model, choice.get("message") or {})
+    return CompletionAnswer(served.result, served.headers | entry.headers)
 
 
 async def stream(
-    *, services: Services, owner: str, request: Request
+    *, services: Services, owner: str, request: Request, origin: Origin = NOWHERE
 ) -> tuple[dict[str, str], AsyncIterator[bytes]]:
     """The headers and the bytes of a streamed answer. It returns after the first bytes came."""
-    headers, events = await open_stream(services=services, owner=owner, request=request)
+    headers, events = await open_stream(
+        services=services, owner=owner, request=request, origin=origin
+    )
     if draws_diagram(request):
         return headers, _with_diagrams(services, owner, request.model, events)
     return headers, events
-
-
-async def stream_chat(
-    *, services: Services, owner: str, request: ChatRequest
-) -> tuple[dict[str, str], AsyncIterator[bytes]]:
-    return await stream(services=services, owner=owner, request=request)
 
 
 def _event(data: dict[str, Any]) -> bytes:
@@ -138,7 +138,13 @@ async def _publish(services: Services, owner: str, model: str, message: dict[str
 
 
 async def predict(
-    *, services: Services, owner: str, model: str, inputs: list[str], parameters: dict[str, Any]
+    *,
+    services: Services,
+    owner: str,
+    model: str,
+    inputs: list[str],
+    parameters: dict[str, Any],
+    origin: Origin = NOWHERE,
 ) -> CompletionAnswer:
     """Answer each input by itself, all at once: the engine answers them as a batch."""
     requests = [
@@ -148,7 +154,9 @@ async def predict(
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(complete(services=services, owner=owner, request=request))
+                group.create_task(
+                    complete(services=services, owner=owner, request=request, origin=origin)
+                )
                 for request in requests
             ]
     except ExceptionGroup as errors:

@@ -73,10 +73,16 @@ class Database:
     def write(self) -> Iterator[Session]:
         """A session that commits at the end of the block, or rolls back where it raises."""
         try:
-            with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            with self.write_unnoticed() as session:
                 yield session
         finally:
             self.writes += 1
+
+    @contextmanager
+    def write_unnoticed(self) -> Iterator[Session]:
+        """The same for what nobody remembers: new rows that nothing was read of before."""
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
 
     def close(self) -> None:
         self.engine.dispose()

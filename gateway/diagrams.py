@@ -14,14 +14,16 @@ from gateway.database import Database
 from gateway.idempotency import Claim
 from gateway.orchestrator.plans import Target
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
+from gateway.request_log.entries import NOWHERE, Origin
 from gateway.services import Services
-from gateway.serving import own_name, serve
+from gateway.serving import own_name, plan_for, serve
 from gateway.tables import Diagram, new_id
-from shared.chat import MAX_PROMPT_CHARACTERS, DiagramRequest
+from shared.chat import MAX_PROMPT_CHARACTERS, ChatMessage, ChatRequest, DiagramRequest
 from shared.diagrams import (
     MAX_ATTEMPTS,
     MAX_SOURCE_BYTES,
     DiagramFormat,
+    DiagramOptions,
     RenderedDiagram,
     RenderError,
 )
@@ -84,27 +86,19 @@ def view_of(diagram: Diagram) -> DiagramView:
 
 
 async def draw(
-    *, services: Services, owner: str, spec: DiagramSpec, claim: Claim | None = None
+    *,
+    services: Services,
+    owner: str,
+    spec: DiagramSpec,
+    claim: Claim | None = None,
+    origin: Origin = NOWHERE,
 ) -> tuple[DiagramView, dict[str, str]]:
     """Draw, store, and tell by headers who drew."""
     headers: dict[str, str] = {}
     if spec.source is not None:
         drawing = await services.inference.draw(DiagramRequest(source=spec.source))
     else:
-
-        async def ask(target: Target) -> RenderedDiagram:
-            request = DiagramRequest(
-                model=own_name(target),
-                scenario=spec.scenario,
-                max_attempts=spec.max_attempts,
-                max_tokens=spec.max_tokens,
-                temperature=spec.temperature,
-            )
-            return await services.inference.draw(request)
-
-        served = await serve(services=services, owner=owner, model=spec.model or "", ask=ask)
-        services.breakers.of(served.target.label).succeeded()
-        drawing, headers = served.result, served.headers
+        drawing, headers = await _drawn(services, owner, spec, origin)
     view = await asyncio.to_thread(
         store_diagram,
         database=services.database,
@@ -115,6 +109,44 @@ async def draw(
         claim=claim,
     )
     return view, headers
+
+
+async def _drawn(
+    services: Services, owner: str, spec: DiagramSpec, origin: Origin
+) -> tuple[RenderedDiagram, dict[str, str]]:
+    """The diagram of a scenario, by a model."""
+
+    async def ask(target: Target) -> RenderedDiagram:
+        request = DiagramRequest(
+            model=own_name(target),
+            scenario=spec.scenario,
+            max_attempts=spec.max_attempts,
+            max_tokens=spec.max_tokens,
+            temperature=spec.temperature,
+        )
+        return await services.inference.draw(request)
+
+    model = spec.model or ""
+    with services.log.recorded(owner, _as_chat(spec), origin) as entry:
+        plan = await plan_for(services=services, owner=owner, model=model)
+        entry.planned(plan)
+        served = await serve(services=services, owner=owner, plan=plan, ask=ask)
+        entry.served(served.target.label, served.fallbacks, served.reason)
+        services.breakers.of(served.target.label).succeeded()
+        said = {"content": served.result.source, "diagram": {"rendered": served.result.rendered}}
+        entry.answer = {"choices": [{"message": said}]}
+    return served.result, served.headers | entry.headers
+
+
+def _as_chat(spec: DiagramSpec) -> ChatRequest:
+    """The same as a conversation in diagram mode would ask."""
+    given = spec.model_dump(include={"max_tokens", "temperature"}, exclude_none=True)
+    return ChatRequest(
+        model=spec.model or "",
+        messages=[ChatMessage(role="user", content=spec.scenario or "")],
+        diagram=DiagramOptions(max_attempts=spec.max_attempts),
+        **given,
+    )
 
 
 def store_diagram(

@@ -30,8 +30,9 @@ from gateway.orchestrator.transcript import (
     error_in,
     rewritten,
 )
+from gateway.request_log.entries import NOWHERE, Entry, Origin
 from gateway.services import Services
-from gateway.serving import Served, ask_in_turn, failed, serve
+from gateway.serving import Served, ask_in_turn, failed, plan_for, serve
 from shared.errors import GenPlatError, InvalidRequest, Unavailable, UpstreamFailed
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Speaking:
 
 
 async def open_stream(
-    *, services: Services, owner: str, request: Request
+    *, services: Services, owner: str, request: Request, origin: Origin = NOWHERE
 ) -> tuple[dict[str, str], Events]:
     """The headers and the events of a streamed answer. It returns after the first event came."""
     body = body_of(request) | {"stream": True}
@@ -61,10 +62,16 @@ async def open_stream(
     async def ask(target: Target) -> Speaking:
         return await _begin(services, target, path_of(request), body, request.model)
 
-    served = await serve(
-        services=services, owner=owner, model=request.model, ask=ask, asker=asker_of(request)
-    )
-    return served.headers, _Relay(services, owner, request, body, served).events()
+    with services.log.begun(owner, request, origin) as entry:
+        plan = await plan_for(
+            services=services, owner=owner, model=request.model, asker=asker_of(request)
+        )
+        entry.planned(plan)
+        served = await serve(services=services, owner=owner, plan=plan, ask=ask)
+        entry.served(served.target.label, served.fallbacks, served.reason)
+        entry.first_token_seconds = entry.passed()
+    relay = _Relay(services, owner, request, body, served, entry)
+    return served.headers | entry.headers, relay.events()
 
 
 async def _begin(
@@ -160,11 +167,13 @@ class _Relay:
         request: Request,
         body: dict[str, Any],
         served: Served[Speaking],
+        entry: Entry,
     ) -> None:
         self.services, self.owner, self.request, self.body = services, owner, request, body
         self.speaking, self.others = served.result, served.others
         self.kind = kind_of(request)
-        self.transcript = Transcript(self.kind)
+        self.entry, self.transcript = entry, Transcript(self.kind)
+        entry.transcript = self.transcript
         # What those who spoke before have said, once somebody has stepped in.
         self.before: Said | None = None
 
@@ -185,13 +194,17 @@ class _Relay:
                     return
                 log.warning("%s broke off: %s", self.speaking.target.label, trouble.message)
                 if trouble.code == STOPPING or not await self._somebody_goes_on(said):
+                    self.entry.failed(trouble)
                     yield broken_off(trouble)
                     return
+                self.entry.continued_by = self.speaking.target.label
                 yield _announced(self.speaking.target, trouble)
-        except (GeneratorExit, asyncio.CancelledError):
+        except (GeneratorExit, asyncio.CancelledError) as gone:
             self.services.breakers.of(self.speaking.target.label).left()
+            self.entry.failed(gone)
             raise
         finally:
+            self.services.log.add(self.entry)
             await self.speaking.events.aclose()
 
     async def _heard(self) -> Events:

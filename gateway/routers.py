@@ -21,6 +21,7 @@ from gateway.api import (
 from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
 from gateway.api import keys as keys_api
+from gateway.api import requests as requests_api
 from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
 from gateway.api import upstreams as upstreams_api
@@ -59,6 +60,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
     (openai_files, "read", "train"),
     (predictions, None, "infer"),
     (preflight, "read", "train"),
+    (requests_api, "read", "train"),
     (routes_api, "read", "admin"),
     (runs_api, "read", "train"),
     (upstreams_api, "read", "admin"),
@@ -90,9 +92,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def include_routers(app: FastAPI) -> None:
-    for module, reads, writes in API:
+    guarded = [(module.router, reads, writes) for module, reads, writes in API]
+    for router, reads, writes in (*guarded, (requests_api.ratings, None, "infer")):
         guard = Depends(needs(reads, writes))
-        app.include_router(module.router, dependencies=[guard], responses=ERRORS)
+        app.include_router(router, dependencies=[guard], responses=ERRORS)
     for module in OTHERS:
         app.include_router(module.router)
     for page in PAGES:

@@ -11,6 +11,7 @@ from gateway.inference_client import InferenceClient
 from gateway.orchestrator.breaker import Breakers
 from gateway.orchestrator.plans import Named
 from gateway.rate_limits import RateLimits
+from gateway.request_log.writer import RequestLog
 from gateway.run_feed import RunFeed
 from gateway.settings import GatewaySettings
 from gateway.stopping import Stopping
@@ -33,6 +34,7 @@ class Services:
     upstreams: UpstreamClient
     limits: RateLimits
     feed: RunFeed
+    log: RequestLog
     stopping: Stopping = field(default_factory=Stopping)
     breakers: Breakers = field(default_factory=Breakers)
 

@@ -28,35 +28,32 @@ _random = random.SystemRandom()
 
 @dataclass(frozen=True)
 class Served(Generic[Result]):
-    """An answer, the headers that tell who gave it, and who may step in for it (``others``)."""
+    """An answer, who gave it after how many others, and who may step in for it (``others``)."""
 
     result: Result
-    headers: dict[str, str]
+    plan: Plan
     target: Target
-    others: tuple[Target, ...]
+    fallbacks: int
+    reason: str | None
+
+    @property
+    def others(self) -> tuple[Target, ...]:
+        return self.plan.targets[self.plan.targets.index(self.target) + 1 :]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """They tell whoever asked."""
+        headers = {"x-genplat-served-by": self.target.label}
+        if self.plan.route is not None:
+            headers["x-genplat-route"] = self.plan.route
+            headers["x-genplat-fallbacks"] = str(self.fallbacks)
+        if self.reason is not None:
+            headers["x-genplat-fallback-reason"] = self.reason
+        return headers
 
 
-async def serve(
-    *,
-    services: Services,
-    owner: str,
-    model: str,
-    ask: Callable[[Target], Awaitable[Result]],
-    asker: Asker = NOBODY,
-) -> Served[Result]:
-    """Ask the models that ``model`` stands for, one after the other. The caller says to the
-    target's breaker how the answer ended."""
-    plan = await _plan(services, owner, model, asker)
-    answered = await ask_in_turn(services=services, owner=owner, targets=plan.targets, ask=ask)
-    return Served(
-        answered.result,
-        _headers(plan, answered.target, answered.fallbacks, answered.reason),
-        answered.target,
-        plan.targets[plan.targets.index(answered.target) + 1 :],
-    )
-
-
-async def _plan(services: Services, owner: str, model: str, asker: Asker) -> Plan:
+async def plan_for(*, services: Services, owner: str, model: str, asker: Asker = NOBODY) -> Plan:
+    """Whom ``model`` stands for, in order."""
     find = partial(
         find_named,
         database=services.database,
@@ -74,6 +71,15 @@ async def _plan(services: Services, owner: str, model: str, asker: Asker) -> Pla
         owner=owner,
         model=model,
     )
+
+
+async def serve(
+    *, services: Services, owner: str, plan: Plan, ask: Callable[[Target], Awaitable[Result]]
+) -> Served[Result]:
+    """Ask the models of a plan, one after the other. The caller says to the target's breaker how
+    the answer ended."""
+    found = await ask_in_turn(services=services, owner=owner, targets=plan.targets, ask=ask)
+    return Served(found.result, plan, found.target, found.fallbacks, found.reason)
 
 
 async def ask_in_turn(
@@ -113,15 +119,6 @@ def failed(services: Services, target: Target, error: GenPlatError) -> None:
     # A full queue of our own service empties in moments; a service LLM means what it says.
     asked_to_wait = target.upstream is not None and isinstance(error, TooManyRequests)
     breaker.failed(error.code, retry_after=error.retry_after if asked_to_wait else None)
-
-
-def _headers(plan: Plan, target: Target, fallbacks: int, reason: str | None) -> dict[str, str]:
-    headers = {"x-genplat-served-by": target.label}
-    if plan.route is not None:
-        headers |= {"x-genplat-route": plan.route, "x-genplat-fallbacks": str(fallbacks)}
-    if reason is not None:
-        headers["x-genplat-fallback-reason"] = reason
-    return headers
 
 
 async def _ask_loaded(

@@ -1,6 +1,7 @@
 """The gateway's own settings, beside those that all services share."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 
@@ -42,6 +43,13 @@ class GatewaySettings(Settings):
     upstreams_file: Path | None = Field(
         None, description="YAML that declares service LLMs for routes (docs/orchestrator.md)."
     )
+    request_log: Literal["content", "metadata", "none"] = Field(
+        "content", description="What is kept of each request (docs/requests.md)."
+    )
+    request_log_masks: bool = Field(
+        True, description="Keep e-mail addresses, phone numbers, cards, keys as [email] and so on."
+    )
+    request_log_days: float = Field(30, gt=0, description="After these requests are forgotten.")
     inference_timeout_seconds: float = Field(300, gt=0)
     model_root: Path | None = Field(
         None, description="Where local model folders may lie; empty: `imports` in the data folder."

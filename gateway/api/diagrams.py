@@ -8,6 +8,7 @@ from fastapi.responses import FileResponse, Response
 from gateway import diagrams
 from gateway.api.disconnects import unless_gone
 from gateway.api.metering import CHARACTERS_PER_TOKEN, USUAL_ANSWER, MeterDep
+from gateway.api.origins import OriginDep
 from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.diagrams import DiagramSpec, DiagramView
 from gateway.idempotency import Claim
@@ -30,6 +31,7 @@ async def create_diagram(
     owner: OwnerDep,
     once: OnceDep,
     meter: MeterDep,
+    origin: OriginDep,
 ) -> Response:
     """Draw a scenario with a model, or render a source. With `Accept: image/png` or
     `image/svg+xml` the answer is the image."""
@@ -42,7 +44,10 @@ async def create_diagram(
         writes = (spec.max_tokens or USUAL_ANSWER) if spec.scenario else 0
         async with meter.taking(reads=asked, writes=writes):
             view, served_by = await unless_gone(
-                request, diagrams.draw(services=services, owner=owner, spec=spec, claim=claim)
+                request,
+                diagrams.draw(
+                    services=services, owner=owner, spec=spec, claim=claim, origin=origin
+                ),
             )
         headers.update(served_by)
         made.append(view)

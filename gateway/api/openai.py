@@ -6,7 +6,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from gateway import completions
 from gateway.api.disconnects import unless_gone
 from gateway.api.metering import Meter, MeterDep, tokens_of
-from gateway.deps import OwnerDep, ServicesDep
+from gateway.api.origins import origin_of
+from gateway.deps import Caller, CallerDep, ServicesDep
 from gateway.services import Services
 from shared.chat import ChatRequest, CompletionRequest
 
@@ -16,11 +17,11 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 @router.post("/chat/completions", response_model=None)
 async def create_chat_completion(
-    body: ChatRequest, request: Request, services: ServicesDep, owner: OwnerDep, meter: MeterDep
+    body: ChatRequest, request: Request, services: ServicesDep, caller: CallerDep, meter: MeterDep
 ) -> Response:
     """Answer a conversation, whole or (`stream`) as it is written. With `diagram`, the answer is a
     PlantUML source, and comes with its rendered picture."""
-    return await _answer(body, request, services, owner, meter)
+    return await _answer(body, request, services, caller, meter)
 
 
 @router.post("/completions", response_model=None)
@@ -28,25 +29,28 @@ async def create_completion(
     body: CompletionRequest,
     request: Request,
     services: ServicesDep,
-    owner: OwnerDep,
+    caller: CallerDep,
     meter: MeterDep,
 ) -> Response:
     """Continue a text, without a chat template."""
-    return await _answer(body, request, services, owner, meter)
+    return await _answer(body, request, services, caller, meter)
 
 
 async def _answer(
     body: ChatRequest | CompletionRequest,
     request: Request,
     services: Services,
-    owner: str,
+    caller: Caller,
     meter: Meter,
 ) -> Response:
     reads, writes = tokens_of(body)
+    owner = caller.owner
+    origin = origin_of(request, caller, store=getattr(body, "store", None))
     async with meter.taking(reads=reads, writes=writes):
         if body.stream:
             headers, chunks = await unless_gone(
-                request, completions.stream(services=services, owner=owner, request=body)
+                request,
+                completions.stream(services=services, owner=owner, request=body, origin=origin),
             )
             return StreamingResponse(
                 meter.along(chunks),
@@ -54,7 +58,8 @@ async def _answer(
                 headers=headers | _STREAM_HEADERS,
             )
         answer = await unless_gone(
-            request, completions.complete(services=services, owner=owner, request=body)
+            request,
+            completions.complete(services=services, owner=owner, request=body, origin=origin),
         )
     meter.end_with(answer.body)
     return JSONResponse(answer.body, headers=answer.headers)

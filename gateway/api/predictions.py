@@ -10,7 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from gateway import completions, deployments
 from gateway.api.disconnects import unless_gone
 from gateway.api.metering import CHARACTERS_PER_TOKEN, USUAL_ANSWER, MeterDep
-from gateway.deps import OwnerDep, ServicesDep
+from gateway.api.origins import origin_of
+from gateway.deps import CallerDep, ServicesDep
 from shared.chat import MAX_PROMPT_CHARACTERS, Stop
 
 router = APIRouter(prefix="/api/deployments", tags=["deployments"])
@@ -50,10 +51,11 @@ async def predict(
     body: PredictRequest,
     request: Request,
     services: ServicesDep,
-    owner: OwnerDep,
+    caller: CallerDep,
     meter: MeterDep,
 ) -> JSONResponse:
     """Answer one input or several; each is a conversation of its own."""
+    owner = caller.owner
     await run_in_threadpool(
         deployments.get_deployment, database=services.database, owner=owner, name=name
     )
@@ -69,6 +71,7 @@ async def predict(
                 model=name,
                 inputs=inputs,
                 parameters=body.parameters.model_dump(exclude_unset=True),
+                origin=origin_of(request, caller, kind="prediction"),
             ),
         )
     meter.end_with(answer.body)

@@ -33,11 +33,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Plan:
-    """Whom to ask for ``model``, in order."""
+    """Whom to ask for ``model``, in order; ``sticky``: what the first one was drawn by."""
 
     model: str
     route: str | None
     targets: tuple[Target, ...]
+    sticky: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Named:
         first, *others = (self.targets[label] for label in labels)
         # A drill is of what may be drawn; those that would step in are real.
         fault = active_fault(self.route.drill, now())
-        return Plan(self.name, self.name, (replace(first, fault=fault), *others))
+        targets = (replace(first, fault=fault), *others)
+        return Plan(self.name, self.name, targets, self.route.sticky)
 
 
 def find_named(

@@ -50,6 +50,11 @@ class Transcript:
     def add(self, events: bytes) -> None:
         self._sent.append(events)
 
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(map(len, self._sent))
+
     def read(self) -> "Said":
         """What they say. Events that cannot be read say nothing."""
         said = Said()
@@ -61,24 +66,34 @@ class Transcript:
 @dataclass
 class Said:
     """The answer so far. ``pieces`` counts events with text, mostly a token each. ``closed``: it
-    came to an end, and only `[DONE]` may be missing. ``odd``: it is more than one text."""
+    came to an end, and only `[DONE]` may be missing. ``odd``: it is more than one text.
+    ``rendered``: of a diagram."""
 
     text: str = ""
     pieces: int = 0
     head: dict[str, Any] = field(default_factory=dict)
     closed: bool = False
     odd: bool = False
+    usage: dict[str, Any] | None = None
+    finish_reason: str | None = None
+    rendered: bool | None = None
 
     def hear(self, event: dict[str, Any], kind: str) -> None:
         self.head = self.head or {
             name: event[name] for name in ("id", "created", "model") if name in event
         }
+        if isinstance(usage := event.get("usage"), dict):
+            self.usage = usage
         for choice in _choices(event):
             piece = text_of(choice, kind)
             self.text += piece
             self.pieces += bool(piece)
-            self.closed = self.closed or choice.get("finish_reason") is not None
+            if (reason := choice.get("finish_reason")) is not None:
+                self.closed, self.finish_reason = True, str(reason)
             delta = choice.get("delta")
+            drawn = delta.get("diagram") if isinstance(delta, dict) else None
+            if isinstance(drawn, dict) and "rendered" in drawn:
+                self.rendered = bool(drawn["rendered"])
             more = isinstance(delta, dict) and any(
                 delta.get(name) for name in ("tool_calls", "function_call", "audio", "draft")
             )

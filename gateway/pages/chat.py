@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from gateway import completions
 from gateway.api.disconnects import unless_gone
 from gateway.deps import PageOwnerDep, ServicesDep
-from gateway.pages.html import UNPROCESSABLE, no_problems, page, problems
+from gateway.pages.html import UNPROCESSABLE, no_problems, page, page_origin, problems
 from gateway.pages.model_choices import chat_choices
 from gateway.services import Services
 from shared.chat import ChatRequest
@@ -35,7 +35,9 @@ async def send_message(
     """A whole answer, for browsers without JavaScript."""
     try:
         asked = ChatRequest.model_validate(chat_form.request_body(form))
-        work = completions.chat(services=services, owner=owner, request=asked)
+        work = completions.complete(
+            services=services, owner=owner, request=asked, origin=page_origin(request)
+        )
         answer = await unless_gone(request, work)
     except (GenPlatError, ValidationError) as error:
         return await run_in_threadpool(_page, services, owner, form, error)
@@ -49,7 +51,9 @@ async def stream_answer(
 ) -> Response:
     """The answer as it is written, in OpenAI's chunks; the page's script reads it."""
     asked = body.model_copy(update={"stream": True})
-    work = completions.stream_chat(services=services, owner=owner, request=asked)
+    work = completions.stream(
+        services=services, owner=owner, request=asked, origin=page_origin(request)
+    )
     headers, chunks = await unless_gone(request, work)
     return StreamingResponse(chunks, media_type="text/event-stream", headers=headers)
 

@@ -17,10 +17,12 @@ from gateway.pages.html import (
     fragment,
     no_problems,
     page,
+    page_origin,
     problems,
     see_other,
 )
 from gateway.pages.model_choices import deployable_choices
+from gateway.request_log.entries import Origin
 from gateway.services import Services
 from shared.chat import ChatMessage, ChatRequest
 from shared.errors import GenPlatError
@@ -88,7 +90,7 @@ async def try_deployment(
 ) -> Response:
     status, shown = 200, {}
     try:
-        work = _answer(services, owner, name, inputs)
+        work = _answer(services, owner, name, inputs, page_origin(request))
         shown = {"output": await unless_gone(request, work)}
     except (GenPlatError, ValidationError) as error:
         status, shown = UNPROCESSABLE, problems(error, ["inputs"])
@@ -103,11 +105,13 @@ async def delete_deployment(name: str, services: ServicesDep, owner: PageOwnerDe
     return see_other("/deployments")
 
 
-async def _answer(services: Services, owner: str, name: str, inputs: str) -> str:
+async def _answer(services: Services, owner: str, name: str, inputs: str, origin: Origin) -> str:
     request = ChatRequest(
         model=name, messages=[ChatMessage(role="user", content=inputs)], max_tokens=TRY_TOKENS
     )
-    answer = await completions.chat(services=services, owner=owner, request=request)
+    answer = await completions.complete(
+        services=services, owner=owner, request=request, origin=origin
+    )
     return str(answer.body["choices"][0]["message"]["content"])
 
 

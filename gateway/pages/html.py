@@ -7,6 +7,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import ValidationError
 
+from gateway.request_log.entries import Origin
 from shared.errors import GenPlatError
 from ui.form_errors import field_errors
 from ui.rendering import render, render_block
@@ -46,3 +47,11 @@ def problems(error: GenPlatError | ValidationError, fields: Collection[str]) -> 
 
 def no_problems() -> dict[str, Any]:
     return {"error": None, "errors": {}}
+
+
+def page_origin(request: Request) -> Origin:
+    """What is asked in a browser."""
+    return Origin(
+        client=request.client.host if request.client is not None else None,
+        request_id=request.scope.get("request_id"),
+    )

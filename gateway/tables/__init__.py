@@ -3,6 +3,7 @@
 from gateway.tables.access import ApiKey, IdempotentRequest, LoginSession
 from gateway.tables.columns import new_id, now
 from gateway.tables.data import Dataset, LibraryModel, PlacedDataset
+from gateway.tables.requests import LoggedRequest
 from gateway.tables.runs import (
     CheckpointRow,
     MetricRow,
@@ -21,6 +22,7 @@ __all__ = [
     "Diagram",
     "IdempotentRequest",
     "LibraryModel",
+    "LoggedRequest",
     "LoginSession",
     "MetricRow",
     "PlacedDataset",
