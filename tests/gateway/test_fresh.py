@@ -1,5 +1,8 @@
 """What is remembered is never older than this process' last write, nor than a second."""
 
+import asyncio
+import time
+
 from gateway.database import Database
 from gateway.fresh import MOST, SECONDS, Fresh
 from gateway.settings import GatewaySettings
@@ -64,3 +67,44 @@ async def test_nothing_is_not_remembered_and_memory_is_bounded(settings: Gateway
         for number in range(MOST + 10):
             await fresh.get(number, lambda: "x")
         assert len(fresh._kept) == MOST
+
+
+@asynchronous
+async def test_those_who_come_at_once_wait_for_one_reading(settings: GatewaySettings) -> None:
+    async with gateway_services(settings) as services:
+        fresh, _, reads = counting(services.database)
+
+        def load() -> str:
+            reads.append("read")
+            time.sleep(0.1)
+            return "value"
+
+        first = asyncio.create_task(fresh.get("key", load))
+        others = [asyncio.create_task(fresh.get("key", load)) for _ in range(10)]
+        await asyncio.sleep(0.02)
+        # Whoever leaves takes nothing from the others.
+        first.cancel()
+        assert await asyncio.gather(*others) == ["value"] * 10
+        assert len(reads) == 1
+
+
+@asynchronous
+async def test_who_comes_after_a_write_does_not_wait_for_what_was_read_before(
+    settings: GatewaySettings,
+) -> None:
+    async with gateway_services(settings) as services:
+        fresh, _, reads = counting(services.database)
+
+        def load() -> str:
+            reads.append("read")
+            number = len(reads)
+            time.sleep(0.1)
+            return f"value {number}"
+
+        before = asyncio.create_task(fresh.get("key", load))
+        await asyncio.sleep(0.02)
+        with services.database.write():
+            pass
+        assert await fresh.get("key", load) == "value 2"
+        assert await before == "value 1"
+        assert await fresh.get("key", load) == "value 2"
