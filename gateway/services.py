@@ -9,7 +9,9 @@ from gateway.database import Database
 from gateway.fresh import Fresh
 from gateway.inference_client import InferenceClient
 from gateway.orchestrator.breaker import Breakers
+from gateway.orchestrator.latency import Latencies
 from gateway.orchestrator.plans import Named
+from gateway.orchestrator.retries import RetryBudgets
 from gateway.rate_limits import RateLimits
 from gateway.request_log.writer import RequestLog
 from gateway.run_feed import RunFeed
@@ -37,6 +39,8 @@ class Services:
     log: RequestLog
     stopping: Stopping = field(default_factory=Stopping)
     breakers: Breakers = field(default_factory=Breakers)
+    retry_budgets: RetryBudgets = field(default_factory=RetryBudgets)
+    latencies: Latencies = field(default_factory=Latencies)
 
     @cached_property
     def known_keys(self) -> Fresh[ApiKey]:

@@ -1,22 +1,25 @@
 """Brings a request to the first model of its plan that answers; knows neither bodies nor HTTP."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
 
 from gateway import preparation
 from gateway.inference_client import NOT_LOADED, NOT_PREPARED, RETRY_SECONDS
 from gateway.models import plan_unnamed
+from gateway.orchestrator.breaker import COOLDOWN_SECONDS
 from gateway.orchestrator.drills import made_error
 from gateway.orchestrator.fallback import Answered, first_that_answers, is_dead
 from gateway.orchestrator.plans import NOBODY, Plan, Target, find_named
+from gateway.orchestrator.retries import delay_before
 from gateway.orchestrator.routing import Asker
 from gateway.services import Services
 from shared.chat import ModelRef
-from shared.errors import GenPlatError, NotFound, TooManyRequests, Unavailable
+from shared.errors import GenPlatError, NotFound, TimedOut, TooManyRequests, Unavailable
 from shared.model_library import is_prepared
 
 Result = TypeVar("Result")
@@ -35,6 +38,7 @@ class Served(Generic[Result]):
     target: Target
     fallbacks: int
     reason: str | None
+    retries: int = 0
 
     @property
     def others(self) -> tuple[Target, ...]:
@@ -49,6 +53,8 @@ class Served(Generic[Result]):
             headers["x-genplat-fallbacks"] = str(self.fallbacks)
         if self.reason is not None:
             headers["x-genplat-fallback-reason"] = self.reason
+        if self.retries:
+            headers["x-genplat-retries"] = str(self.retries)
         return headers
 
 
@@ -63,7 +69,7 @@ async def plan_for(*, services: Services, owner: str, model: str, asker: Asker =
     )
     named = await services.known_names.get((owner, model), find)
     if named is not None:
-        return named.plan(draw=_random.random(), asker=asker)
+        return named.plan(draw=_random.random(), asker=asker, cost=services.latencies.cost)
     return await asyncio.to_thread(
         plan_unnamed,
         database=services.database,
@@ -79,7 +85,7 @@ async def serve(
     """Ask the models of a plan, one after the other. The caller says to the target's breaker how
     the answer ended."""
     found = await ask_in_turn(services=services, owner=owner, targets=plan.targets, ask=ask)
-    return Served(found.result, plan, found.target, found.fallbacks, found.reason)
+    return Served(found.result, plan, found.target, found.fallbacks, found.reason, found.retries)
 
 
 async def ask_in_turn(
@@ -92,22 +98,75 @@ async def ask_in_turn(
     """The first answer. Targets that failed lately are left alone for a while, unless there is
     nobody else."""
 
+    retries = 0
+
     async def ask_target(target: Target, is_last: bool) -> Result:
+        nonlocal retries
         breaker = services.breakers.of(target.label)
         if not breaker.admits() and not is_last:
             raise Unavailable(
                 f"{target.label} failed lately and is given a rest.", code="circuit_open"
             )
-        try:
-            return await _ask_loaded(services, owner, target, ask, may_wait=is_last)
-        except GenPlatError as error:
-            failed(services, target, error)
-            raise
-        except BaseException:
-            breaker.left()
-            raise
+        for retry in itertools.count(1):
+            try:
+                return await _ask_once(services, owner, target, ask, is_last=is_last)
+            except GenPlatError as error:
+                failed(services, target, error)
+                delay = _delay(services, target, error, retry, is_last=is_last)
+                if delay is None:
+                    raise
+            except BaseException:
+                breaker.left()
+                raise
+            retries += 1
+            await asyncio.sleep(delay)
+        raise AssertionError("unreachable")
 
-    return await first_that_answers(targets, ask_target)
+    answered = await first_that_answers(targets, ask_target)
+    return replace(answered, retries=retries)
+
+
+async def _ask_once(
+    services: Services,
+    owner: str,
+    target: Target,
+    ask: Callable[[Target], Awaitable[Result]],
+    *,
+    is_last: bool,
+) -> Result:
+    """Whoever is the last one is waited for as long as it may take anyway."""
+    with services.latencies.asking(target.label):
+        if target.timeout_seconds is None or is_last:
+            found = await _ask_loaded(services, owner, target, ask, may_wait=is_last)
+        else:
+            try:
+                async with asyncio.timeout(target.timeout_seconds):
+                    found = await _ask_loaded(services, owner, target, ask, may_wait=is_last)
+            except TimeoutError as error:
+                raise TimedOut(
+                    f"{target.label} said nothing for {target.timeout_seconds:g} s.",
+                    code="target_timeout",
+                ) from error
+    if target.upstream is not None:
+        services.retry_budgets.of(target.label).succeeded()
+    return found
+
+
+def _delay(
+    services: Services, target: Target, error: GenPlatError, retry: int, *, is_last: bool
+) -> float | None:
+    """Seconds until the target is asked once more, None: no more. (Our own service starts again
+    by itself, and says when.)"""
+    upstream, budget = target.upstream, services.retry_budgets.of(target.label)
+    if upstream is None or target.fault is not None or not is_dead(error):
+        return None
+    budget.failed()
+    if retry > upstream.retries or not budget.allows:
+        return None
+    has_rest = services.breakers.of(target.label).state != "closed"
+    if has_rest and not isinstance(error, TooManyRequests):
+        return None
+    return delay_before(error, retry, is_last=is_last)
 
 
 def failed(services: Services, target: Target, error: GenPlatError) -> None:
@@ -118,7 +177,11 @@ def failed(services: Services, target: Target, error: GenPlatError) -> None:
         return
     # A full queue of our own service empties in moments; a service LLM means what it says.
     asked_to_wait = target.upstream is not None and isinstance(error, TooManyRequests)
-    breaker.failed(error.code, retry_after=error.retry_after if asked_to_wait else None)
+    breaker.failed(
+        error.code,
+        retry_after=error.retry_after if asked_to_wait else None,
+        cooldown=target.upstream.cooldown_seconds if target.upstream else COOLDOWN_SECONDS,
+    )
 
 
 async def _ask_loaded(

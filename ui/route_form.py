@@ -10,15 +10,29 @@ TARGET_ROWS = 4
 FALLBACK_ROWS = 3
 
 
+# How a target is chosen, where it is not by weight alone; the others are the route's `sticky`.
+FASTEST = "fastest"
+
+
 def values_of(
     name: str,
     targets: Sequence[Mapping[str, Any]],
     fallbacks: Sequence[Mapping[str, Any]],
     sticky: str | None = None,
+    balance: str = "weights",
 ) -> dict[str, Any]:
     """A stored route as the form shows it, with empty rows to fill."""
-    rows = [{"label": label_of(target), "weight": f"{target['weight']:g}"} for target in targets]
-    return _padded(name, rows, [label_of(fallback) for fallback in fallbacks], sticky or "")
+    return _padded(
+        name,
+        [_row(target) | {"weight": f"{target['weight']:g}"} for target in targets],
+        [_row(fallback) for fallback in fallbacks],
+        FASTEST if balance == FASTEST else sticky or "",
+    )
+
+
+def _row(place: Mapping[str, Any]) -> dict[str, str]:
+    seconds = place.get("timeout_seconds")
+    return {"label": label_of(place), "seconds": "" if seconds is None else f"{seconds:g}"}
 
 
 def submitted_values(
@@ -26,41 +40,54 @@ def submitted_values(
     name: Sequence[str],
     target: Sequence[str],
     weight: Sequence[str],
+    seconds: Sequence[str] = (),
     fallback: Sequence[str],
-    sticky: Sequence[str] = (),
+    fallback_seconds: Sequence[str] = (),
+    choice: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The form as it was sent, so that it can be shown again."""
     rows = [
-        {"label": label, "weight": text.strip()}
-        for label, text in zip_longest(target, weight, fillvalue="")
+        {"label": label, "weight": share.strip(), "seconds": patience.strip()}
+        for label, share, patience in zip_longest(target, weight, seconds, fillvalue="")
     ]
-    first = (values[0].strip() if values else "" for values in (name, sticky))
-    return _padded(next(first), rows, list(fallback), next(first))
+    fallbacks = [
+        {"label": label, "seconds": patience.strip()}
+        for label, patience in zip_longest(fallback, fallback_seconds, fillvalue="")
+    ]
+    first = (values[0].strip() if values else "" for values in (name, choice))
+    return _padded(next(first), rows, fallbacks, next(first))
 
 
 def _padded(
-    name: str, rows: list[dict[str, str]], fallbacks: list[str], sticky: str
+    name: str, rows: list[dict[str, str]], fallbacks: list[dict[str, str]], choice: str
 ) -> dict[str, Any]:
-    rows = [row for row in rows if row["label"] or row["weight"]]
-    fallbacks = [fallback for fallback in fallbacks if fallback]
-    empty = {"label": "", "weight": ""}
+    rows = [row for row in rows if any(row.values())]
+    fallbacks = [row for row in fallbacks if any(row.values())]
+    empty = {"label": "", "weight": "", "seconds": ""}
     return {
         "name": name,
-        "sticky": sticky,
+        "choice": choice,
         "targets": rows + [empty] * max(1, TARGET_ROWS - len(rows)),
-        "fallbacks": fallbacks + [""] * max(1, FALLBACK_ROWS - len(fallbacks)),
+        "fallbacks": fallbacks + [empty] * max(1, FALLBACK_ROWS - len(fallbacks)),
     }
 
 
 def parse(values: Mapping[str, Any]) -> dict[str, Any]:
     """What the form asks for, for the route's own model to check; no weight means 1."""
+    fastest = values["choice"] == FASTEST
     return {
         "name": values["name"],
         "targets": [
-            from_label(row["label"]) | {"weight": row["weight"].replace(",", ".") or 1}
+            _place(row) | {"weight": row["weight"].replace(",", ".") or 1}
             for row in values["targets"]
             if row["label"]
         ],
-        "fallbacks": [name for name in values["fallbacks"] if name],
-        "sticky": values["sticky"] or None,
+        "fallbacks": [_place(row) for row in values["fallbacks"] if row["label"]],
+        "sticky": None if fastest else values["choice"] or None,
+        "balance": FASTEST if fastest else "weights",
     }
+
+
+def _place(row: Mapping[str, str]) -> dict[str, Any]:
+    seconds = row["seconds"].replace(",", ".")
+    return from_label(row["label"]) | ({"timeout_seconds": seconds} if seconds else {})

@@ -13,7 +13,7 @@ from gateway.idempotency import Claim
 from gateway.orchestrator import routes
 from gateway.orchestrator.drills import DrillSpec, Fault, active_drill, end_drill, start_drill
 from gateway.orchestrator.routes import RouteFallback, RouteRules, RouteSpec, RouteTarget
-from gateway.orchestrator.routing import Sticky
+from gateway.orchestrator.routing import Balance, Sticky
 from gateway.tables import now
 
 router = APIRouter(prefix="/api/routes", tags=["routes"])
@@ -33,6 +33,7 @@ class RoutePublic(BaseModel):
     targets: list[RouteTarget]
     fallbacks: list[RouteFallback]
     sticky: Sticky | None
+    balance: Balance
     drill: DrillPublic | None
     created_at: datetime
     updated_at: datetime

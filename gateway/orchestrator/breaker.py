@@ -56,8 +56,11 @@ class Breaker:
         """A request ended for reasons that say nothing of the target."""
         self.probing_since = None
 
-    def failed(self, reason: str, *, retry_after: float | None = None) -> None:
-        """``retry_after``: seconds after which the target wants to be asked again."""
+    def failed(
+        self, reason: str, *, retry_after: float | None = None, cooldown: float = COOLDOWN_SECONDS
+    ) -> None:
+        """``retry_after``: seconds after which the target wants to be asked again; ``cooldown``:
+        the first rest where it does not say."""
         self.failures += 1
         self.reason = reason
         was_probe, self.probing_since = self.probing_since is not None, None
@@ -67,8 +70,8 @@ class Breaker:
             # Those that were under way when it opened say nothing new.
             return
         self.opened += 1
-        cooldown = retry_after or COOLDOWN_SECONDS * 2 ** (self.opened - 1)
-        self.open_until = self.clock() + min(cooldown, LONGEST_SECONDS)
+        rest = retry_after or cooldown * 2 ** (self.opened - 1)
+        self.open_until = self.clock() + min(rest, max(cooldown, LONGEST_SECONDS))
 
 
 @dataclass

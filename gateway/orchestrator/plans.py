@@ -1,6 +1,6 @@
 """Whom requests of a route or a deployment go to, in order: read once, drawn for each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,8 @@ NOBODY = Asker()
 class Target:
     """A model to ask. ``engine_name`` is its name in the inference service; names with a slash
     before them are loaded at their first request and belong to no deployment. An ``upstream`` is
-    asked instead where it is one; ``fault`` is what a drill makes of its answer."""
+    asked instead where it is one; ``fault`` is what a drill makes of its answer. After
+    ``timeout_seconds`` without a word the next one is asked."""
 
     label: str
     engine_name: str
@@ -29,6 +30,7 @@ class Target:
     problem: str | None = None
     upstream: Upstream | None = None
     fault: Fault | None = None
+    timeout_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class StoredRoute:
     fallbacks: tuple[str, ...]
     sticky: str | None
     drill: dict[str, Any] | None
+    balance: str
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,18 @@ class Named:
     targets: Mapping[str, Target]
     route: StoredRoute | None = None
 
-    def plan(self, *, draw: float, asker: Asker) -> Plan:
-        """Whom to ask for one request; ``draw`` is a random number from 0 up to 1."""
+    def plan(
+        self, *, draw: float, asker: Asker, cost: Callable[[str], float] | None = None
+    ) -> Plan:
+        """Whom to ask for one request; ``draw`` is a random number from 0 up to 1, ``cost`` what
+        is known of how long targets take."""
         if self.route is None:
             return Plan(self.name, None, tuple(self.targets.values()))
         labels = order_targets(
             targets=self.route.weighted,
             fallbacks=self.route.fallbacks,
             draw=sticky_draw(self.name, self.route.sticky, asker, draw),
+            cost=cost if self.route.balance == "fastest" else None,
         )
         first, *others = (self.targets[label] for label in labels)
         # A drill is of what may be drawn; those that would step in are real.
@@ -93,9 +100,17 @@ def _stored(session: Session, route: Route, upstreams: Mapping[str, Upstream]) -
         tuple(label_of(fallback) for fallback in route.fallbacks),
         route.sticky,
         route.drill,
+        route.balance,
     )
-    labels = dict.fromkeys([*(target.label for target in rules.weighted), *rules.fallbacks])
-    targets = {label: _target_of(session, route.owner, label, upstreams) for label in labels}
+    seconds: dict[str, float | None] = {}
+    for place in (*route.targets, *route.fallbacks):
+        seconds[label_of(place)] = seconds.get(label_of(place)) or place.get("timeout_seconds")
+    targets = {
+        label: replace(
+            _target_of(session, route.owner, label, upstreams), timeout_seconds=seconds[label]
+        )
+        for label in seconds
+    }
     return Named(route.name, targets, rules)
 
 

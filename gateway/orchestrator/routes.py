@@ -18,7 +18,7 @@ from sqlmodel import Session, select
 
 from gateway.database import Database
 from gateway.idempotency import Claim
-from gateway.orchestrator.routing import Sticky
+from gateway.orchestrator.routing import Balance, Sticky
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
 from gateway.tables import Deployment, Route, now
 from shared.errors import Conflict, InvalidData, NotFound
@@ -35,6 +35,9 @@ class RoutePlace(BaseModel):
 
     deployment: str | None = Field(None, min_length=1, max_length=63)
     upstream: str | None = Field(None, min_length=1, max_length=63)
+    timeout_seconds: float | None = Field(
+        None, gt=0, le=3600, description="Without a word for so long, the next one is asked."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -72,6 +75,9 @@ class RouteRules(BaseModel):
     sticky: Sticky | None = Field(
         None, description="Requests of one user, or one conversation, go to the same target."
     )
+    balance: Balance = Field(
+        "weights", description="fastest: of two drawn by weight, the one that answers sooner."
+    )
 
     @field_validator("targets")
     @classmethod
@@ -79,6 +85,12 @@ class RouteRules(BaseModel):
         if not any(target.weight > 0 for target in targets):
             raise ValueError("at least one target needs a weight above 0")
         return targets
+
+    @model_validator(mode="after")
+    def _one_way_to_choose(self) -> Self:
+        if self.sticky is not None and self.balance == "fastest":
+            raise ValueError("balance: who stays with a target cannot go to the fastest one")
+        return self
 
 
 class RouteSpec(RouteRules):
@@ -153,7 +165,7 @@ def _undeclared(name: str, param: str) -> InvalidData:
 def _store_rules(route: Route, rules: RouteRules) -> None:
     route.targets = [target.model_dump() for target in rules.targets]
     route.fallbacks = [fallback.model_dump() for fallback in rules.fallbacks]
-    route.sticky = rules.sticky
+    route.sticky, route.balance = rules.sticky, rules.balance
 
 
 def list_routes(

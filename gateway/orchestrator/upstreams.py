@@ -38,6 +38,10 @@ class Upstream(BaseModel):
     first_token_seconds: float = Field(30, gt=0, le=600)
     stall_seconds: float = Field(15, gt=0, le=600, description="Silence that ends a stream.")
     timeout_seconds: float = Field(120, gt=0, le=3600, description="For an answer in one piece.")
+    retries: int = Field(
+        1, ge=0, le=5, description="After errors before any word, within a budget."
+    )
+    cooldown_seconds: float = Field(5, gt=0, le=600, description="After failures in a row.")
 
     @field_validator("base_url")
     @classmethod

@@ -36,6 +36,7 @@ class Route(SQLModel, table=True):
     targets: list[dict[str, Any]] = json_column(list)
     fallbacks: list[dict[str, Any]] = json_column(list)
     sticky: str | None = None
+    balance: str = "weights"
     drill: dict[str, Any] | None = maybe_json_column()
     created_at: datetime = time_column()
     updated_at: datetime = time_column()

@@ -25,12 +25,15 @@ WORDS = [
 @dataclass
 class DyingUpstream:
     """``cut_at``: bytes of a stream after which the connection is closed. ``status``: answers
-    that alone. ``silent_at``: as ``cut_at``, but the connection stays open."""
+    that alone, ``times`` often if that is set. ``silent_at``: as ``cut_at``, but the connection
+    stays open. ``slow``: seconds before an answer."""
 
     words: list[str] = field(default_factory=lambda: list(WORDS))
     cut_at: int | None = None
     silent_at: int | None = None
     status: int | None = None
+    times: int | None = None
+    slow: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
     without_done: bool = False
     error_event: bool = False
@@ -68,6 +71,11 @@ class _Handler(BaseHTTPRequestHandler):
         told = self.upstream
         told.asked.append(body | {"path": self.path})
         told.keys.append(self.headers.get("authorization"))
+        time.sleep(told.slow)
+        if told.times is not None and told.status is not None:
+            told.times -= 1
+            if told.times < 0:
+                told.status = None
         if told.status is not None:
             return self._whole(told.status, {"error": {"message": "no", "code": "c"}})
         if not body.get("stream"):

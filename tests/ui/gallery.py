@@ -83,12 +83,12 @@ def _edit_route(**changes: Any) -> str:
         "values": {
             "name": "support",
             "targets": [
-                {"label": "diagrams", "weight": "90"},
-                {"label": "upstream/large", "weight": "10"},
-                {"label": "", "weight": ""},
+                {"label": "diagrams", "weight": "90", "seconds": "2.5"},
+                {"label": "upstream/large", "weight": "10", "seconds": ""},
+                {"label": "", "weight": "", "seconds": ""},
             ],
-            "fallbacks": ["base", ""],
-            "sticky": "user",
+            "fallbacks": [{"label": "base", "seconds": ""}, {"label": "", "seconds": ""}],
+            "choice": "user",
         },
         "errors": {},
         "error": None,

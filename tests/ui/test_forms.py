@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.orchestrator.routes import RouteRules
 from shared.chat import ChatRequest
 from shared.runs import FineTuneSpec
 from tests.ui.gallery_runs import new_run_page
@@ -229,21 +230,22 @@ def test_advanced_fields_open_only_where_something_is_changed() -> None:
     assert run_form.mixes(filled(), {"weight-0": "wrong"})
 
 
-def test_a_route_goes_through_its_form_unchanged() -> None:
-    targets = [{"deployment": "a", "weight": 0.5}, {"deployment": "b", "weight": 9.0}]
-    targets = [*targets, {"upstream": "large", "weight": 1.0}]
-    fallbacks = [{"deployment": "c"}, {"upstream": "large"}]
-    values = route_form.values_of("support", targets, fallbacks, "user")
-    assert route_form.parse(values) == {
-        "name": "support",
-        "targets": [
-            {"deployment": "a", "weight": "0.5"},
-            {"deployment": "b", "weight": "9"},
-            {"upstream": "large", "weight": "1"},
-        ],
-        "fallbacks": ["c", "upstream/large"],
-        "sticky": "user",
-    }
+@pytest.mark.parametrize(
+    ("sticky", "balance"), [("user", "weights"), (None, "weights"), (None, "fastest")]
+)
+def test_a_route_goes_through_its_form_unchanged(sticky: str | None, balance: str) -> None:
+    targets: list[dict[str, Any]] = [
+        {"deployment": "a", "weight": 0.5},
+        {"deployment": "b", "weight": 9.0, "timeout_seconds": 2.5},
+        {"upstream": "large", "weight": 1.0},
+    ]
+    fallbacks = [{"deployment": "c"}, {"upstream": "large", "timeout_seconds": 30.0}]
+    values = route_form.values_of("support", targets, fallbacks, sticky, balance)
+    rules = {"targets": targets, "fallbacks": fallbacks, "sticky": sticky, "balance": balance}
+    parsed = route_form.parse(values)
+    assert parsed.pop("name") == "support"
+    stored = RouteRules.model_validate(rules)
+    assert RouteRules.model_validate(parsed) == stored
 
 
 def test_empty_rows_of_a_route_are_dropped_and_offered_again() -> None:
@@ -251,7 +253,7 @@ def test_empty_rows_of_a_route_are_dropped_and_offered_again() -> None:
         name=["support"], target=["", "a"], weight=["", ""], fallback=["", ""]
     )
     assert route_form.parse(values)["targets"] == [{"deployment": "a", "weight": 1}]
-    assert values["targets"][-1] == {"label": "", "weight": ""}
+    assert values["targets"][-1] == {"label": "", "weight": "", "seconds": ""}
 
 
 def asked(form: ChatForm) -> ChatRequest:

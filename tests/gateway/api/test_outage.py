@@ -1,6 +1,7 @@
 """A service LLM fails in every way there is, and the client of its route sees a whole answer."""
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -244,3 +245,71 @@ def test_a_user_stays_with_a_target_and_a_conversation_too(live: Live) -> None:
     turns = [*CHAT["messages"], {"role": "assistant", "content": "a"}]
     turns.append({"role": "user", "content": "More."})
     assert served(user="bob", messages=turns) == first
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_short_trouble_is_over_with_the_second_try(
+    live: Live, upstream: DyingUpstream, stream: bool
+) -> None:
+    upstream.status, upstream.times = 503, 1
+    answer = chat(live, "best", stream=stream)
+    assert answer.headers["x-genplat-served-by"] == "upstream/service"
+    assert answer.headers["x-genplat-retries"] == "1"
+    assert answer.headers["x-genplat-fallbacks"] == "0"
+    assert len(upstream.asked) == 2
+
+
+def test_retries_have_a_budget(live: Live, upstream: DyingUpstream) -> None:
+    upstream.status = 500
+    for _ in range(30):
+        assert chat(live, "best").headers["x-genplat-served-by"] == "small"
+        close_breaker(live)
+    # Five failures use half of the budget up; afterwards each request asks once.
+    assert 30 < len(upstream.asked) <= 35
+
+
+def test_a_429_is_waited_for_where_there_is_nobody_else(
+    live: Live, upstream: DyingUpstream
+) -> None:
+    body = {"name": "alone", "targets": [{"upstream": "service"}]}
+    assert live.http.post("/api/routes", json=body).status_code == 201
+    upstream.status, upstream.times, upstream.headers = 429, 1, {"Retry-After": "1"}
+    began = time.monotonic()
+    assert chat(live, "alone").headers["x-genplat-retries"] == "1"
+    assert 1 <= time.monotonic() - began < 10
+
+
+def test_who_says_nothing_for_too_long_is_left(live: Live, upstream: DyingUpstream) -> None:
+    rules = {
+        "targets": [{"upstream": "service", "timeout_seconds": 0.2}],
+        "fallbacks": [{"deployment": "small", "timeout_seconds": 0.001}],
+    }
+    assert live.http.put("/api/routes/best", json=rules).json()["targets"] == [
+        {"upstream": "service", "weight": 1.0, "timeout_seconds": 0.2}
+    ]
+    upstream.slow = 1.0
+    answer = chat(live, "best")
+    # The last one has as long as it takes.
+    assert answer.headers["x-genplat-served-by"] == "small"
+    assert answer.headers["x-genplat-fallback-reason"] == "target_timeout"
+
+
+def test_the_other_targets_are_better_than_nobody(live: Live, upstream: DyingUpstream) -> None:
+    rules = {"targets": [{"upstream": "service", "weight": 999_999}, {"deployment": "small"}]}
+    assert live.http.put("/api/routes/best", json=rules).status_code == 200
+    upstream.status = 500
+    assert chat(live, "best").headers["x-genplat-served-by"] == "small"
+
+
+def test_the_fastest_is_asked_more(live: Live, upstream: DyingUpstream) -> None:
+    targets = [{"upstream": "service"}, {"deployment": "small"}]
+    both = {"targets": targets, "balance": "fastest", "sticky": "user"}
+    refused = live.http.put("/api/routes/best", json=both)
+    assert refused.status_code == 422
+    assert "balance" in refused.json()["error"]["message"]
+    rules = {"targets": targets, "balance": "fastest"}
+    assert live.http.put("/api/routes/best", json=rules).json()["balance"] == "fastest"
+    upstream.slow = 0.3
+    served = [chat(live, "best").headers["x-genplat-served-by"] for _ in range(12)]
+    # Of two targets both are drawn: the slow one is asked until its first answer came.
+    assert served.count("upstream/service") <= 2

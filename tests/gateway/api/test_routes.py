@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.request_log.entries import HEADER
 from gateway.settings import GatewaySettings
 from shared.model_library import BUNDLED_MODEL
 from tests.gateway.api.live import Live, chat, live_gateway, refusal
@@ -32,7 +33,7 @@ def ask(live: Live, **changes: object) -> tuple[int, dict[str, str]]:
     headers = {
         name.removeprefix("x-genplat-"): value
         for name, value in answer.headers.items()
-        if name.startswith("x-genplat-")
+        if name.startswith("x-genplat-") and name != HEADER
     }
     return answer.status_code, headers
 

@@ -15,14 +15,33 @@ targets = st.lists(
 
 
 @given(targets, st.lists(names, max_size=8), st.floats(0, 1, exclude_max=True))
-def test_the_order_is_one_target_then_the_fallbacks(
+def test_the_order_is_one_target_then_the_fallbacks_then_the_others(
     some: list[Weighted], fallbacks: list[str], draw: float
 ) -> None:
     first, *rest = order_targets(targets=some, fallbacks=fallbacks, draw=draw)
-    assert first in {target.label for target in some if target.weight > 0}
-    assert set(rest) == set(fallbacks) - {first}
+    drawable = {target.label for target in some if target.weight > 0}
+    assert first in drawable
+    declared = set(fallbacks) - {first}
+    assert rest[: len(declared)] == sorted(declared, key=fallbacks.index)
+    assert set(rest) == (declared | drawable) - {first}
     assert len(rest) == len(set(rest))
-    assert rest == sorted(rest, key=fallbacks.index)
+
+
+def test_of_two_that_are_drawn_the_quicker_one_is_asked() -> None:
+    some = [Weighted(label, 1) for label in "abcd"]
+    costs = {"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0}
+
+    def drawn(draw: float) -> str:
+        return order_targets(targets=some, fallbacks=[], draw=draw, cost=costs.__getitem__)[0]
+
+    shares = Counter(drawn(step / 6007) for step in range(6007))
+    # Of the pairs of four, one holds no other than the slowest two, and so on: 0, 1, 2, 3 of 6.
+    assert "a" not in shares
+    for label, share in (("b", 1 / 6), ("c", 2 / 6), ("d", 3 / 6)):
+        assert abs(shares[label] / 6007 - share) < 0.03
+    # One target alone needs no second draw.
+    only = order_targets(targets=some[:1], fallbacks=[], draw=0.5, cost=costs.__getitem__)
+    assert only == ["a"]
 
 
 def test_shares_follow_the_weights() -> None:
