@@ -30,6 +30,7 @@ from ui.snippets import chat_snippets
 
 router = APIRouter(prefix="/routes", include_in_schema=False)
 
+FORM_FIELDS = ("name", "target", "weight", "seconds", "fallback", "fallback_seconds", "choice")
 FAULTS_IN_WORDS = {
     "cut": "streams break off",
     "stall": "streams fall silent",
@@ -78,9 +79,7 @@ async def create_route(request: Request, services: ServicesDep, owner: PageOwner
 @router.get("/{name}")
 def show_route(name: str, request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
     route = routes.get_route(database=services.database, owner=owner, name=name)
-    values = route_form.values_of(
-        name, route.targets, route.fallbacks, route.sticky, route.balance
-    )
+    values = route_form.values_of(name, route.targets, route.fallbacks, route.sticky, route.balance)
     return _form(request, services, owner, values, name)
 
 
@@ -138,9 +137,7 @@ async def _submitted(request: Request) -> dict[str, Any]:
     form = await request.form()
     texts = {
         field: [value for value in form.getlist(field) if isinstance(value, str)]
-        for field in (
-            "name", "target", "weight", "seconds", "fallback", "fallback_seconds", "choice"
-        )  # fmt: skip
+        for field in FORM_FIELDS
     }
     return route_form.submitted_values(**texts)
 
