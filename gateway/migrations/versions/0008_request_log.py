@@ -1,4 +1,4 @@
-"""The request log."""
+"""The request log, and how a route chooses among its targets."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -53,3 +53,6 @@ def upgrade() -> None:
     op.create_index("ix_request_log_owner_created_at", "request_log", ["owner", "created_at"])
     for column in ("created_at", "completion_id", "route", "shadow_of"):
         op.create_index(f"ix_request_log_{column}", "request_log", [column])
+    op.add_column(
+        "routes", sa.Column("balance", sa.String(), nullable=False, server_default="weights")
+    )
