@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TextIO
 
 from gateway.client import Client, Json
+from gateway.flat_config import Content
 from gateway.platform import datasets, find_dataset, is_file, platform
 from gateway.progress import Progress, duration, training_line
 from gateway.settings import GatewaySettings
-from gateway.train_config import DATA, Content, checked_spec, write_as_json
+from gateway.train_config import DATA, checked_spec, write_as_json
 from shared.runs import TERMINAL
 from shared.storage import sha256_of
 
