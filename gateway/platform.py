@@ -74,12 +74,16 @@ def is_file(named: str) -> bool:
 
 def find_dataset(client: Client, named: str, *, key: str = "dataset") -> str:
     """The id of the dataset that is named by its id or its name (then its newest version)."""
+    if (found := look_up_dataset(client, named)) is not None:
+        return found
+    raise CommandFailed(f"{key}: {named!r} is neither a file nor the id or name of a dataset.")
+
+
+def look_up_dataset(client: Client, named: str) -> str | None:
+    """The same; None where there is no dataset of this name. (Ids are not looked up.)"""
     if named.startswith("ds_"):
         return named
-    for dataset in datasets(client, named):
-        if dataset["name"] == named:
-            return str(dataset["id"])
-    raise CommandFailed(f"{key}: {named!r} is neither a file nor the id or name of a dataset.")
+    return next((str(one["id"]) for one in datasets(client, named) if one["name"] == named), None)
 
 
 def datasets(client: Client, name: str) -> Iterator[Json]:
