@@ -19,6 +19,7 @@ from gateway.api import (
     predictions,
     preflight,
 )
+from gateway.api import batches as batches_api
 from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
 from gateway.api import keys as keys_api
@@ -46,8 +47,9 @@ from gateway.pages import models as model_pages
 from gateway.scopes import Scope
 
 # Each with what a key must hold to read, and to change something; None: any key will do.
-API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
+API: tuple[tuple[ModuleType, Scope | None, Scope | None], ...] = (
     (answering, None, "infer"),
+    (batches_api, None, "infer"),
     (dataset_intake, "read", "train"),
     (datasets_api, "read", "train"),
     (deployments_api, "read", "admin"),
@@ -57,7 +59,8 @@ API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
     (library, "read", "train"),
     (models, None, "admin"),
     (openai, None, "infer"),
-    (openai_files, "read", "train"),
+    # (It depends on the file.)
+    (openai_files, None, None),
     (predictions, None, "infer"),
     (preflight, "read", "train"),
     (routes_api, "read", "admin"),

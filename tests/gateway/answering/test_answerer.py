@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.answering import Answerer, AnswersEnded
-from gateway.answering.answerer import Patience
+from gateway.answering.patience import Patience
 from shared.errors import (
     Forbidden,
     GenPlatError,
