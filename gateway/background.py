@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from gateway import keys, library
+from gateway.batches.runner import run_batches
 from gateway.projector import run_projector
 from gateway.reconciler import run_reconciler
 from gateway.request_log.retention import forget_old_requests
@@ -30,6 +31,7 @@ async def running(services: Services) -> AsyncIterator[None]:
         prepare_bundled_model,
         write_request_log,
         forget_old_requests,
+        run_batches,
     )
     tasks = [asyncio.create_task(_kept_going(work, services)) for work in works]
     try:

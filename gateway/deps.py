@@ -109,18 +109,24 @@ async def current_owner(caller: CallerDep) -> str:
     return caller.owner
 
 
-def needs(reads: Scope | None, writes: Scope) -> Callable[..., Awaitable[None]]:
+def needs(reads: Scope | None, writes: Scope | None) -> Callable[..., Awaitable[None]]:
     """A guard: what a key must hold for GET, and for all else; None: any key will do."""
 
     async def check(request: Request, caller: CallerDep) -> None:
         needed = reads if request.method in ("GET", "HEAD") else writes
-        if needed is not None and not may(caller.scopes, needed):
-            raise Forbidden(
-                f"This API key holds {', '.join(caller.scopes)}; this needs the scope {needed}.",
-                code="scope_missing",
-            )
+        if needed is not None:
+            require(caller, needed)
 
     return check
+
+
+def require(caller: Caller, needed: Scope) -> None:
+    """`Forbidden` where the caller's key does not hold the scope."""
+    if not may(caller.scopes, needed):
+        raise Forbidden(
+            f"This API key holds {', '.join(caller.scopes)}; this needs the scope {needed}.",
+            code="scope_missing",
+        )
 
 
 OwnerDep = Annotated[str, Depends(current_owner)]

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from gateway.api import (
+    answering,
     dataset_intake,
     diagrams,
     docs,
@@ -18,6 +19,7 @@ from gateway.api import (
     predictions,
     preflight,
 )
+from gateway.api import batches as batches_api
 from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
 from gateway.api import keys as keys_api
@@ -47,8 +49,10 @@ from gateway.scopes import Scope
 
 # Each with what a key must hold to read, and to change something; None: any key will do.
 # (First the one that most requests are for: paths are tried in order.)
-API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
+API: tuple[tuple[ModuleType, Scope | None, Scope | None], ...] = (
     (openai, None, "infer"),
+    (answering, None, "infer"),
+    (batches_api, None, "infer"),
     (dataset_intake, "read", "train"),
     (datasets_api, "read", "train"),
     (deployments_api, "read", "admin"),
@@ -57,7 +61,8 @@ API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
     (keys_api, "admin", "admin"),
     (library, "read", "train"),
     (models, None, "admin"),
-    (openai_files, "read", "train"),
+    # (It depends on the file.)
+    (openai_files, None, None),
     (predictions, None, "infer"),
     (preflight, "read", "train"),
     (requests_api, "read", "train"),

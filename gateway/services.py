@@ -1,5 +1,6 @@
 """The collaborators that the gateway's modules share; knows no web framework."""
 
+import asyncio
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -41,6 +42,8 @@ class Services:
     breakers: Breakers = field(default_factory=Breakers)
     retry_budgets: RetryBudgets = field(default_factory=RetryBudgets)
     latencies: Latencies = field(default_factory=Latencies)
+    # Set where a batch was made or asked to end.
+    batch_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     @cached_property
     def known_keys(self) -> Fresh[ApiKey]:

@@ -51,6 +51,15 @@ class GatewaySettings(Settings):
     )
     request_log_days: float = Field(30, gt=0, description="After these requests are forgotten.")
     inference_timeout_seconds: float = Field(300, gt=0)
+    batch_concurrency: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Requests of batches under way at once; 0: half of what the engine answers.",
+    )
+    batch_lease_seconds: float = Field(
+        30, gt=0, description="A batch whose gateway died is worked on again after this."
+    )
     model_root: Path | None = Field(
         None, description="Where local model folders may lie; empty: `imports` in the data folder."
     )

@@ -1,4 +1,7 @@
-"""`/v1/files`: datasets and results of runs, in the shape of OpenAI's files."""
+"""`/v1/files`: datasets, results of runs and files of batches, in the shape of OpenAI's files.
+
+What a key must hold depends on the file's purpose: who may ask models may have batches.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -8,12 +11,15 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from gateway import run_views
+from gateway.batches.files import keep_input
 from gateway.datasets import store
 from gateway.datasets.upload import Upload, check_sha256
-from gateway.deps import OnceDep, OwnerDep, ServicesDep, receive
+from gateway.deps import Caller, CallerDep, OnceDep, ServicesDep, receive, require
 from gateway.idempotency import Claim
 from gateway.openai_api import files, ids
 from gateway.openai_api.files import File
+from gateway.scopes import Scope, may
+from gateway.services import Services
 from shared.storage import sha256_of
 
 router = APIRouter(prefix="/v1/files", tags=["OpenAI"])
@@ -30,7 +36,7 @@ UPLOAD_SCHEMA: dict[str, Any] = {
                     "required": ["file", "purpose"],
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
-                        "purpose": {"type": "string", "enum": [files.FINE_TUNE]},
+                        "purpose": {"type": "string", "enum": [files.FINE_TUNE, files.BATCH]},
                     },
                 }
             }
@@ -74,34 +80,55 @@ def _public(file: File) -> FilePublic:
         created_at=int(file.created_at.timestamp()),
         filename=file.filename,
         purpose=file.purpose,
+        expires_at=int(file.expires_at.timestamp()) if file.expires_at else None,
     )
+
+
+def _reads(purpose: str) -> tuple[Scope, ...]:
+    """Scopes of which one is enough to see a file of this purpose."""
+    return ("read", "infer") if purpose in (files.BATCH, files.BATCH_OUTPUT) else ("read",)
+
+
+def _writes(purpose: str) -> Scope:
+    return "infer" if purpose in (files.BATCH, files.BATCH_OUTPUT) else "train"
 
 
 @router.post("", response_model=FilePublic, openapi_extra=UPLOAD_SCHEMA)
 async def create_file(
-    request: Request, owner: OwnerDep, services: ServicesDep, once: OnceDep
+    request: Request, caller: CallerDep, services: ServicesDep, once: OnceDep
 ) -> JSONResponse:
-    """Upload a file to learn from: it becomes a dataset of the file's name, and is checked line
-    by line."""
+    """Upload a file to learn from (`fine-tune`): it becomes a dataset of the file's name, and is
+    checked line by line. Or one of requests (`batch`), which a batch checks."""
+    owner = caller.owner
     async with receive(request, services) as upload:
-        files.check_form(upload.fields)
+        seconds = files.check_form(upload.fields)
+        purpose = upload.fields["purpose"]
+        require(caller, _writes(purpose))
         await run_in_threadpool(check_sha256, upload)
 
-        async def load(dataset_id: str) -> FilePublic:
-            return await run_in_threadpool(get_file, ids.file_id(dataset_id), owner, services)
+        async def load(stored_id: str) -> FilePublic:
+            file_id = ids.file_id(stored_id)
+            return _public(
+                await run_in_threadpool(
+                    files.get_file, database=services.database, owner=owner, file_id=file_id
+                )
+            )
+
+        def keep(claim: Claim | None) -> str:
+            given: dict[str, Any] = {
+                "database": services.database,
+                "storage": services.storage,
+                "owner": owner,
+                "source": upload.path,
+                "filename": upload.filename,
+                "claim": claim,
+            }
+            if purpose == files.BATCH:
+                return keep_input(**given, seconds=seconds).id
+            return store.create_dataset(**given, name=files.dataset_name(upload.filename)).id
 
         async def create(claim: Claim | None) -> FilePublic:
-            made = await run_in_threadpool(
-                store.create_dataset,
-                database=services.database,
-                storage=services.storage,
-                owner=owner,
-                source=upload.path,
-                filename=upload.filename,
-                name=files.dataset_name(upload.filename),
-                claim=claim,
-            )
-            return await load(made.id)
+            return await load(await run_in_threadpool(keep, claim))
 
         fingerprint = await run_in_threadpool(_fingerprint, upload) if once.key else ""
         return await once(create, status=200, load=load, fingerprint=fingerprint)
@@ -113,18 +140,20 @@ def _fingerprint(upload: Upload) -> str:
 
 @router.get("")
 def list_files(
-    owner: OwnerDep,
+    caller: CallerDep,
     services: ServicesDep,
     purpose: str | None = None,
     order: files.Order = "desc",
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=files.MAX_LISTED)] = files.MAX_LISTED,
 ) -> FileList:
-    """Datasets (`fine-tune`) and the results of jobs (`fine-tune-results`)."""
+    """Datasets (`fine-tune`), results of jobs (`fine-tune-results`), requests and answers of
+    batches (`batch`, `batch_output`)."""
     page = files.list_files(
         database=services.database,
-        owner=owner,
+        owner=caller.owner,
         purpose=purpose,
+        purposes=[one for one in files.PURPOSES if _may_see(caller, one)],
         order=order,
         after=after,
         limit=limit,
@@ -138,26 +167,47 @@ def list_files(
     )
 
 
+def _may_see(caller: Caller, purpose: str) -> bool:
+    return any(may(caller.scopes, scope) for scope in _reads(purpose))
+
+
+def _found(caller: Caller, services: Services, file_id: str) -> File:
+    """A file that the caller may see."""
+    file = files.get_file(database=services.database, owner=caller.owner, file_id=file_id)
+    if not _may_see(caller, file.purpose):
+        require(caller, _reads(file.purpose)[0])
+    return file
+
+
 @router.get("/{file_id}")
-def get_file(file_id: str, owner: OwnerDep, services: ServicesDep) -> FilePublic:
-    return _public(files.get_file(database=services.database, owner=owner, file_id=file_id))
+def get_file(file_id: str, caller: CallerDep, services: ServicesDep) -> FilePublic:
+    return _public(_found(caller, services, file_id))
 
 
 @router.get("/{file_id}/content", response_class=Response)
-def file_content(file_id: str, owner: OwnerDep, services: ServicesDep) -> Response:
-    """The bytes as they were uploaded; of a job's results, a CSV."""
-    file = files.get_file(database=services.database, owner=owner, file_id=file_id)
+def file_content(file_id: str, caller: CallerDep, services: ServicesDep) -> Response:
+    """The bytes as they were uploaded; of a job's results a CSV, of a batch's a line a request."""
+    file = _found(caller, services, file_id)
+    if file.purpose == files.RESULTS:
+        rows = run_views.run_metrics(
+            database=services.database, owner=caller.owner, run_id=file.stored_id
+        )
+        return Response(files.result_csv(rows), media_type=BYTES)
     if file.purpose == files.FINE_TUNE:
         source = services.storage.dataset_source(file.stored_id)
-        return FileResponse(source, media_type=BYTES, filename=file.filename)
-    rows = run_views.run_metrics(database=services.database, owner=owner, run_id=file.stored_id)
-    return Response(files.result_csv(rows), media_type=BYTES)
+    else:
+        source = services.storage.file(file.stored_id)
+    return FileResponse(source, media_type=BYTES, filename=file.filename)
 
 
 @router.delete("/{file_id}")
-def delete_file(file_id: str, owner: OwnerDep, services: ServicesDep) -> FileDeleted:
-    """Delete a dataset. Jobs that have ended keep their models."""
+def delete_file(file_id: str, caller: CallerDep, services: ServicesDep) -> FileDeleted:
+    """Delete a dataset, or a file of a batch. Jobs that have ended keep their models."""
+    require(caller, _writes(_found(caller, services, file_id).purpose))
     files.delete_file(
-        database=services.database, storage=services.storage, owner=owner, file_id=file_id
+        database=services.database,
+        storage=services.storage,
+        owner=caller.owner,
+        file_id=file_id,
     )
     return FileDeleted(id=file_id)

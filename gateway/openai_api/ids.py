@@ -5,23 +5,26 @@ import re
 
 from shared.errors import InvalidRequest, NotFound
 
-DATASET, RUN = "ds_", "run_"
+DATASET, RUN, BATCH_FILE = "ds_", "run_", "bf_"
 FILE, RESULT_FILE, JOB = "file-", "file-result-", "ftjob-"
+# How each kind of file is called, by what it is stored as.
+_FILES = {RUN: RESULT_FILE, BATCH_FILE: "file-batch-", DATASET: FILE}
 EVENT, CHECKPOINT = "ftevent-", "ftckpt_"
 
-# (A dataset's tail holds no hyphen: a result's id is never a dataset's.)
+# (A dataset's tail holds no hyphen: another file's id is never a dataset's.)
 _TAIL = re.compile(r"[A-Za-z0-9_]{1,80}")
 
 
-def file_id(dataset_or_run_id: str) -> str:
-    """The file that a dataset is, or that holds a run's results."""
-    kind, tail = _split(dataset_or_run_id)
-    return f"{RESULT_FILE if kind == RUN else FILE}{tail}"
+def file_id(stored: str) -> str:
+    """The file that a dataset or a batch's file is, or that holds a run's results."""
+    kind, tail = _split(stored)
+    return f"{_FILES.get(kind, FILE)}{tail}"
 
 
 def stored_id(file: str) -> str:
-    """The dataset or run behind a file's id. Raises `NotFound` for what is no such id."""
-    for prefix, kind in ((RESULT_FILE, RUN), (FILE, DATASET)):
+    """The dataset, the run or the batch's file behind a file's id. Raises `NotFound` for what is
+    no such id."""
+    for kind, prefix in _FILES.items():
         if file.startswith(prefix) and _TAIL.fullmatch(tail := file.removeprefix(prefix)):
             return f"{kind}{tail}"
     raise no_file(file)
@@ -35,7 +38,7 @@ def dataset_id(file: str, param: str) -> str:
         raise no_training_data(file, param) from error
     if not found.startswith(DATASET):
         raise InvalidRequest(
-            f"{param} names the results of a job: {file!r}. Name a file with the purpose "
+            f"{param} names no file to learn from: {file!r}. Name a file with the purpose "
             "'fine-tune'.",
             param=param,
         )

@@ -16,7 +16,7 @@ from shared.chat import ChatRequest
 from shared.errors import GenPlatError
 
 Keeps = Literal["content", "metadata", "none"]
-Kind = Literal["chat", "completion", "prediction", "diagram"]
+Kind = Literal["chat", "completion", "prediction", "diagram", "batch"]
 
 # What would fill the log with one request is not kept.
 MAX_CHARACTERS = 200_000

@@ -14,6 +14,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from gateway.database import Database
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
+from gateway.request_log.entries import Kind
 from gateway.tables import LoggedRequest
 from shared.errors import NotFound
 
@@ -35,7 +36,7 @@ class RequestFilter(BaseModel):
         None, max_length=200, description="upstream/NAME or a deployment."
     )
     key_id: str | None = Field(None, max_length=100)
-    kind: Literal["chat", "completion", "prediction", "diagram"] | None = None
+    kind: Kind | None = None
     outcome: Literal["ok", "failed"] | None = None
     fallback: bool | None = Field(None, description="Whether somebody else had to step in.")
     feedback: Literal["up", "down", "any", "none"] | None = None

@@ -1,6 +1,7 @@
 """The tables, by subject. Every object has an owner; every time is UTC; ids are opaque."""
 
 from gateway.tables.access import ApiKey, IdempotentRequest, LoginSession
+from gateway.tables.batches import Batch, BatchAnswer, BatchFile
 from gateway.tables.columns import new_id, now
 from gateway.tables.data import Dataset, LibraryModel, PlacedDataset
 from gateway.tables.requests import LoggedRequest
@@ -16,6 +17,9 @@ from gateway.tables.serving import Deployment, Diagram, Route
 
 __all__ = [
     "ApiKey",
+    "Batch",
+    "BatchAnswer",
+    "BatchFile",
     "CheckpointRow",
     "Dataset",
     "Deployment",

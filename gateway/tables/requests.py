@@ -20,7 +20,7 @@ class LoggedRequest(SQLModel, table=True):
     owner: str
     key_id: str | None = None
     created_at: datetime = time_column(index=True)
-    kind: str = Field(description="chat, completion, prediction or diagram")
+    kind: str = Field(description="chat, completion, prediction, diagram or batch")
     client: str | None = Field(default=None, description="The address that asked.")
     # What the caller called it, and what the answer is called: both may be looked up.
     request_id: str | None = None

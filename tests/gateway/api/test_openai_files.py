@@ -73,7 +73,16 @@ def test_a_wrong_line_is_named(live: Live) -> None:
 @pytest.mark.parametrize(
     ("form", "param", "said"),
     [
-        ({"purpose": "batch"}, "purpose", "not supported yet"),
+        ({"purpose": "batch", "expires_after[seconds]": "3600"}, "expires_after", "anchor"),
+        (
+            {
+                "purpose": "batch",
+                "expires_after[anchor]": "created_at",
+                "expires_after[seconds]": "60",
+            },
+            "expires_after",
+            "3600",
+        ),
         ({"purpose": "assistants"}, "purpose", "fine-tune"),
         ({"purpose": "nonsense"}, "purpose", "nonsense"),
         ({}, "purpose", "fine-tune"),

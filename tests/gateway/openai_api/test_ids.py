@@ -9,7 +9,7 @@ from gateway.tables import new_id
 from shared.errors import GenPlatError, NotFound
 
 
-@pytest.mark.parametrize("kind", ["ds", "run"])
+@pytest.mark.parametrize("kind", ["ds", "run", "bf"])
 def test_there_and_back(kind: str) -> None:
     stored = new_id(kind)
     assert ids.stored_id(ids.file_id(stored)) == stored
@@ -34,7 +34,7 @@ def test_what_is_no_id_is_refused(text: str) -> None:
 
 
 def test_results_cannot_be_learned_from() -> None:
-    with pytest.raises(GenPlatError, match="results of a job"):
+    with pytest.raises(GenPlatError, match="no file to learn from"):
         ids.dataset_id("file-result-x", "training_file")
     with pytest.raises(NotFound):
         ids.stored_id("file-result-")

@@ -1,0 +1,92 @@
+"""One gateway at a time works on a batch: who does holds a lease, and renews it. Each write asks
+whether it is still held, so that one who was away for too long changes nothing."""
+
+import secrets
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement
+from sqlmodel import Session, col, or_, select
+
+from gateway.batches.states import LIVE
+from gateway.database import Database
+from gateway.tables import Batch, now
+
+_LOOKED_AT = 200
+
+
+class LeaseLost(Exception):
+    """Somebody else works on the batch by now."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on a batch for ``seconds`` from its last renewal."""
+
+    database: Database
+    batch_id: str
+    owner: str
+    seconds: float
+    holder: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[Session, Batch]]:
+        """A transaction that changes the batch; `LeaseLost` where that is not ours to do."""
+        with self.database.write() as session:
+            batch = session.get(Batch, self.batch_id, with_for_update=True)
+            if batch is None or batch.lease_holder != self.holder:
+                raise LeaseLost
+            yield session, batch
+            session.add(batch)
+
+    def renew(self) -> None:
+        try:
+            with self.writing() as (_, batch):
+                batch.lease_until = now() + timedelta(seconds=self.seconds)
+        except LeaseLost:
+            # (Of a batch that has just ended nobody holds one.)
+            if self.read().status in LIVE:
+                raise
+
+    def release(self) -> None:
+        """Leave it to anybody, at once."""
+        try:
+            with self.writing() as (_, batch):
+                batch.lease_holder = batch.lease_until = None
+        except LeaseLost:
+            return
+
+    def read(self) -> Batch:
+        with self.database.read() as session:
+            return session.get_one(Batch, self.batch_id)
+
+
+def claim(database: Database, *, seconds: float, busy: Collection[str] = ()) -> Lease | None:
+    """A lease on a batch that nobody works on: the oldest of an owner who has the fewest under
+    way here (``busy`` names the owner of each of those)."""
+    with database.read() as session:
+        found = session.exec(
+            select(Batch.id, Batch.owner)
+            .where(_free())
+            .order_by(col(Batch.created_at))
+            .limit(_LOOKED_AT)
+        ).all()
+    under_way = list(busy)
+    for batch_id, owner in sorted(found, key=lambda one: under_way.count(one[1])):
+        lease = Lease(database, batch_id, owner, seconds)
+        with database.write() as session:
+            query = select(Batch).where(Batch.id == batch_id, _free()).with_for_update()
+            batch = session.exec(query).first()
+            if batch is not None:
+                batch.lease_holder = lease.holder
+                batch.lease_until = now() + timedelta(seconds=seconds)
+                session.add(batch)
+                return lease
+    return None
+
+
+def _free() -> ColumnElement[bool]:
+    lapsed = or_(col(Batch.lease_until).is_(None), col(Batch.lease_until) < now())
+    return col(Batch.status).in_(LIVE) & lapsed

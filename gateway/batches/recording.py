@@ -1,0 +1,119 @@
+"""Writes the answers of a batch down as they come, each once; makes files of them at the end."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+
+from sqlmodel import Session, col, delete, select
+
+from gateway.batches import files
+from gateway.batches.answers import Answered
+from gateway.batches.leases import Lease
+from gateway.tables import Batch, BatchAnswer, BatchFile, now
+from shared.storage import Storage
+
+_ROWS_AT_ONCE = 500
+_OUTPUT, _ERRORS = "o", "e"
+
+
+class Recorder:
+    """Answers that come while others are being written go together into the next transaction."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._waiting: list[Answered] = []
+        self._writing = asyncio.Lock()
+
+    async def add(self, answered: Answered) -> None:
+        """Returns when the answer is stored."""
+        self._waiting.append(answered)
+        async with self._writing:
+            several, self._waiting = self._waiting, []
+            if several:
+                await asyncio.to_thread(record, self._lease, several)
+
+
+def record(lease: Lease, several: Iterable[Answered]) -> None:
+    """Store answers, and what the batch says of their number, in one transaction."""
+    with lease.writing() as (session, batch):
+        for one in several:
+            session.add(
+                BatchAnswer(
+                    batch_id=batch.id, line=one.line, failed=one.failed, content=one.content
+                )
+            )
+            batch.failed += one.failed
+            batch.completed += not one.failed
+            batch.input_tokens += one.input_tokens
+            batch.output_tokens += one.output_tokens
+
+
+def answered_lines(lease: Lease) -> set[int]:
+    with lease.database.read() as session:
+        query = select(BatchAnswer.line).where(BatchAnswer.batch_id == lease.batch_id)
+        return set(session.exec(query).all())
+
+
+def finish(lease: Lease, storage: Storage, status: str) -> None:
+    """Make files of the answers and end the batch as ``status``. Done again after a crash, it
+    writes the same files."""
+    batch = lease.read()
+    made = {}
+    for failed, kind in ((False, _OUTPUT), (True, _ERRORS)):
+        if _count(lease, failed=failed):
+            file = _file_of(batch, kind)
+            lines = _contents(lease, failed=failed)
+            files.write_output(database=lease.database, storage=storage, file=file, lines=lines)
+            made[kind] = file
+    with lease.writing() as (session, batch):
+        for file in made.values():
+            files.complete_output(session, storage, file, batch.output_seconds)
+        batch.output_file_id = made[_OUTPUT].id if _OUTPUT in made else None
+        batch.error_file_id = made[_ERRORS].id if _ERRORS in made else None
+        end(session, batch, status)
+
+
+def end(session: Session, batch: Batch, status: str) -> None:
+    """The last state of a batch; nobody works on it any more."""
+    batch.status = status
+    setattr(batch, f"{status}_at", now())
+    batch.lease_holder = batch.lease_until = None
+    session.exec(delete(BatchAnswer).where(col(BatchAnswer.batch_id) == batch.id))
+
+
+def _file_of(batch: Batch, kind: str) -> BatchFile:
+    """Always the same one: nothing is left behind by who died before the end."""
+    word = "output" if kind == _OUTPUT else "errors"
+    tail = batch.id.removeprefix("batch_")
+    name = f"{batch.id}_{word}.jsonl"
+    return BatchFile(id=f"bf_{tail}{kind}", owner=batch.owner, filename=name)
+
+
+def _count(lease: Lease, *, failed: bool) -> bool:
+    with lease.database.read() as session:
+        query = select(BatchAnswer.line).where(
+            BatchAnswer.batch_id == lease.batch_id, BatchAnswer.failed == failed
+        )
+        return session.exec(query.limit(1)).first() is not None
+
+
+def _contents(lease: Lease, *, failed: bool) -> Iterator[str]:
+    """In the order of the requests, a few at a time."""
+    line = -1
+    while True:
+        query = (
+            select(BatchAnswer)
+            .where(
+                BatchAnswer.batch_id == lease.batch_id,
+                BatchAnswer.failed == failed,
+                col(BatchAnswer.line) > line,
+            )
+            .order_by(col(BatchAnswer.line))
+            .limit(_ROWS_AT_ONCE)
+        )
+        with lease.database.read() as session:
+            several = session.exec(query).all()
+        if not several:
+            return
+        for answer in several:
+            yield answer.content
+        line = several[-1].line

@@ -1,0 +1,172 @@
+"""Takes one batch from wherever it stands to its end. Who calls holds its lease."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway import completions
+from gateway.batches import recording
+from gateway.batches.answers import answer, not_run
+from gateway.batches.checking import BatchRequest, Findings, check_input, requests
+from gateway.batches.leases import Lease
+from gateway.batches.recording import Recorder
+from gateway.completion_requests import Request
+from gateway.request_log.entries import Origin
+from gateway.services import Services
+from gateway.serving import plan_for
+from gateway.tables import Batch, now
+from shared.errors import NotFound
+
+LOOK_SECONDS = 0.5
+# What is being answered when a cancel comes may be answered to its end for so long.
+STOP_GRACE_SECONDS = 30.0
+_NOT_RUN_AT_ONCE = 500
+
+
+async def work_on(services: Services, lease: Lease, slots: asyncio.Semaphore, width: int) -> None:
+    """``slots`` are shared with the other batches of this gateway: so many requests of all of them
+    are under way at once; of this one at most ``width``. `LeaseLost` where somebody else took
+    it."""
+    async with _renewed(lease):
+        batch = await asyncio.to_thread(lease.read)
+        if batch.status == "validating":
+            batch = await _validate(services, lease, batch)
+        if batch.status == "in_progress":
+            await _answer_all(services, lease, batch, slots, width)
+            batch = await asyncio.to_thread(_after_answering, lease)
+        if batch.status == "finalizing":
+            await asyncio.to_thread(recording.finish, lease, services.storage, "completed")
+        elif batch.status == "cancelling":
+            await _end_early(services, lease, batch, "cancelled")
+        elif batch.status == "in_progress" and batch.expires_at <= now():
+            await _end_early(services, lease, batch, "expired")
+
+
+@asynccontextmanager
+async def _renewed(lease: Lease) -> AsyncIterator[None]:
+    """Hold the lease as long as the block runs; the block ends where it is lost."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(lease.seconds / 4)
+            # (What is written asks for the lease again: a database that is away does no harm.)
+            with contextlib.suppress(SQLAlchemyError):
+                await asyncio.to_thread(lease.renew)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(renew())
+            yield
+            task.cancel()
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+
+
+async def _validate(services: Services, lease: Lease, batch: Batch) -> Batch:
+    path = services.storage.file(batch.input_file_id)
+    found = await asyncio.to_thread(check_input, path, batch.endpoint)
+    if not found.errors and found.model is not None:
+        try:
+            await plan_for(services=services, owner=batch.owner, model=found.model)
+        except NotFound as error:
+            found.add("model_not_found", error.message, line=None, param="body.model")
+    return await asyncio.to_thread(_settle_validation, lease, found)
+
+
+def _settle_validation(lease: Lease, found: Findings) -> Batch:
+    with lease.writing() as (session, batch):
+        # (It may have been cancelled meanwhile.)
+        if batch.status == "validating" and found.errors:
+            batch.errors = found.errors
+            recording.end(session, batch, "failed")
+        elif batch.status == "validating":
+            batch.model, batch.total = found.model, found.total
+            batch.status, batch.in_progress_at = "in_progress", now()
+    return batch
+
+
+async def _answer_all(
+    services: Services, lease: Lease, batch: Batch, slots: asyncio.Semaphore, width: int
+) -> None:
+    """Ask for what was not answered yet, until all is, a cancel comes or the time is over."""
+    left = _left(services, batch, await asyncio.to_thread(recording.answered_lines, lease))
+    recorder, stop = Recorder(lease), asyncio.Event()
+
+    async def complete(request: Request) -> dict[str, Any]:
+        # (Nobody holds a slot while a model that is away is waited for.)
+        async with slots:
+            if stop.is_set():
+                raise _Stopped
+            done = completions.complete(
+                services=services, owner=batch.owner, request=request, origin=_ORIGIN
+            )
+            return (await done).body
+
+    async def work() -> None:
+        with contextlib.suppress(_Stopped):
+            while not stop.is_set() and (request := next(left, None)) is not None:
+                await recorder.add(await answer(batch.endpoint, request, complete))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            workers = [group.create_task(work()) for _ in range(width)]
+            watching = group.create_task(_stop_in_time(lease, stop, workers))
+            await asyncio.wait(workers)
+            watching.cancel()
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+
+
+# What is said stands in the batch's own files.
+_ORIGIN = Origin(kind="batch", keeps="metadata")
+
+
+class _Stopped(Exception):
+    """A request that was not asked any more."""
+
+
+async def _stop_in_time(
+    lease: Lease, stop: asyncio.Event, workers: "list[asyncio.Task[None]]"
+) -> None:
+    """Where a cancel comes or the time is over: those under way have some time to end."""
+    while not stop.is_set():
+        await asyncio.sleep(LOOK_SECONDS)
+        batch = await asyncio.to_thread(lease.read)
+        if batch.status != "in_progress" or batch.expires_at <= now():
+            stop.set()
+    await asyncio.sleep(STOP_GRACE_SECONDS)
+    for worker in workers:
+        worker.cancel()
+
+
+def _left(services: Services, batch: Batch, answered: set[int]) -> Iterator[BatchRequest]:
+    for request in requests(services.storage.file(batch.input_file_id)):
+        if request.line not in answered:
+            yield request
+
+
+def _after_answering(lease: Lease) -> Batch:
+    with lease.writing() as (_, batch):
+        if batch.status == "in_progress" and batch.completed + batch.failed >= batch.total:
+            batch.status, batch.finalizing_at = "finalizing", now()
+    return batch
+
+
+async def _end_early(services: Services, lease: Lease, batch: Batch, status: str) -> None:
+    """End as cancelled or expired. What nobody was asked is told of in the error file."""
+    await asyncio.to_thread(_note_not_run, services, lease, batch, f"batch_{status}")
+    await asyncio.to_thread(recording.finish, lease, services.storage, status)
+
+
+def _note_not_run(services: Services, lease: Lease, batch: Batch, code: str) -> None:
+    if not batch.total:
+        # It was never found to be right.
+        return
+    answered = recording.answered_lines(lease)
+    missing = [not_run(request, code) for request in _left(services, batch, answered)]
+    for start in range(0, len(missing), _NOT_RUN_AT_ONCE):
+        recording.record(lease, missing[start : start + _NOT_RUN_AT_ONCE])
