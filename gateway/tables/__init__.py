@@ -3,6 +3,8 @@
 from gateway.tables.access import ApiKey, IdempotentRequest, LoginSession
 from gateway.tables.columns import new_id, now
 from gateway.tables.data import Dataset, LibraryModel, PlacedDataset
+from gateway.tables.experiments import Experiment, ReadinessReport, RouteMigration
+from gateway.tables.requests import LoggedRequest
 from gateway.tables.runs import (
     CheckpointRow,
     MetricRow,
@@ -19,13 +21,17 @@ __all__ = [
     "Dataset",
     "Deployment",
     "Diagram",
+    "Experiment",
     "IdempotentRequest",
     "LibraryModel",
+    "LoggedRequest",
     "LoginSession",
     "MetricRow",
     "PlacedDataset",
     "QueueSight",
+    "ReadinessReport",
     "Route",
+    "RouteMigration",
     "Run",
     "RunEventRow",
     "StreamPosition",
