@@ -9,6 +9,7 @@ from gateway.api import (
     dataset_intake,
     diagrams,
     docs,
+    experiments,
     fine_tuning,
     health,
     library,
@@ -17,6 +18,7 @@ from gateway.api import (
     openai_files,
     predictions,
     preflight,
+    route_migrations,
 )
 from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
@@ -50,6 +52,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
     (datasets_api, "read", "train"),
     (deployments_api, "read", "admin"),
     (diagrams, None, "infer"),
+    (experiments, "read", "admin"),
     (fine_tuning, "read", "train"),
     (keys_api, "admin", "admin"),
     (library, "read", "train"),
@@ -58,6 +61,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
     (openai_files, "read", "train"),
     (predictions, None, "infer"),
     (preflight, "read", "train"),
+    (route_migrations, "read", "admin"),
     (routes_api, "read", "admin"),
     (runs_api, "read", "train"),
     (upstreams_api, "read", "admin"),

@@ -50,6 +50,9 @@ class GatewaySettings(Settings):
         None,
         description="Where local dataset repositories lie; empty: `imports` in the data folder.",
     )
+    experiment_seconds: float = Field(
+        60, gt=0, description="How often running experiments are looked at."
+    )
     prepare_bundled_model: bool = Field(
         True, description="Convert the bundled model at the first start."
     )

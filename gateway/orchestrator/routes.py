@@ -14,13 +14,13 @@ from pydantic import (
     model_validator,
 )
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, select
+from sqlmodel import Session, col, delete, select
 
 from gateway.database import Database
 from gateway.idempotency import Claim
 from gateway.orchestrator.routing import Sticky
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
-from gateway.tables import Deployment, Route, now
+from gateway.tables import Deployment, Experiment, ReadinessReport, Route, RouteMigration, now
 from shared.errors import Conflict, InvalidData, NotFound
 from shared.route_labels import from_label
 
@@ -128,19 +128,24 @@ def _check_places(
 ) -> None:
     def check(places: Sequence[RoutePlace], field: str) -> None:
         for number, place in enumerate(places):
-            if place.upstream is not None:
-                if place.upstream not in upstreams:
-                    raise _undeclared(place.upstream, f"{field}.{number}.upstream")
-                continue
-            found = session.get(Deployment, place.deployment)
-            if found is None or found.owner != owner:
-                param = f"{field}.{number}.deployment"
-                raise InvalidData(
-                    f"{param}: there is no deployment {place.deployment!r}.", param=param
-                )
+            check_place(session, owner, place, f"{field}.{number}", upstreams)
 
     check(rules.targets, "targets")
     check(rules.fallbacks, "fallbacks")
+
+
+def check_place(
+    session: Session, owner: str, place: RoutePlace, field: str, upstreams: Collection[str]
+) -> None:
+    """`InvalidData` that names the ``field`` where the place is neither declared nor owned."""
+    if place.upstream is not None:
+        if place.upstream not in upstreams:
+            raise _undeclared(place.upstream, f"{field}.upstream")
+        return
+    found = session.get(Deployment, place.deployment)
+    if found is None or found.owner != owner:
+        param = f"{field}.deployment"
+        raise InvalidData(f"{param}: there is no deployment {place.deployment!r}.", param=param)
 
 
 def _undeclared(name: str, param: str) -> InvalidData:
@@ -172,11 +177,12 @@ def list_routes(
 
 def get_route(*, database: Database, owner: str, name: str) -> Route:
     with database.read() as session:
-        return _owned(session, owner, name)
+        return owned_route(session, owner, name)
 
 
-def _owned(session: Session, owner: str, name: str) -> Route:
-    route = session.get(Route, name)
+def owned_route(session: Session, owner: str, name: str, *, to_change: bool = False) -> Route:
+    """``to_change``: nobody else may until the transaction's end."""
+    route = session.get(Route, name, with_for_update=to_change or None)
     if route is None or route.owner != owner:
         raise NotFound(f"There is no route {name[:80]!r}.", param="name")
     return route
@@ -191,7 +197,8 @@ def replace_route(
     upstreams: Collection[str] = (),
 ) -> Route:
     with database.write() as session:
-        route = _owned(session, owner, name)
+        route = owned_route(session, owner, name, to_change=True)
+        check_nothing_runs(session, name)
         _check_places(session, owner, rules, upstreams)
         _store_rules(route, rules)
         route.updated_at = now()
@@ -200,5 +207,26 @@ def replace_route(
 
 
 def delete_route(*, database: Database, owner: str, name: str) -> None:
+    """With all that was tried out on it: another route may get its name."""
     with database.write() as session:
-        session.delete(_owned(session, owner, name))
+        route = owned_route(session, owner, name, to_change=True)
+        check_nothing_runs(session, name)
+        for table in (Experiment, RouteMigration, ReadinessReport):
+            session.exec(delete(table).where(col(table.route) == name))
+        session.delete(route)
+
+
+def check_nothing_runs(session: Session, name: str) -> None:
+    """`Conflict` while the weights of a route are an experiment's, or a migration's."""
+    for table, states, what in (
+        (Experiment, ("running",), "experiment"),
+        (RouteMigration, ("running", "paused"), "migration"),
+    ):
+        query = select(table.id).where(table.route == name, col(table.status).in_(states))
+        if session.exec(query).first() is not None:
+            raise Conflict(
+                f"Who answers {name!r} is up to its {what} for now. End that first: on the "
+                f"route's page, or with DELETE /api/routes/{name}/{what}.",
+                code=f"{what}_running",
+                param="name",
+            )

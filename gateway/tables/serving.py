@@ -27,8 +27,8 @@ class Deployment(SQLModel, table=True):
 
 class Route(SQLModel, table=True):
     """A public model name: weighted targets and ordered fallbacks over deployments and upstreams.
-    ``drill``: the fault that is made of its targets' answers, and until when. ``shadow``: the target
-    that is asked the same in the background, and for which share of the requests."""
+    ``drill``: the fault that is made of its targets' answers, and until when. ``shadow``:
+    the target that is asked the same in the background, and for which share of the requests."""
 
     __tablename__ = "routes"
 
