@@ -42,6 +42,7 @@ from gateway.pages import (
     run_compare,
     run_form,
     runs,
+    trials,
 )
 from gateway.pages import models as model_pages
 from gateway.scopes import Scope
@@ -77,6 +78,7 @@ PAGES = (
     model_pages,
     preflights,
     routes,
+    trials,
     run_compare,
     run_form,
     runs,

@@ -219,8 +219,8 @@ def delete_route(*, database: Database, owner: str, name: str) -> None:
 def check_nothing_runs(session: Session, name: str) -> None:
     """`Conflict` while the weights of a route are an experiment's, or a migration's."""
     for table, states, what in (
-        (Experiment, ("running",), "experiment"),
         (RouteMigration, ("running", "paused"), "migration"),
+        (Experiment, ("running",), "experiment"),
     ):
         query = select(table.id).where(table.route == name, col(table.status).in_(states))
         if session.exec(query).first() is not None:
@@ -228,5 +228,4 @@ def check_nothing_runs(session: Session, name: str) -> None:
                 f"Who answers {name!r} is up to its {what} for now. End that first: on the "
                 f"route's page, or with DELETE /api/routes/{name}/{what}.",
                 code=f"{what}_running",
-                param="name",
             )

@@ -12,6 +12,7 @@ from tests.ui.gallery_objects import (
     succeeded,
 )
 from tests.ui.gallery_runs import run_pages
+from tests.ui.gallery_trials import trial_pages
 from tests.ui.texts import BASE, EVIL, LONG, NOW, SOURCE
 from ui import chat_form, snippets
 from ui.rendering import error_page, render
@@ -167,6 +168,7 @@ def pages() -> dict[str, str]:
         "route-new": _edit_route(errors={"targets": "Give at least one deployment."}),
         "route": _edit_route(name="support"),
         "route-drill": _edit_route(name="support", drill={"fault": "cut", "until": NOW}),
+        **trial_pages(),
         "chat-empty": chat_page(groups=[]),
         "chat-new": chat_page(),
         "chat": chat_page(
