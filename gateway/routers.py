@@ -19,6 +19,7 @@ from gateway.api import (
     predictions,
     preflight,
     route_migrations,
+    route_shadows,
 )
 from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
@@ -63,6 +64,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
     (predictions, None, "infer"),
     (preflight, "read", "train"),
     (route_migrations, "read", "admin"),
+    (route_shadows, "read", "admin"),
     (routes_api, "read", "admin"),
     (runs_api, "read", "train"),
     (upstreams_api, "read", "admin"),

@@ -15,10 +15,14 @@ def values_of(
     targets: Sequence[Mapping[str, Any]],
     fallbacks: Sequence[Mapping[str, Any]],
     sticky: str | None = None,
+    shadow: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A stored route as the form shows it, with empty rows to fill."""
     rows = [{"label": label_of(target), "weight": f"{target['weight']:g}"} for target in targets]
-    return _padded(name, rows, [label_of(fallback) for fallback in fallbacks], sticky or "")
+    values = _padded(name, rows, [label_of(fallback) for fallback in fallbacks], sticky or "")
+    if shadow is None:
+        return values
+    return values | {"shadow": label_of(shadow), "shadow_share": f"{100 * shadow['share']:g}"}
 
 
 def submitted_values(
@@ -28,14 +32,19 @@ def submitted_values(
     weight: Sequence[str],
     fallback: Sequence[str],
     sticky: Sequence[str] = (),
+    shadow: Sequence[str] = (),
+    shadow_share: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The form as it was sent, so that it can be shown again."""
     rows = [
         {"label": label, "weight": text.strip()}
         for label, text in zip_longest(target, weight, fillvalue="")
     ]
-    first = (values[0].strip() if values else "" for values in (name, sticky))
-    return _padded(next(first), rows, list(fallback), next(first))
+    first, which, asked, share = (
+        values[0].strip() if values else "" for values in (name, sticky, shadow, shadow_share)
+    )
+    values = _padded(first, rows, list(fallback), which)
+    return values | {"shadow": asked, "shadow_share": share}
 
 
 def _padded(
@@ -47,6 +56,8 @@ def _padded(
     return {
         "name": name,
         "sticky": sticky,
+        "shadow": "",
+        "shadow_share": "",
         "targets": rows + [empty] * max(1, TARGET_ROWS - len(rows)),
         "fallbacks": fallbacks + [""] * max(1, FALLBACK_ROWS - len(fallbacks)),
     }
@@ -63,4 +74,17 @@ def parse(values: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "fallbacks": [name for name in values["fallbacks"] if name],
         "sticky": values["sticky"] or None,
+        "shadow": _shadow(values),
     }
+
+
+def _shadow(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not values["shadow"]:
+        return None
+    percent = values["shadow_share"].removesuffix("%").replace(",", ".") or "100"
+    try:
+        share: float | str = float(percent) / 100
+    except ValueError:
+        # The route's own model says what is wrong.
+        share = percent
+    return from_label(values["shadow"]) | {"share": share}

@@ -1,6 +1,6 @@
 """Experiments and migrations as pages show them: words for figures, and their forms."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ui import formats
@@ -62,7 +62,7 @@ def figures(experiment: Any) -> Figures | None:
         ("Units so far", f"{standing.units:,}" + (f" of about {needed:,}" if needed else "")),
         ("Days left, at this pace", _days(standing)),
         ("Errors", f"{standing.treatment.errors} of {standing.treatment.requests:,} requests"),
-        ("Half of it within", formats.duration(standing.treatment.p50_seconds)),
+        ("Half of it within", _seconds(standing.treatment.p50_seconds)),
     ]
     guards = [
         (
@@ -78,10 +78,15 @@ def figures(experiment: Any) -> Figures | None:
     return Figures(facts, guards, plot, progress)
 
 
-def _interval(standing: Any, text: Any) -> str:
+def _interval(standing: Any, text: Callable[[float], str]) -> str:
     if standing.difference is None:
         return "nothing known yet"
-    return f"{text(standing.difference)} ({text(standing.low)} to {text(standing.high)})"
+    low = text(standing.low).partition(" ")[0]
+    return f"{text(standing.difference)} ({low} to {text(standing.high)})"
+
+
+def _seconds(value: float | None) -> str:
+    return formats.MISSING if value is None else f"{value:.1f} s"
 
 
 def _days(standing: Any) -> str:

@@ -12,7 +12,13 @@ from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
 from gateway.orchestrator import routes
 from gateway.orchestrator.drills import DrillSpec, Fault, active_drill, end_drill, start_drill
-from gateway.orchestrator.routes import RouteFallback, RouteRules, RouteSpec, RouteTarget
+from gateway.orchestrator.routes import (
+    RouteFallback,
+    RouteRules,
+    RouteShadow,
+    RouteSpec,
+    RouteTarget,
+)
 from gateway.orchestrator.routing import Sticky
 from gateway.tables import now
 
@@ -33,6 +39,7 @@ class RoutePublic(BaseModel):
     targets: list[RouteTarget]
     fallbacks: list[RouteFallback]
     sticky: Sticky | None
+    shadow: RouteShadow | None
     drill: DrillPublic | None
     created_at: datetime
     updated_at: datetime

@@ -32,12 +32,21 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """Who is asked the same in the background, of which share of the requests."""
+
+    target: Target
+    share: float
+
+
+@dataclass(frozen=True)
 class Plan:
-    """Whom to ask for ``model``, in order."""
+    """Whom to ask for ``model``, in order; the ``shadow`` beside them."""
 
     model: str
     route: str | None
     targets: tuple[Target, ...]
+    shadow: Shadow | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class StoredRoute:
     fallbacks: tuple[str, ...]
     sticky: str | None
     drill: dict[str, Any] | None
+    shadow: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,14 @@ class Named:
         first, *others = (self.targets[label] for label in labels)
         # A drill is of what may be drawn; those that would step in are real.
         fault = active_fault(self.route.drill, now())
-        return Plan(self.name, self.name, (replace(first, fault=fault), *others))
+        targets = (replace(first, fault=fault), *others)
+        return Plan(self.name, self.name, targets, self._shadow())
+
+    def _shadow(self) -> Shadow | None:
+        if self.route is None or self.route.shadow is None:
+            return None
+        shadow = self.route.shadow
+        return Shadow(self.targets[label_of(shadow)], shadow["share"])
 
 
 def find_named(
@@ -91,13 +108,24 @@ def _stored(session: Session, route: Route, upstreams: Mapping[str, Upstream]) -
         tuple(label_of(fallback) for fallback in route.fallbacks),
         route.sticky,
         route.drill,
+        route.shadow,
     )
-    labels = dict.fromkeys([*(target.label for target in rules.weighted), *rules.fallbacks])
-    targets = {label: _target_of(session, route.owner, label, upstreams) for label in labels}
+    shadows = [label_of(route.shadow)] if route.shadow else []
+    asked = [*(target.label for target in rules.weighted), *rules.fallbacks, *shadows]
+    labels = dict.fromkeys(asked)
+    targets = {label: target_of(session, route.owner, label, upstreams) for label in labels}
     return Named(route.name, targets, rules)
 
 
-def _target_of(
+def find_target(
+    *, database: Database, owner: str, label: str, upstreams: Mapping[str, Upstream]
+) -> Target:
+    """A single target, whatever the routes are; its ``problem`` says where it is gone."""
+    with database.read() as session:
+        return target_of(session, owner, label, upstreams)
+
+
+def target_of(
     session: Session, owner: str, label: str, upstreams: Mapping[str, Upstream]
 ) -> Target:
     if label.startswith(UPSTREAM_PREFIX):

@@ -62,6 +62,12 @@ class RouteFallback(RoutePlace):
     """Is asked when those before it do not answer; its name alone will do."""
 
 
+class RouteShadow(RoutePlace):
+    """Is asked the same as the readers' targets, in the background; nobody waits for it."""
+
+    share: float = Field(1, gt=0, le=1, allow_inf_nan=False, description="Of the requests.")
+
+
 class RouteRules(BaseModel):
     """Who answers: one of ``targets`` by weight, then ``fallbacks`` in order."""
 
@@ -72,6 +78,7 @@ class RouteRules(BaseModel):
     sticky: Sticky | None = Field(
         None, description="Requests of one user, or one conversation, go to the same target."
     )
+    shadow: RouteShadow | None = None
 
     @field_validator("targets")
     @classmethod
@@ -132,6 +139,8 @@ def _check_places(
 
     check(rules.targets, "targets")
     check(rules.fallbacks, "fallbacks")
+    if rules.shadow is not None:
+        check_place(session, owner, rules.shadow, "shadow", upstreams)
 
 
 def check_place(
@@ -159,6 +168,7 @@ def _store_rules(route: Route, rules: RouteRules) -> None:
     route.targets = [target.model_dump() for target in rules.targets]
     route.fallbacks = [fallback.model_dump() for fallback in rules.fallbacks]
     route.sticky = rules.sticky
+    route.shadow = rules.shadow.model_dump() if rules.shadow else None
 
 
 def list_routes(

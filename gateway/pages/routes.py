@@ -78,7 +78,7 @@ async def create_route(request: Request, services: ServicesDep, owner: PageOwner
 @router.get("/{name}")
 def show_route(name: str, request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
     route = routes.get_route(database=services.database, owner=owner, name=name)
-    values = route_form.values_of(name, route.targets, route.fallbacks, route.sticky)
+    values = route_form.values_of(name, route.targets, route.fallbacks, route.sticky, route.shadow)
     return _form(request, services, owner, values, name)
 
 
@@ -136,7 +136,7 @@ async def _submitted(request: Request) -> dict[str, Any]:
     form = await request.form()
     texts = {
         field: [value for value in form.getlist(field) if isinstance(value, str)]
-        for field in ("name", "target", "weight", "fallback", "sticky")
+        for field in ("name", "target", "weight", "fallback", "sticky", "shadow", "shadow_share")
     }
     return route_form.submitted_values(**texts)
 
@@ -160,7 +160,7 @@ def _form(
     if isinstance(error, GenPlatError) and error.status == 404:
         raise error
     serving = deployments.list_deployments(database=services.database, owner=owner, limit=100)
-    shown = problems(error, ("name", "targets", "fallbacks")) if error else no_problems()
+    shown = problems(error, ("name", "targets", "fallbacks", "shadow")) if error else no_problems()
     return page(
         "routes/edit.html",
         status=UNPROCESSABLE if error else 200,

@@ -13,6 +13,7 @@ from gateway.orchestrator import routes
 from gateway.orchestrator.experiments import migration, store
 from gateway.orchestrator.experiments.migration_shapes import MigrationSpec, MigrationView
 from gateway.orchestrator.experiments.spec import ExperimentSpec
+from gateway.orchestrator.shadow_comparison import shadow_comparisons
 from gateway.pages.html import UNPROCESSABLE, fragment, no_problems, page, problems, see_other
 from gateway.services import Services
 from shared.errors import GenPlatError
@@ -75,6 +76,12 @@ def stop_experiment(
 ) -> Response:
     store.stop_experiment(database=services.database, owner=owner, name=name, roll_back=roll_back)
     return see_other(f"/routes/{name}/experiment")
+
+
+@router.get("/shadow")
+def show_shadow(name: str, services: ServicesDep, owner: PageOwnerDep) -> Response:
+    found = shadow_comparisons(database=services.database, owner=owner, name=name)
+    return page("routes/shadow.html", name=name, comparisons=found)
 
 
 @router.get("/migration")

@@ -90,6 +90,8 @@ def _edit_route(**changes: Any) -> str:
             ],
             "fallbacks": ["base", ""],
             "sticky": "user",
+            "shadow": "diagrams",
+            "shadow_share": "25",
         },
         "errors": {},
         "error": None,
@@ -165,7 +167,9 @@ def pages() -> dict[str, str]:
             "routes/list.html", routes=[], has_more=False, has_deployments=False
         ),
         "routes": render("routes/list.html", routes=[route], has_more=False, has_deployments=True),
-        "route-new": _edit_route(errors={"targets": "Give at least one deployment."}),
+        "route-new": _edit_route(
+            errors={"targets": "Give at least one deployment.", "shadow": EVIL}
+        ),
         "route": _edit_route(name="support"),
         "route-drill": _edit_route(name="support", drill={"fault": "cut", "until": NOW}),
         **trial_pages(),

@@ -71,6 +71,18 @@ def migration(**changes: Any) -> SimpleNamespace:
     return SimpleNamespace(**(values | changes))
 
 
+def _shadow() -> SimpleNamespace:
+    sides = [
+        SimpleNamespace(
+            answered=share, rendered=rendered, median_seconds=1.25, median_characters=312
+        )
+        for share, rendered in ((1.0, 0.9), (0.95, None))
+    ]
+    return SimpleNamespace(
+        shadow=EVIL, pairs=200, compared=190, alike=0.61, readers=sides[0], shadows=sides[1]
+    )
+
+
 def trial_pages() -> dict[str, str]:
     return {
         "experiment-new": _experiment(None, errors={"share": EVIL, "guardrails": EVIL}, error=EVIL),
@@ -80,6 +92,8 @@ def trial_pages() -> dict[str, str]:
         "migration-new": _migration(None, errors={"steps": "Must rise.", "from": "Choose one."}),
         "migration": _migration(migration()),
         "migration-paused": _migration(migration(status="paused")),
+        "shadow-empty": render("routes/shadow.html", name="support", comparisons=[]),
+        "shadow": render("routes/shadow.html", name="support", comparisons=[_shadow()]),
         "migration-done": _migration(migration(status="succeeded", setbacks=0)),
     }
 

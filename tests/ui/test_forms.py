@@ -233,7 +233,8 @@ def test_a_route_goes_through_its_form_unchanged() -> None:
     targets = [{"deployment": "a", "weight": 0.5}, {"deployment": "b", "weight": 9.0}]
     targets = [*targets, {"upstream": "large", "weight": 1.0}]
     fallbacks = [{"deployment": "c"}, {"upstream": "large"}]
-    values = route_form.values_of("support", targets, fallbacks, "user")
+    shadow = {"deployment": "d", "share": 0.25}
+    values = route_form.values_of("support", targets, fallbacks, "user", shadow)
     assert route_form.parse(values) == {
         "name": "support",
         "targets": [
@@ -243,6 +244,7 @@ def test_a_route_goes_through_its_form_unchanged() -> None:
         ],
         "fallbacks": ["c", "upstream/large"],
         "sticky": "user",
+        "shadow": shadow,
     }
 
 
@@ -251,6 +253,7 @@ def test_empty_rows_of_a_route_are_dropped_and_offered_again() -> None:
         name=["support"], target=["", "a"], weight=["", ""], fallback=["", ""]
     )
     assert route_form.parse(values)["targets"] == [{"deployment": "a", "weight": 1}]
+    assert route_form.parse(values)["shadow"] is None
     assert values["targets"][-1] == {"label": "", "weight": ""}
 
 

@@ -54,7 +54,7 @@ def test_figures_are_told_in_the_outcomes_own_unit() -> None:
     assert shown is not None
     facts = dict(shown.facts)
     assert facts["mine"] == "82.0% of 640"
-    assert facts["Better by"] == "+1.0 points (-3.0 points to +5.0 points)"
+    assert facts["Better by"] == "+1.0 points (-3.0 to +5.0 points)"
     assert facts["Units so far"] == "1,280 of about 2,500"
     assert shown.share_of_needed == pytest.approx(0.512)
     assert [tripped for *_, tripped in shown.guards] == [False, True]
