@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway import keys, library
 from gateway.orchestrator.experiments.watch import run_experiments
+from gateway.orchestrator.readiness_reports import run_readiness
 from gateway.projector import run_projector
 from gateway.reconciler import run_reconciler
 from gateway.services import Services
@@ -28,6 +29,7 @@ async def running(services: Services) -> AsyncIterator[None]:
         run_projector,
         run_reconciler,
         run_experiments,
+        run_readiness,
         prepare_bundled_model,
     )
     tasks = [asyncio.create_task(_kept_going(work, services)) for work in works]

@@ -18,6 +18,7 @@ from gateway.api import (
     openai_files,
     predictions,
     preflight,
+    readiness,
     route_migrations,
     route_shadows,
 )
@@ -46,6 +47,7 @@ from gateway.pages import (
     trials,
 )
 from gateway.pages import models as model_pages
+from gateway.pages import readiness as readiness_pages
 from gateway.scopes import Scope
 
 # Each with what a key must hold to read, and to change something; None: any key will do.
@@ -63,6 +65,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
     (openai_files, "read", "train"),
     (predictions, None, "infer"),
     (preflight, "read", "train"),
+    (readiness, "read", "admin"),
     (route_migrations, "read", "admin"),
     (route_shadows, "read", "admin"),
     (routes_api, "read", "admin"),
@@ -81,6 +84,7 @@ PAGES = (
     preflights,
     routes,
     trials,
+    readiness_pages,
     run_compare,
     run_form,
     runs,

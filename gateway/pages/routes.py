@@ -21,6 +21,7 @@ from gateway.orchestrator.drills import (
 )
 from gateway.orchestrator.routes import RouteRules, RouteSpec
 from gateway.pages.html import UNPROCESSABLE, base_url, no_problems, page, problems, see_other
+from gateway.pages.readiness import readiness_of
 from gateway.services import Services
 from gateway.tables import Route, now
 from shared.errors import GenPlatError
@@ -171,5 +172,6 @@ def _form(
         faults=FAULTS_IN_WORDS,
         values=values,
         snippets=chat_snippets(base_url(request), name) if name else [],
+        **(readiness_of(services, owner, name) if name else {"readiness": None}),
         **shown,
     )

@@ -12,7 +12,7 @@ from tests.ui.gallery_objects import (
     succeeded,
 )
 from tests.ui.gallery_runs import run_pages
-from tests.ui.gallery_trials import trial_pages
+from tests.ui.gallery_trials import readiness, trial_pages
 from tests.ui.texts import BASE, EVIL, LONG, NOW, SOURCE
 from ui import chat_form, snippets
 from ui.rendering import error_page, render
@@ -80,6 +80,7 @@ def _edit_route(**changes: Any) -> str:
         "deployments": ["diagrams", "base"],
         "upstreams": ["upstream/large"],
         "drill": None,
+        "readiness": None,
         "faults": {"cut": "streams break off", "500": "errors (500)"},
         "values": {
             "name": "support",
@@ -171,6 +172,10 @@ def pages() -> dict[str, str]:
             errors={"targets": "Give at least one deployment.", "shadow": EVIL}
         ),
         "route": _edit_route(name="support"),
+        **{
+            f"route-readiness-{status}": _edit_route(name="support", readiness=readiness(status))
+            for status in ("queued", "done", "failed")
+        },
         "route-drill": _edit_route(name="support", drill={"fault": "cut", "until": NOW}),
         **trial_pages(),
         "chat-empty": chat_page(groups=[]),

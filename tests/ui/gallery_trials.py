@@ -83,6 +83,26 @@ def _shadow() -> SimpleNamespace:
     )
 
 
+def readiness(status: str) -> SimpleNamespace:
+    figures = SimpleNamespace(
+        score=71.3,
+        low=64.0,
+        high=78.8,
+        prompts=30,
+        lost=SimpleNamespace(unanswered=3.3, undrawn=6.7, unlike=18.0, slow=0.7),
+        median_seconds=2.25,
+        reader_median_seconds=1.5,
+    )
+    return SimpleNamespace(
+        status=status,
+        fallback="mine",
+        figures=figures if status == "done" else None,
+        error=EVIL if status == "failed" else None,
+        created_at=NOW,
+        ended_at=None if status == "queued" else NOW,
+    )
+
+
 def trial_pages() -> dict[str, str]:
     return {
         "experiment-new": _experiment(None, errors={"share": EVIL, "guardrails": EVIL}, error=EVIL),
