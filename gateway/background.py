@@ -8,6 +8,9 @@ from typing import Any
 
 from gateway import keys, library
 from gateway.batches.runner import run_batches
+from gateway.orchestrator.experiments.watch import run_experiments
+from gateway.orchestrator.readiness_reports import run_readiness
+from gateway.orchestrator.shadow_work import run_shadows
 from gateway.projector import run_projector
 from gateway.reconciler import run_reconciler
 from gateway.request_log.retention import forget_old_requests
@@ -32,6 +35,9 @@ async def running(services: Services) -> AsyncIterator[None]:
         write_request_log,
         forget_old_requests,
         run_batches,
+        run_experiments,
+        run_readiness,
+        run_shadows,
     )
     tasks = [asyncio.create_task(_kept_going(work, services)) for work in works]
     try:

@@ -22,7 +22,7 @@ from gateway.orchestrator.transcript import MAX_EVENT_BYTES
 from gateway.relay import broken_off, open_stream
 from gateway.request_log.entries import NOWHERE, Origin
 from gateway.services import Services
-from gateway.serving import own_name, plan_for, serve
+from gateway.serving import offer_to_shadow, own_name, plan_for, serve
 from shared.chat import ChatMessage, ChatRequest
 from shared.diagrams import RenderedDiagram
 from shared.errors import GenPlatError, Unavailable, UpstreamFailed
@@ -67,6 +67,7 @@ async def complete(
         if draws_diagram(request):
             for choice in served.result.get("choices", []):
                 await _publish(services, owner, request.model, choice.get("message") or {})
+    offer_to_shadow(services, owner, plan, request, entry)
     return CompletionAnswer(served.result, served.headers | entry.headers)
 
 

@@ -32,7 +32,7 @@ from gateway.orchestrator.transcript import (
 )
 from gateway.request_log.entries import NOWHERE, Entry, Origin
 from gateway.services import Services
-from gateway.serving import Served, ask_in_turn, failed, plan_for, serve
+from gateway.serving import Served, ask_in_turn, failed, offer_to_shadow, plan_for, serve
 from shared.errors import GenPlatError, InvalidRequest, Unavailable, UpstreamFailed
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ class _Relay:
         entry: Entry,
     ) -> None:
         self.services, self.owner, self.request, self.body = services, owner, request, body
-        self.speaking, self.others = served.result, served.others
+        self.speaking, self.plan, self.others = served.result, served.plan, served.others
         self.kind = kind_of(request)
         self.entry, self.transcript = entry, Transcript(self.kind)
         entry.transcript = self.transcript
@@ -205,6 +205,7 @@ class _Relay:
             raise
         finally:
             self.services.log.add(self.entry)
+            offer_to_shadow(self.services, self.owner, self.plan, self.request, self.entry)
             await self.speaking.events.aclose()
 
     async def _heard(self) -> Events:

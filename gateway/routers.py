@@ -10,6 +10,7 @@ from gateway.api import (
     dataset_intake,
     diagrams,
     docs,
+    experiments,
     fine_tuning,
     health,
     library,
@@ -18,6 +19,9 @@ from gateway.api import (
     openai_files,
     predictions,
     preflight,
+    readiness,
+    route_migrations,
+    route_shadows,
 )
 from gateway.api import batches as batches_api
 from gateway.api import datasets as datasets_api
@@ -43,8 +47,10 @@ from gateway.pages import (
     run_compare,
     run_form,
     runs,
+    trials,
 )
 from gateway.pages import models as model_pages
+from gateway.pages import readiness as readiness_pages
 from gateway.scopes import Scope
 
 # Each with what a key must hold to read, and to change something; None: any key will do.
@@ -57,6 +63,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope | None], ...] = (
     (datasets_api, "read", "train"),
     (deployments_api, "read", "admin"),
     (diagrams, None, "infer"),
+    (experiments, "read", "admin"),
     (fine_tuning, "read", "train"),
     (keys_api, "admin", "admin"),
     (library, "read", "train"),
@@ -66,6 +73,9 @@ API: tuple[tuple[ModuleType, Scope | None, Scope | None], ...] = (
     (predictions, None, "infer"),
     (preflight, "read", "train"),
     (requests_api, "read", "train"),
+    (readiness, "read", "admin"),
+    (route_migrations, "read", "admin"),
+    (route_shadows, "read", "admin"),
     (routes_api, "read", "admin"),
     (runs_api, "read", "train"),
     (upstreams_api, "read", "admin"),
@@ -81,6 +91,8 @@ PAGES = (
     model_pages,
     preflights,
     routes,
+    trials,
+    readiness_pages,
     run_compare,
     run_form,
     runs,

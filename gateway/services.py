@@ -13,6 +13,7 @@ from gateway.orchestrator.breaker import Breakers
 from gateway.orchestrator.latency import Latencies
 from gateway.orchestrator.plans import Named
 from gateway.orchestrator.retries import RetryBudgets
+from gateway.orchestrator.shadows import Shadows
 from gateway.rate_limits import RateLimits
 from gateway.request_log.writer import RequestLog
 from gateway.run_feed import RunFeed
@@ -44,6 +45,10 @@ class Services:
     latencies: Latencies = field(default_factory=Latencies)
     # Set where a batch was made or asked to end.
     batch_wanted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @cached_property
+    def shadows(self) -> Shadows:
+        return Shadows(self.breakers)
 
     @cached_property
     def known_keys(self) -> Fresh[ApiKey]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from gateway import preparation
+from gateway.completion_requests import Request
 from gateway.inference_client import NOT_LOADED, NOT_PREPARED, RETRY_SECONDS
 from gateway.models import plan_unnamed
 from gateway.orchestrator.breaker import COOLDOWN_SECONDS
@@ -17,6 +18,8 @@ from gateway.orchestrator.fallback import Answered, first_that_answers, is_dead
 from gateway.orchestrator.plans import NOBODY, Plan, Target, find_named
 from gateway.orchestrator.retries import delay_before
 from gateway.orchestrator.routing import Asker
+from gateway.orchestrator.shadows import Offer
+from gateway.request_log.entries import Entry
 from gateway.services import Services
 from shared.chat import ModelRef
 from shared.errors import GenPlatError, NotFound, TimedOut, TooManyRequests, Unavailable
@@ -27,6 +30,7 @@ Result = TypeVar("Result")
 PREPARE_SECONDS = 90.0
 _POLL_SECONDS = 0.25
 _random = random.SystemRandom()
+HTTP_ERRORS = 400
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,16 @@ async def serve(
     the answer ended."""
     found = await ask_in_turn(services=services, owner=owner, targets=plan.targets, ask=ask)
     return Served(found.result, plan, found.target, found.fallbacks, found.reason, found.retries)
+
+
+def offer_to_shadow(
+    services: Services, owner: str, plan: Plan, request: Request, entry: Entry
+) -> None:
+    """What a reader has been answered may be asked of the route's shadow too."""
+    if plan.shadow is not None and plan.route is not None and entry.status < HTTP_ERRORS:
+        services.shadows.offer(
+            Offer(owner, plan.route, plan.shadow, request, entry.id, entry.origin)
+        )
 
 
 async def ask_in_turn(

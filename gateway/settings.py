@@ -67,6 +67,15 @@ class GatewaySettings(Settings):
         None,
         description="Where local dataset repositories lie; empty: `imports` in the data folder.",
     )
+    experiment_seconds: float = Field(
+        60, gt=0, description="How often running experiments are looked at."
+    )
+    readiness_prompts: int = Field(
+        30,
+        ge=0,
+        le=500,
+        description="Prompts a day that a route's fallback is measured with; 0: only when asked.",
+    )
     prepare_bundled_model: bool = Field(
         True, description="Convert the bundled model at the first start."
     )

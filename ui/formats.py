@@ -122,6 +122,11 @@ def method_name(method: str) -> str:
     return {"full": "full training", "lora": "LoRA", "qlora": "QLoRA"}.get(method, method)
 
 
+def share(value: float) -> str:
+    """Of a step of a migration: ``shadow``, ``10%``."""
+    return "shadow" if value == 0 else f"{100 * value:g}%"
+
+
 class Ends(NamedTuple):
     """A text without its middle; ``hidden`` counts the characters that are left out."""
 
@@ -154,6 +159,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "sentence": sentence,
     "ends": ends,
     "route_label": label_of,
+    "share": share,
     "short_model": short_model,
     "method_name": method_name,
 }

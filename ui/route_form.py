@@ -20,14 +20,18 @@ def values_of(
     fallbacks: Sequence[Mapping[str, Any]],
     sticky: str | None = None,
     balance: str = "weights",
+    shadow: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A stored route as the form shows it, with empty rows to fill."""
-    return _padded(
+    values = _padded(
         name,
         [_row(target) | {"weight": f"{target['weight']:g}"} for target in targets],
         [_row(fallback) for fallback in fallbacks],
         FASTEST if balance == FASTEST else sticky or "",
     )
+    if shadow is None:
+        return values
+    return values | {"shadow": label_of(shadow), "shadow_share": f"{100 * shadow['share']:g}"}
 
 
 def _row(place: Mapping[str, Any]) -> dict[str, str]:
@@ -44,6 +48,8 @@ def submitted_values(
     fallback: Sequence[str],
     fallback_seconds: Sequence[str] = (),
     choice: Sequence[str] = (),
+    shadow: Sequence[str] = (),
+    shadow_share: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The form as it was sent, so that it can be shown again."""
     rows = [
@@ -54,8 +60,11 @@ def submitted_values(
         {"label": label, "seconds": patience.strip()}
         for label, patience in zip_longest(fallback, fallback_seconds, fillvalue="")
     ]
-    first = (values[0].strip() if values else "" for values in (name, choice))
-    return _padded(next(first), rows, fallbacks, next(first))
+    first, which, asked, share = (
+        values[0].strip() if values else "" for values in (name, choice, shadow, shadow_share)
+    )
+    values = _padded(first, rows, fallbacks, which)
+    return values | {"shadow": asked, "shadow_share": share}
 
 
 def _padded(
@@ -67,6 +76,8 @@ def _padded(
     return {
         "name": name,
         "choice": choice,
+        "shadow": "",
+        "shadow_share": "",
         "targets": rows + [empty] * max(1, TARGET_ROWS - len(rows)),
         "fallbacks": fallbacks + [empty] * max(1, FALLBACK_ROWS - len(fallbacks)),
     }
@@ -85,9 +96,22 @@ def parse(values: Mapping[str, Any]) -> dict[str, Any]:
         "fallbacks": [_place(row) for row in values["fallbacks"] if row["label"]],
         "sticky": None if fastest else values["choice"] or None,
         "balance": FASTEST if fastest else "weights",
+        "shadow": _shadow(values),
     }
 
 
 def _place(row: Mapping[str, str]) -> dict[str, Any]:
     seconds = row["seconds"].replace(",", ".")
     return from_label(row["label"]) | ({"timeout_seconds": seconds} if seconds else {})
+
+
+def _shadow(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not values["shadow"]:
+        return None
+    percent = values["shadow_share"].removesuffix("%").replace(",", ".") or "100"
+    try:
+        share: float | str = float(percent) / 100
+    except ValueError:
+        # The route's own model says what is wrong.
+        share = percent
+    return from_label(values["shadow"]) | {"share": share}

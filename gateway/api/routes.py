@@ -12,7 +12,13 @@ from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
 from gateway.orchestrator import routes
 from gateway.orchestrator.drills import DrillSpec, Fault, active_drill, end_drill, start_drill
-from gateway.orchestrator.routes import RouteFallback, RouteRules, RouteSpec, RouteTarget
+from gateway.orchestrator.routes import (
+    RouteFallback,
+    RouteRules,
+    RouteShadow,
+    RouteSpec,
+    RouteTarget,
+)
 from gateway.orchestrator.routing import Balance, Sticky
 from gateway.tables import now
 
@@ -34,6 +40,7 @@ class RoutePublic(BaseModel):
     fallbacks: list[RouteFallback]
     sticky: Sticky | None
     balance: Balance
+    shadow: RouteShadow | None
     drill: DrillPublic | None
     created_at: datetime
     updated_at: datetime

@@ -34,13 +34,23 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """Who is asked the same in the background, of which share of the requests."""
+
+    target: Target
+    share: float
+
+
+@dataclass(frozen=True)
 class Plan:
-    """Whom to ask for ``model``, in order; ``sticky``: what the first one was drawn by."""
+    """Whom to ask for ``model``, in order; ``sticky``: what the first one was drawn by; the
+    ``shadow`` beside them."""
 
     model: str
     route: str | None
     targets: tuple[Target, ...]
     sticky: str | None = None
+    shadow: Shadow | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class StoredRoute:
     sticky: str | None
     drill: dict[str, Any] | None
     balance: str
+    shadow: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,13 @@ class Named:
         # A drill is of what may be drawn; those that would step in are real.
         fault = active_fault(self.route.drill, now())
         targets = (replace(first, fault=fault), *others)
-        return Plan(self.name, self.name, targets, self.route.sticky)
+        return Plan(self.name, self.name, targets, self.route.sticky, self._shadow())
+
+    def _shadow(self) -> Shadow | None:
+        if self.route is None or self.route.shadow is None:
+            return None
+        shadow = self.route.shadow
+        return Shadow(self.targets[label_of(shadow)], shadow["share"])
 
 
 def find_named(
@@ -101,20 +118,29 @@ def _stored(session: Session, route: Route, upstreams: Mapping[str, Upstream]) -
         route.sticky,
         route.drill,
         route.balance,
+        route.shadow,
     )
     seconds: dict[str, float | None] = {}
-    for place in (*route.targets, *route.fallbacks):
+    for place in (*route.targets, *route.fallbacks, *filter(None, [route.shadow])):
         seconds[label_of(place)] = seconds.get(label_of(place)) or place.get("timeout_seconds")
     targets = {
         label: replace(
-            _target_of(session, route.owner, label, upstreams), timeout_seconds=seconds[label]
+            target_of(session, route.owner, label, upstreams), timeout_seconds=seconds[label]
         )
         for label in seconds
     }
     return Named(route.name, targets, rules)
 
 
-def _target_of(
+def find_target(
+    *, database: Database, owner: str, label: str, upstreams: Mapping[str, Upstream]
+) -> Target:
+    """A single target, whatever the routes are; its ``problem`` says where it is gone."""
+    with database.read() as session:
+        return target_of(session, owner, label, upstreams)
+
+
+def target_of(
     session: Session, owner: str, label: str, upstreams: Mapping[str, Upstream]
 ) -> Target:
     if label.startswith(UPSTREAM_PREFIX):

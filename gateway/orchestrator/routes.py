@@ -14,13 +14,13 @@ from pydantic import (
     model_validator,
 )
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, select
+from sqlmodel import Session, col, delete, select
 
 from gateway.database import Database
 from gateway.idempotency import Claim
 from gateway.orchestrator.routing import Balance, Sticky
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
-from gateway.tables import Deployment, Route, now
+from gateway.tables import Deployment, Experiment, ReadinessReport, Route, RouteMigration, now
 from shared.errors import Conflict, InvalidData, NotFound
 from shared.route_labels import from_label
 
@@ -65,6 +65,12 @@ class RouteFallback(RoutePlace):
     """Is asked when those before it do not answer; its name alone will do."""
 
 
+class RouteShadow(RoutePlace):
+    """Is asked the same as the readers' targets, in the background; nobody waits for it."""
+
+    share: float = Field(1, gt=0, le=1, allow_inf_nan=False, description="Of the requests.")
+
+
 class RouteRules(BaseModel):
     """Who answers: one of ``targets`` by weight, then ``fallbacks`` in order."""
 
@@ -78,6 +84,7 @@ class RouteRules(BaseModel):
     balance: Balance = Field(
         "weights", description="fastest: of two drawn by weight, the one that answers sooner."
     )
+    shadow: RouteShadow | None = None
 
     @field_validator("targets")
     @classmethod
@@ -140,19 +147,26 @@ def _check_places(
 ) -> None:
     def check(places: Sequence[RoutePlace], field: str) -> None:
         for number, place in enumerate(places):
-            if place.upstream is not None:
-                if place.upstream not in upstreams:
-                    raise _undeclared(place.upstream, f"{field}.{number}.upstream")
-                continue
-            found = session.get(Deployment, place.deployment)
-            if found is None or found.owner != owner:
-                param = f"{field}.{number}.deployment"
-                raise InvalidData(
-                    f"{param}: there is no deployment {place.deployment!r}.", param=param
-                )
+            check_place(session, owner, place, f"{field}.{number}", upstreams)
 
     check(rules.targets, "targets")
     check(rules.fallbacks, "fallbacks")
+    if rules.shadow is not None:
+        check_place(session, owner, rules.shadow, "shadow", upstreams)
+
+
+def check_place(
+    session: Session, owner: str, place: RoutePlace, field: str, upstreams: Collection[str]
+) -> None:
+    """`InvalidData` that names the ``field`` where the place is neither declared nor owned."""
+    if place.upstream is not None:
+        if place.upstream not in upstreams:
+            raise _undeclared(place.upstream, f"{field}.upstream")
+        return
+    found = session.get(Deployment, place.deployment)
+    if found is None or found.owner != owner:
+        param = f"{field}.deployment"
+        raise InvalidData(f"{param}: there is no deployment {place.deployment!r}.", param=param)
 
 
 def _undeclared(name: str, param: str) -> InvalidData:
@@ -166,6 +180,7 @@ def _store_rules(route: Route, rules: RouteRules) -> None:
     route.targets = [target.model_dump() for target in rules.targets]
     route.fallbacks = [fallback.model_dump() for fallback in rules.fallbacks]
     route.sticky, route.balance = rules.sticky, rules.balance
+    route.shadow = rules.shadow.model_dump() if rules.shadow else None
 
 
 def list_routes(
@@ -184,11 +199,12 @@ def list_routes(
 
 def get_route(*, database: Database, owner: str, name: str) -> Route:
     with database.read() as session:
-        return _owned(session, owner, name)
+        return owned_route(session, owner, name)
 
 
-def _owned(session: Session, owner: str, name: str) -> Route:
-    route = session.get(Route, name)
+def owned_route(session: Session, owner: str, name: str, *, to_change: bool = False) -> Route:
+    """``to_change``: nobody else may until the transaction's end."""
+    route = session.get(Route, name, with_for_update=to_change or None)
     if route is None or route.owner != owner:
         raise NotFound(f"There is no route {name[:80]!r}.", param="name")
     return route
@@ -203,7 +219,8 @@ def replace_route(
     upstreams: Collection[str] = (),
 ) -> Route:
     with database.write() as session:
-        route = _owned(session, owner, name)
+        route = owned_route(session, owner, name, to_change=True)
+        check_nothing_runs(session, name)
         _check_places(session, owner, rules, upstreams)
         _store_rules(route, rules)
         route.updated_at = now()
@@ -212,5 +229,25 @@ def replace_route(
 
 
 def delete_route(*, database: Database, owner: str, name: str) -> None:
+    """With all that was tried out on it: another route may get its name."""
     with database.write() as session:
-        session.delete(_owned(session, owner, name))
+        route = owned_route(session, owner, name, to_change=True)
+        check_nothing_runs(session, name)
+        for table in (Experiment, RouteMigration, ReadinessReport):
+            session.exec(delete(table).where(col(table.route) == name))
+        session.delete(route)
+
+
+def check_nothing_runs(session: Session, name: str) -> None:
+    """`Conflict` while the weights of a route are an experiment's, or a migration's."""
+    for table, states, what in (
+        (RouteMigration, ("running", "paused"), "migration"),
+        (Experiment, ("running",), "experiment"),
+    ):
+        query = select(table.id).where(table.route == name, col(table.status).in_(states))
+        if session.exec(query).first() is not None:
+            raise Conflict(
+                f"Who answers {name!r} is up to its {what} for now. End that first: on the "
+                f"route's page, or with DELETE /api/routes/{name}/{what}.",
+                code=f"{what}_running",
+            )

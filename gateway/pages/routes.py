@@ -21,6 +21,7 @@ from gateway.orchestrator.drills import (
 )
 from gateway.orchestrator.routes import RouteRules, RouteSpec
 from gateway.pages.html import UNPROCESSABLE, base_url, no_problems, page, problems, see_other
+from gateway.pages.readiness import readiness_of
 from gateway.services import Services
 from gateway.tables import Route, now
 from shared.errors import GenPlatError
@@ -30,7 +31,11 @@ from ui.snippets import chat_snippets
 
 router = APIRouter(prefix="/routes", include_in_schema=False)
 
-FORM_FIELDS = ("name", "target", "weight", "seconds", "fallback", "fallback_seconds", "choice")
+FORM_FIELDS = (
+    "name", "target", "weight", "seconds", "fallback", "fallback_seconds", "choice",
+    "shadow", "shadow_share",
+)  # fmt: skip
+PROBLEM_FIELDS = ("name", "targets", "fallbacks", "choice", "shadow")
 FAULTS_IN_WORDS = {
     "cut": "streams break off",
     "stall": "streams fall silent",
@@ -79,7 +84,9 @@ async def create_route(request: Request, services: ServicesDep, owner: PageOwner
 @router.get("/{name}")
 def show_route(name: str, request: Request, services: ServicesDep, owner: PageOwnerDep) -> Response:
     route = routes.get_route(database=services.database, owner=owner, name=name)
-    values = route_form.values_of(name, route.targets, route.fallbacks, route.sticky, route.balance)
+    values = route_form.values_of(
+        name, route.targets, route.fallbacks, route.sticky, route.balance, route.shadow
+    )
     return _form(request, services, owner, values, name)
 
 
@@ -161,7 +168,7 @@ def _form(
     if isinstance(error, GenPlatError) and error.status == 404:
         raise error
     serving = deployments.list_deployments(database=services.database, owner=owner, limit=100)
-    shown = problems(error, ("name", "targets", "fallbacks", "choice")) if error else no_problems()
+    shown = problems(error, PROBLEM_FIELDS) if error else no_problems()
     return page(
         "routes/edit.html",
         status=UNPROCESSABLE if error else 200,
@@ -172,5 +179,6 @@ def _form(
         faults=FAULTS_IN_WORDS,
         values=values,
         snippets=chat_snippets(base_url(request), name) if name else [],
+        **(readiness_of(services, owner, name) if name else {"readiness": None}),
         **shown,
     )

@@ -64,7 +64,7 @@ class RequestLog:
 
     def add(self, entry: Entry) -> None:
         """Keep a request that has come to its end."""
-        entry.seconds = entry.passed()
+        entry.seconds = entry.seconds or entry.passed()
         if entry.origin.keeps == "none":
             return
         size = entry.characters()

@@ -4,6 +4,7 @@ from gateway.tables.access import ApiKey, IdempotentRequest, LoginSession
 from gateway.tables.batches import Batch, BatchAnswer, BatchFile
 from gateway.tables.columns import new_id, now
 from gateway.tables.data import Dataset, LibraryModel, PlacedDataset
+from gateway.tables.experiments import Experiment, ReadinessReport, RouteMigration
 from gateway.tables.requests import LoggedRequest
 from gateway.tables.runs import (
     CheckpointRow,
@@ -24,6 +25,7 @@ __all__ = [
     "Dataset",
     "Deployment",
     "Diagram",
+    "Experiment",
     "IdempotentRequest",
     "LibraryModel",
     "LoggedRequest",
@@ -31,7 +33,9 @@ __all__ = [
     "MetricRow",
     "PlacedDataset",
     "QueueSight",
+    "ReadinessReport",
     "Route",
+    "RouteMigration",
     "Run",
     "RunEventRow",
     "StreamPosition",

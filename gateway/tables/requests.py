@@ -6,7 +6,13 @@ from typing import Any
 from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
-from gateway.tables.columns import json_column, maybe_json_column, maybe_time_column, time_column
+from gateway.tables.columns import (
+    json_column,
+    maybe_json_column,
+    maybe_time_column,
+    new_id,
+    time_column,
+)
 
 
 class LoggedRequest(SQLModel, table=True):
@@ -16,11 +22,11 @@ class LoggedRequest(SQLModel, table=True):
     __tablename__ = "request_log"
     __table_args__ = (Index("ix_request_log_owner_created_at", "owner", "created_at"),)
 
-    id: str = Field(primary_key=True)
+    id: str = Field(default_factory=lambda: new_id("req"), primary_key=True)
     owner: str
     key_id: str | None = None
     created_at: datetime = time_column(index=True)
-    kind: str = Field(description="chat, completion, prediction, diagram or batch")
+    kind: str = Field(default="chat", description="chat, completion, prediction, diagram or batch")
     client: str | None = Field(default=None, description="The address that asked.")
     # What the caller called it, and what the answer is called: both may be looked up.
     request_id: str | None = None
@@ -37,10 +43,10 @@ class LoggedRequest(SQLModel, table=True):
     unit: str | None = Field(default=None, description="Whose requests are drawn alike, hashed.")
     shadow_of: str | None = Field(default=None, index=True)
 
-    status: int
+    status: int = 200
     error_code: str | None = None
     stream: bool = False
-    seconds: float
+    seconds: float = 0.0
     first_token_seconds: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

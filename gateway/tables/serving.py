@@ -27,7 +27,8 @@ class Deployment(SQLModel, table=True):
 
 class Route(SQLModel, table=True):
     """A public model name: weighted targets and ordered fallbacks over deployments and upstreams.
-    ``drill``: the fault that is made of its targets' answers, and until when."""
+    ``drill``: the fault that is made of its targets' answers, and until when. ``shadow``:
+    the target that is asked the same in the background, and for which share of the requests."""
 
     __tablename__ = "routes"
 
@@ -38,6 +39,7 @@ class Route(SQLModel, table=True):
     sticky: str | None = None
     balance: str = "weights"
     drill: dict[str, Any] | None = maybe_json_column()
+    shadow: dict[str, Any] | None = maybe_json_column()
     created_at: datetime = time_column()
     updated_at: datetime = time_column()
 

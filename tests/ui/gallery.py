@@ -12,6 +12,7 @@ from tests.ui.gallery_objects import (
     succeeded,
 )
 from tests.ui.gallery_runs import run_pages
+from tests.ui.gallery_trials import readiness, trial_pages
 from tests.ui.texts import BASE, EVIL, LONG, NOW, SOURCE
 from ui import chat_form, snippets
 from ui.rendering import error_page, render
@@ -79,6 +80,7 @@ def _edit_route(**changes: Any) -> str:
         "deployments": ["diagrams", "base"],
         "upstreams": ["upstream/large"],
         "drill": None,
+        "readiness": None,
         "faults": {"cut": "streams break off", "500": "errors (500)"},
         "values": {
             "name": "support",
@@ -89,6 +91,8 @@ def _edit_route(**changes: Any) -> str:
             ],
             "fallbacks": [{"label": "base", "seconds": ""}, {"label": "", "seconds": ""}],
             "choice": "user",
+            "shadow": "diagrams",
+            "shadow_share": "25",
         },
         "errors": {},
         "error": None,
@@ -164,9 +168,16 @@ def pages() -> dict[str, str]:
             "routes/list.html", routes=[], has_more=False, has_deployments=False
         ),
         "routes": render("routes/list.html", routes=[route], has_more=False, has_deployments=True),
-        "route-new": _edit_route(errors={"targets": "Give at least one deployment."}),
+        "route-new": _edit_route(
+            errors={"targets": "Give at least one deployment.", "shadow": EVIL}
+        ),
         "route": _edit_route(name="support"),
+        **{
+            f"route-readiness-{status}": _edit_route(name="support", readiness=readiness(status))
+            for status in ("queued", "done", "failed")
+        },
         "route-drill": _edit_route(name="support", drill={"fault": "cut", "until": NOW}),
+        **trial_pages(),
         "chat-empty": chat_page(groups=[]),
         "chat-new": chat_page(),
         "chat": chat_page(

@@ -240,8 +240,10 @@ def test_a_route_goes_through_its_form_unchanged(sticky: str | None, balance: st
         {"upstream": "large", "weight": 1.0},
     ]
     fallbacks = [{"deployment": "c"}, {"upstream": "large", "timeout_seconds": 30.0}]
-    values = route_form.values_of("support", targets, fallbacks, sticky, balance)
+    shadow = {"deployment": "d", "share": 0.25}
+    values = route_form.values_of("support", targets, fallbacks, sticky, balance, shadow)
     rules = {"targets": targets, "fallbacks": fallbacks, "sticky": sticky, "balance": balance}
+    rules["shadow"] = shadow
     parsed = route_form.parse(values)
     assert parsed.pop("name") == "support"
     stored = RouteRules.model_validate(rules)
@@ -254,6 +256,7 @@ def test_empty_rows_of_a_route_are_dropped_and_offered_again() -> None:
     )
     assert route_form.parse(values)["targets"] == [{"deployment": "a", "weight": 1}]
     assert values["targets"][-1] == {"label": "", "weight": "", "seconds": ""}
+    assert route_form.parse(values)["shadow"] is None
 
 
 def asked(form: ChatForm) -> ChatRequest:

@@ -1,0 +1,62 @@
+"""`/api/routes/{name}/migration`: a route's walk from one target to another, step by step."""
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from gateway.deps import OnceDep, OwnerDep, ServicesDep
+from gateway.idempotency import Claim
+from gateway.orchestrator.experiments import migration
+from gateway.orchestrator.experiments.migration_shapes import MigrationSpec, MigrationView
+
+router = APIRouter(prefix="/api/routes/{name}/migration", tags=["migrations"])
+
+
+@router.post("", status_code=201, response_model=MigrationView)
+async def start_migration(
+    name: str, spec: MigrationSpec, services: ServicesDep, owner: OwnerDep, once: OnceDep
+) -> JSONResponse:
+    """Begin with the first step. Each must hold before the next is taken."""
+
+    async def show(claim: Claim | None) -> MigrationView:
+        await run_in_threadpool(
+            migration.start_migration,
+            database=services.database,
+            owner=owner,
+            name=name,
+            spec=spec,
+            upstreams=services.upstreams.upstreams,
+            claim=claim,
+        )
+        return await load("")
+
+    async def load(_migration_id: str) -> MigrationView:
+        return await run_in_threadpool(
+            migration.get_migration, database=services.database, owner=owner, name=name
+        )
+
+    return await once(show, load=load)
+
+
+@router.get("")
+def get_migration(name: str, services: ServicesDep, owner: OwnerDep) -> MigrationView:
+    """The one that is under way, else the last one: its steps, figures and decisions."""
+    return migration.get_migration(database=services.database, owner=owner, name=name)
+
+
+@router.post("/pause")
+def pause_migration(name: str, services: ServicesDep, owner: OwnerDep) -> MigrationView:
+    """Stay where it is; nothing is counted meanwhile."""
+    return migration.pause_migration(database=services.database, owner=owner, name=name)
+
+
+@router.post("/resume")
+def resume_migration(name: str, services: ServicesDep, owner: OwnerDep) -> MigrationView:
+    """Go on; the step begins anew."""
+    return migration.resume_migration(database=services.database, owner=owner, name=name)
+
+
+@router.delete("")
+def stop_migration(name: str, services: ServicesDep, owner: OwnerDep) -> MigrationView:
+    """Back to the start, and no further."""
+    return migration.stop_migration(database=services.database, owner=owner, name=name)

@@ -1,0 +1,96 @@
+"""Asks one target what no reader waits for: shadows, and measurements of a fallback.
+
+What comes of it is always told, never raised; the target's breaker is told too.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.completion_requests import Request, body_of, path_of
+from gateway.orchestrator.plans import Target
+from gateway.services import Services
+from gateway.serving import failed
+from shared.errors import GenPlatError, TimedOut, Unavailable
+
+MOST_SECONDS = 120.0
+OK = 200
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a target said. ``status`` is that which a reader would have got; ``seconds`` are those
+    to the whole answer."""
+
+    status: int
+    seconds: float
+    reply: str | None = None
+    rendered: bool | None = None
+    error_code: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    finish_reason: str | None = None
+
+    @property
+    def answered(self) -> bool:
+        return self.status == OK
+
+
+async def ask_in_background(
+    *, services: Services, target: Target, request: Request, name: str
+) -> Told:
+    """The whole answer of ``target``, asked under the ``name`` of its route."""
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(MOST_SECONDS):
+            answer = await _ask(services, target, request, name)
+    except TimeoutError:
+        error: GenPlatError = TimedOut("There was no answer in time.", code="model_timeout")
+    except GenPlatError as its_own:
+        error = its_own
+    except BaseException:
+        services.breakers.of(target.label).left()
+        raise
+    else:
+        services.breakers.of(target.label).succeeded()
+        return _told(answer, time.perf_counter() - began)
+    failed(services, target, error)
+    return Told(error.status, time.perf_counter() - began, error_code=error.code)
+
+
+async def _ask(services: Services, target: Target, request: Request, name: str) -> dict[str, Any]:
+    body = body_of(request)
+    for field in ("stream", "stream_options"):
+        body.pop(field, None)
+    if target.upstream is not None:
+        return await services.upstreams.complete(target.upstream, path_of(request), body)
+    if target.problem is not None:
+        raise Unavailable(target.problem, code="model_unavailable")
+    own = body | {"model": target.engine_name}
+    return await services.inference.complete(path_of(request), own, served_as=name)
+
+
+def _told(answer: dict[str, Any], seconds: float) -> Told:
+    """What is read of an answer: an upstream may have sent anything."""
+    choices = answer.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else {}
+    choice = choice if isinstance(choice, dict) else {}
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else {}
+    text = message.get("content", choice.get("text"))
+    diagram, usage = message.get("diagram"), answer.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return Told(
+        status=OK,
+        seconds=seconds,
+        reply=text if isinstance(text, str) else None,
+        rendered=bool(diagram.get("rendered")) if isinstance(diagram, dict) else None,
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        finish_reason=reason if isinstance(reason := choice.get("finish_reason"), str) else None,
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

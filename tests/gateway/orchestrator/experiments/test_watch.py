@@ -1,0 +1,188 @@
+"""Experiments from start to end on a database: who looks, what is decided, what becomes of the
+route."""
+
+from datetime import timedelta
+
+import pytest
+
+from gateway.database import Database
+from gateway.orchestrator.experiments import watch
+from gateway.orchestrator.experiments.store import (
+    get_experiment,
+    stop_experiment,
+    view_of,
+)
+from gateway.orchestrator.routes import RouteRules, delete_route, replace_route
+from gateway.tables import Experiment, now
+from shared.errors import Conflict, InvalidData, NotFound
+from tests.gateway.orchestrator.experiments.traffic import (
+    OWNER,
+    ROUTE,
+    back_dated,
+    make_route,
+    read_route,
+    row,
+    started,
+    store,
+    thumbs,
+    weights,
+)
+
+ALWAYS = timedelta(0)
+RULES = RouteRules.model_validate({"targets": [{"deployment": "old"}]})
+
+
+def look(database: Database) -> Experiment:
+    watch.look_at_all(database, ALWAYS)
+    return get_experiment(database=database, owner=OWNER, name=ROUTE)
+
+
+def test_a_better_treatment_is_promoted(either_database: Database) -> None:
+    database = either_database
+    make_route(database)
+    started(database, share=0.25)
+    assert weights(database) == {"old": 75, "new": 25}
+    assert look(database).status == "running"
+    store(database, thumbs("old", good=0.3, count=300), thumbs("new", good=0.9, count=100))
+    found = look(database)
+    assert found.status == "succeeded" and found.ended_at is not None
+    assert weights(database) == {"new": 100}
+    assert read_route(database).fallbacks == [{"deployment": "old"}]
+    view = view_of(found)
+    assert [made.status for made in view.decisions] == ["running", "succeeded"]
+    assert view.decisions[1].did == "Weights: new 100"
+    assert view.standing is not None and view.standing.control.units == 300
+    assert [seen.units for seen in view.looks] == [0, 400]
+
+
+def test_a_worse_one_is_rolled_back_and_a_failing_one_too(database: Database) -> None:
+    make_route(database)
+    before = read_route(database).targets
+    started(database)
+    store(database, thumbs("old", good=0.9, count=150), thumbs("new", good=0.3, count=150))
+    assert look(database).status == "failed" and read_route(database).targets == before
+    started(database)
+    store(database, [row("old", unit=f"a{n}") for n in range(60)])
+    failing = [
+        row("new", unit=f"b{n}", served_by="old", fallbacks=1, fallback_reason="stream_cut")
+        for n in range(60)
+    ]
+    store(database, failing)
+    found = look(database)
+    assert found.status == "rolled_back" and "max_error_increase" in found.decisions[-1]["why"]
+    assert read_route(database).targets == before
+
+
+def test_without_actions_the_weights_stay(database: Database) -> None:
+    make_route(database)
+    started(database, on_success="none", on_failure="none")
+    store(database, thumbs("old", good=0.3, count=150), thumbs("new", good=0.9, count=150))
+    assert look(database).status == "succeeded" and weights(database) == {"old": 50, "new": 50}
+
+
+def test_time_that_is_over_ends_it(database: Database) -> None:
+    make_route(database)
+    experiment = started(database, max_days=3)
+    back_dated(database, experiment.id, days=2.9)
+    assert look(database).status == "running"
+    back_dated(database, experiment.id, days=3.1)
+    assert look(database).status == "failed" and weights(database) == {"old": 100}
+
+
+def test_what_was_logged_before_or_of_others_does_not_count(database: Database) -> None:
+    make_route(database)
+    early = now() - timedelta(hours=1)
+    store(database, thumbs("old", good=0, count=200, created_at=early))
+    started(database)
+    store(database, thumbs("old", good=0, count=200, owner="somebody"))
+    store(database, thumbs("old", good=0, count=200, route="other", seed=2))
+    store(database, thumbs("new", good=1, count=200))
+    found = look(database)
+    assert found.status == "running"
+    assert found.standing is not None and found.standing["control"]["requests"] == 0
+
+
+def test_of_several_gateways_one_looks(either_database: Database) -> None:
+    database = either_database
+    make_route(database)
+    experiment = started(database)
+    period = timedelta(minutes=1)
+    watch.look_at_all(database, period)
+    first = get_experiment(database=database, owner=OWNER, name=ROUTE)
+    watch.look_at_all(database, period)
+    again = get_experiment(database=database, owner=OWNER, name=ROUTE)
+    assert first.looked_at is not None and again.looked_at == first.looked_at
+    # One whose claim was taken over writes nothing.
+    seen = watch._claim(database, experiment.id, now())
+    assert seen is not None
+    store(database, thumbs("old", good=0.3, count=150), thumbs("new", good=0.9, count=150))
+    assert look(database).status == "succeeded"
+
+
+def test_a_look_that_lost_its_claim_changes_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_route(database)
+    started(database)
+    store(database, thumbs("old", good=0.3, count=150), thumbs("new", good=0.9, count=150))
+    read = watch.read_standing
+
+    def slow_read(where: Database, experiment: Experiment) -> object:
+        found = read(where, experiment)
+        assert watch._claim(where, experiment.id, now()) is not None
+        return found
+
+    monkeypatch.setattr(watch, "read_standing", slow_read)
+    found = look(database)
+    assert found.status == "running" and found.standing is None
+    assert weights(database) == {"old": 50, "new": 50}
+
+
+def test_nobody_edits_a_route_under_an_experiment(either_database: Database) -> None:
+    database = either_database
+    make_route(database)
+    started(database)
+    with pytest.raises(Conflict, match="End that first") as refused:
+        replace_route(database=database, owner=OWNER, name=ROUTE, rules=RULES)
+    assert refused.value.code == "experiment_running"
+    with pytest.raises(Conflict):
+        delete_route(database=database, owner=OWNER, name=ROUTE)
+    with pytest.raises(Conflict):
+        started(database)
+    stop_experiment(database=database, owner=OWNER, name=ROUTE, roll_back=True)
+    assert weights(database) == {"old": 100}
+    replace_route(database=database, owner=OWNER, name=ROUTE, rules=RULES)
+    with pytest.raises(Conflict, match="has ended"):
+        stop_experiment(database=database, owner=OWNER, name=ROUTE, roll_back=False)
+    delete_route(database=database, owner=OWNER, name=ROUTE)
+    make_route(database, labels=("third",))
+    with pytest.raises(NotFound, match="no experiment"):
+        get_experiment(database=database, owner=OWNER, name=ROUTE)
+
+
+def test_places_are_checked_at_the_start(database: Database) -> None:
+    make_route(database)
+    with pytest.raises(InvalidData, match=r"treatment.deployment"):
+        started(database, treatment="nobody")
+    with pytest.raises(InvalidData, match=r"treatment.upstream"):
+        started(database, treatment="upstream/large")
+    with pytest.raises(InvalidData, match="control"):
+        started(database, control="new", treatment="old")
+    assert weights(database) == {"old": 100}
+
+
+def test_the_plots_points_are_thinned_out(database: Database) -> None:
+    make_route(database)
+    started(database)
+    for number in range(3):
+        store(database, thumbs("old", good=0.5, count=1, seed=number))
+        store(database, thumbs("new", good=0.5, count=1, seed=number))
+        found = look(database)
+        found = look(database)
+    assert [point["units"] for point in found.looks] == [2, 4, 6]
+    standing = watch.read_standing(database, found)
+    for units in range(1000):
+        watch._note(found, standing.model_copy(update={"units": 10 + units}))
+    assert len(found.looks) <= watch.MOST_LOOKS
+    shown = [point["units"] for point in found.looks]
+    assert shown == sorted(shown) and shown[0] == 2 and shown[-1] == 1009

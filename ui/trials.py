@@ -1,0 +1,167 @@
+"""Experiments and migrations as pages show them: words for figures, and their forms."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ui import formats
+from ui.sequence_plot import SequencePlot, sequence_plot
+
+OUTCOMES = [
+    ("thumbs", "Thumbs: share of good ones"),
+    ("rendered", "Diagrams: share that renders"),
+    ("answered", "Answers: share that comes without trouble"),
+    ("latency", "Time: seconds to the whole answer"),
+]
+GOALS = [
+    ("superiority", "It is better"),
+    ("non_inferiority", "It is not worse, but for a margin"),
+]
+SETBACKS = [("step_back", "One step back"), ("start", "Back to the start")]
+STATES = {
+    "waits": "waits",
+    "runs": "under way",
+    "held": "held",
+    "set_back": "did not hold",
+}
+IN_WORDS = {name: text.partition(":")[0] for name, text in OUTCOMES}
+
+
+class Figures(NamedTuple):
+    """Where an experiment stands. ``guards``: name, what is measured, what is allowed, whether it
+    was crossed."""
+
+    facts: list[tuple[str, str]]
+    guards: list[tuple[str, str, str, bool]]
+    plot: SequencePlot | None
+    share_of_needed: float | None
+
+
+def figures(experiment: Any) -> Figures | None:
+    """None before the first look."""
+    standing = experiment.standing
+    if standing is None:
+        return None
+    seconds = experiment.terms.outcome == "latency"
+
+    def difference(value: float) -> str:
+        return f"{value:+.2f} s" if seconds else f"{100 * value:+.1f} points"
+
+    def rate(arm: Any) -> str:
+        if arm.rate is None:
+            return formats.MISSING
+        shown = f"{arm.rate:.2f} s" if seconds else formats.percent(arm.rate)
+        return f"{shown} of {formats.number(arm.units)}"
+
+    needed = standing.needed_units
+    facts = [
+        (standing.treatment.label, rate(standing.treatment)),
+        (standing.control.label, rate(standing.control)),
+        ("Better by", _interval(standing, difference)),
+        ("To be above", difference(standing.null)),
+        ("p-value, at any time", f"{standing.p_value:.3f}"),
+        ("Units so far", f"{standing.units:,}" + (f" of about {needed:,}" if needed else "")),
+        ("Days left, at this pace", _days(standing)),
+        ("Errors", f"{standing.treatment.errors} of {standing.treatment.requests:,} requests"),
+        ("Half of it within", _seconds(standing.treatment.p50_seconds)),
+    ]
+    guards = [
+        (
+            guard.name.replace("_", " "),
+            formats.percent(guard.value),
+            formats.percent(guard.limit),
+            guard.tripped,
+        )
+        for guard in standing.guards
+    ]
+    plot = sequence_plot(experiment.looks, null=standing.null, needed=needed, text=difference)
+    progress = min(1.0, standing.units / needed) if needed else None
+    return Figures(facts, guards, plot, progress)
+
+
+def _interval(standing: Any, text: Callable[[float], str]) -> str:
+    if standing.difference is None:
+        return "nothing known yet"
+    low = text(standing.low).partition(" ")[0]
+    return f"{text(standing.difference)} ({low} to {text(standing.high)})"
+
+
+def _seconds(value: float | None) -> str:
+    return formats.MISSING if value is None else f"{value:.1f} s"
+
+
+def _days(standing: Any) -> str:
+    if standing.days_left is None:
+        return formats.MISSING
+    return "under one" if standing.days_left < 1 else f"about {round(standing.days_left)}"
+
+
+EXPERIMENT_FORM = {
+    "control": "",
+    "treatment": "",
+    "share": "50",
+    "outcome": "thumbs",
+    "goal": "superiority",
+    "effect": "5",
+    "max_error_increase": "2",
+    "p95_seconds": "",
+    "max_days": "28",
+    "on_failure": "roll_back",
+}
+MIGRATION_FORM = {
+    "from": "",
+    "to": "",
+    "outcome": "thumbs",
+    "margin": "5",
+    "steps": "0, 10, 50, 100",
+    "on_setback": "step_back",
+    "max_error_increase": "2",
+    "p95_seconds": "",
+    "max_days": "28",
+}
+
+
+def parse_experiment(values: Mapping[str, str]) -> dict[str, Any]:
+    """What the form asks for, for the experiment's own model to check."""
+    distance = "margin" if values["goal"] == "non_inferiority" else "min_effect"
+    return _terms(values) | {
+        "control": values["control"],
+        "treatment": values["treatment"],
+        "share": _hundredth(values["share"]),
+        "goal": values["goal"],
+        distance: _distance(values, "effect"),
+        "on_failure": values["on_failure"],
+    }
+
+
+def parse_migration(values: Mapping[str, str]) -> dict[str, Any]:
+    return _terms(values) | {
+        "from": values["from"],
+        "to": values["to"],
+        "margin": _distance(values, "margin"),
+        "steps": [_hundredth(step) for step in values["steps"].split(",") if step.strip()],
+        "on_setback": values["on_setback"],
+    }
+
+
+def _terms(values: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "outcome": values["outcome"],
+        "max_days": values["max_days"],
+        "guardrails": {
+            "max_error_increase": _hundredth(values["max_error_increase"]),
+            "p95_seconds": values["p95_seconds"] or None,
+        },
+    }
+
+
+def _distance(values: Mapping[str, str], field: str) -> Any:
+    """Percentage points, or seconds where the outcome is a time."""
+    return values[field] if values["outcome"] == "latency" else _hundredth(values[field])
+
+
+def _hundredth(text: str) -> Any:
+    """What is no number is left to the model, which says so."""
+    try:
+        return float(text.strip().removesuffix("%")) / 100 if text.strip() else None
+    except ValueError:
+        return text.strip()
