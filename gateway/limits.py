@@ -30,7 +30,7 @@ HTTP_ERRORS = 400
 LIMIT_HEADERS = "limit_headers"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # Multipart adds boundaries and the form's other fields to the file's own bytes.
-UPLOAD_PATHS = ("/api/datasets", "/api/datasets/inspect", "/datasets", "/v1/files")
+UPLOAD_PATHS = ("/api/datasets", "/api/datasets/inspect", "/datasets", "/v1/files", "/batches")
 UPLOAD_MARGIN = 256 * 1024
 BODY_TYPES = ("application/json", "multipart/form-data")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -34,6 +34,7 @@ from gateway.api import upstreams as upstreams_api
 from gateway.deps import needs, page_owner
 from gateway.errors import ErrorAnswer
 from gateway.pages import (
+    batches,
     chat,
     dataset_upload,
     datasets,
@@ -82,6 +83,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope | None], ...] = (
 )
 # Fixed paths before those with an id in them: "new", "import" and "compare" are no ids.
 PAGES = (
+    batches,
     chat,
     dataset_upload,
     datasets,

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.ui.dataset_gallery import dataset_pages
+from tests.ui.gallery_batches import batch_pages
 from tests.ui.gallery_models import library, model_pages
 from tests.ui.gallery_objects import (
     deployment,
@@ -146,6 +147,7 @@ def pages() -> dict[str, str]:
         "home-done": _home(datasets=2, runs=2, succeeded=1, deployments=1),
         **dataset_pages(library()[2]),
         **run_pages(),
+        **batch_pages(),
         **model_pages(),
         "deployments-empty": render("deployments/list.html", deployments=[], has_more=False),
         "deployments": render(

@@ -1,8 +1,13 @@
 """`/v1/batches` through OpenAI's unmodified client."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -15,6 +20,7 @@ from gateway.settings import GatewaySettings
 from gateway.tables import Batch, BatchAnswer, BatchFile, now
 from shared.model_library import BUNDLED_MODEL
 from tests.gateway.api.live import Live, chat, live_gateway
+from tests.gateway.conftest import ADMIN_KEY
 from tests.gateway.parts import until_true
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -348,3 +354,21 @@ def test_lists_have_pages(live: Live) -> None:
         page = client.batches.list(limit=2)
         assert page.has_more and [one.id for one in page.data] == made[:2:-1]
         assert [one.id for one in client.batches.list(limit=2)] == made[::-1]
+
+
+def test_the_example_of_the_docs_works_as_it_is(live: Live) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "batch.md").read_text(encoding="utf-8")
+    found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", found[1]],
+        env=os.environ | {"GENPLAT_URL": live.url, "GENPLAT_API_KEY": ADMIN_KEY},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "question-0 to What is a route?",
+        "question-1 to What is a run?",
+    ]

@@ -23,6 +23,11 @@ def test_the_bundled_example_is_a_batch() -> None:
     assert config.concurrency == "auto" and config.result_name == "plantuml_test"
 
 
+def test_the_docs_tell_of_every_key() -> None:
+    text = (EXAMPLES.parent / "docs" / "batch.md").read_text(encoding="utf-8")
+    assert [name for name in BATCH.known if f"`{name}`" not in text] == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_with_its_service_it_goes_on(
