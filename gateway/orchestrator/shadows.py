@@ -69,11 +69,8 @@ class Shadows:
         """Whether the offer was taken. Never waits, never raises."""
         fate = self._refusal(offer)
         if fate is None:
-            try:
-                self._waiting.put_nowait(offer)
-            except asyncio.QueueFull:
-                fate = "busy"
-        if fate is not None:
+            self._waiting.put_nowait(offer)
+        else:
             self.counts[fate] += 1
         return fate is None
 
@@ -82,10 +79,11 @@ class Shadows:
             return "skipped"
         if cannot_be_asked(offer.shadow.target, offer.request):
             return "cannot_draw"
-        # (Its state alone: the probe of a half-open breaker is the readers'.)
-        if self._services.breakers.of(offer.shadow.target.label).state != "closed":
-            return "resting"
-        return None
+        if self._waiting.full():
+            return "busy"
+        # Last, since what it admits may be the one that probes a target that failed.
+        admits = self._services.breakers.of(offer.shadow.target.label).admits()
+        return None if admits else "resting"
 
     async def run(self) -> None:
         """Ask for ever, a few at a time."""
@@ -106,7 +104,6 @@ class Shadows:
             services=self._services, target=target, request=offer.request, name=offer.route
         )
         if told.status == 429 and target.upstream is None:
-            # Our own queue is full of readers: that says nothing of the model.
             self.counts["busy"] += 1
             return
         self.counts["answered" if told.answered else "failed"] += 1
