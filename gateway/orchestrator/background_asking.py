@@ -12,7 +12,7 @@ from gateway.completion_requests import Request, body_of, path_of
 from gateway.orchestrator.plans import Target
 from gateway.services import Services
 from gateway.serving import failed
-from shared.errors import GenPlatError, TimedOut, Unavailable
+from shared.errors import GenPlatError, TimedOut, TooManyRequests, Unavailable
 
 MOST_SECONDS = 120.0
 OK = 200
@@ -55,7 +55,11 @@ async def ask_in_background(
     else:
         services.breakers.of(target.label).succeeded()
         return _told(answer, time.perf_counter() - began)
-    failed(services, target, error)
+    if target.upstream is None and isinstance(error, TooManyRequests):
+        # Our own queue is full of readers: that says nothing of the model.
+        services.breakers.of(target.label).left()
+    else:
+        failed(services, target, error)
     return Told(error.status, time.perf_counter() - began, error_code=error.code)
 
 

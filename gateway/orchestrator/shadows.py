@@ -59,11 +59,8 @@ class Shadows:
         """Whether the offer was taken. Never waits, never raises."""
         fate = self._refusal(offer)
         if fate is None:
-            try:
-                self._waiting.put_nowait(offer)
-            except asyncio.QueueFull:
-                fate = "busy"
-        if fate is not None:
+            self._waiting.put_nowait(offer)
+        else:
             self.counts[fate] += 1
         return fate is None
 

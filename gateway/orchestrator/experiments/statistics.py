@@ -8,8 +8,9 @@ confidence sequence. He splits his capital over `BETS`, since the best share is 
 
 The construction is the betting one of Waudby-Smith & Ramdas, "Estimating means of bounded random
 variables by betting" (JRSS B 86, 2024), with a mixture of constant bets. Two arms are compared by
-the differences of blocks of both, as Turner & Grünwald do for 2x2 tables ("Generic e-variables for
-exact sequential k-sample tests", 2021). Knows no requests and no database.
+the differences of blocks of both, as Turner, Ly & Grünwald do for 2x2 tables ("Generic e-variables
+for exact sequential k-sample tests that allow for optional stopping", 2021). Knows no requests and
+no database.
 """
 
 import math
