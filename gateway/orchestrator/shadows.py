@@ -69,10 +69,11 @@ class Shadows:
             return "skipped"
         if cannot_be_asked(offer.shadow.target, offer.request):
             return "cannot_draw"
-        # (Its state alone: the probe of a half-open breaker is the readers'.)
-        if self._breakers.of(offer.shadow.target.label).state != "closed":
-            return "resting"
-        return None
+        if self._waiting.full():
+            return "busy"
+        # Last, since what it admits may be the one that probes a target that failed.
+        admits = self._breakers.of(offer.shadow.target.label).admits()
+        return None if admits else "resting"
 
     async def next(self) -> Offer:
         """The oldest that waits."""

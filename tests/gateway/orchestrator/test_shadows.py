@@ -117,6 +117,9 @@ async def test_a_failing_shadow_is_logged_and_then_left_alone(
         assert services.breakers.of("mine").state == "open"
         assert not services.shadows.offer(offer())
         assert services.shadows.counts == {"failed": 3, "resting": 1}
+        # Later one is let through to see, though no reader asks that target.
+        services.breakers.of("mine").open_until = 0
+        assert services.shadows.offer(offer()) and not services.shadows.offer(offer())
 
 
 @asynchronous
@@ -127,6 +130,7 @@ async def test_a_full_queue_of_our_own_says_nothing_of_the_model(
     async with gateway_services(served) as services:
         assert await asked(services, *[offer() for _ in range(4)]) == []
         assert services.shadows.counts == {"busy": 4}
+        assert services.breakers.of("mine").state == "closed"
 
 
 @asynchronous
