@@ -204,9 +204,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _unknown(arguments: argparse.Namespace, unknown: list[str]) -> str:
     if arguments.command == "train" and unknown[0].startswith("--"):
-        from gateway.train_config import unknown_key
+        from gateway.train_config import TRAIN
 
-        return unknown_key(unknown[0].partition("=")[0]).message
+        return TRAIN.unknown(unknown[0].partition("=")[0]).message
     return f"unrecognized arguments: {' '.join(unknown)}"
 
 

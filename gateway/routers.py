@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from gateway.api import (
+    answering,
     dataset_intake,
     diagrams,
     docs,
@@ -46,6 +47,7 @@ from gateway.scopes import Scope
 
 # Each with what a key must hold to read, and to change something; None: any key will do.
 API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
+    (answering, None, "infer"),
     (dataset_intake, "read", "train"),
     (datasets_api, "read", "train"),
     (deployments_api, "read", "admin"),

@@ -46,7 +46,7 @@ async def serve(
 ) -> Served[Result]:
     """Ask the models that ``model`` stands for, one after the other. The caller says to the
     target's breaker how the answer ended."""
-    plan = await _plan(services, owner, model, asker)
+    plan = await plan_of(services, owner, model, asker)
     answered = await ask_in_turn(services=services, owner=owner, targets=plan.targets, ask=ask)
     return Served(
         answered.result,
@@ -56,7 +56,8 @@ async def serve(
     )
 
 
-async def _plan(services: Services, owner: str, model: str, asker: Asker) -> Plan:
+async def plan_of(services: Services, owner: str, model: str, asker: Asker = NOBODY) -> Plan:
+    """Whom to ask for ``model``, in order. `NotFound` where nobody has this name."""
     find = partial(
         find_named,
         database=services.database,

@@ -69,6 +69,7 @@ class FakeInference:
     drawing: dict[str, Any] = field(default_factory=lambda: DRAWN)
     cannot_draw: str = ""
     seconds_a_word: float = 0.0
+    capacity: int = 8
     # Whole answers are held back until so many are being written at once.
     holds_for: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -139,7 +140,8 @@ class FakeInference:
         return Response(status_code=204)
 
     async def list(self, request: Request) -> Response:
-        return self.refusal(request) or JSONResponse({"data": list(self.models.values())})
+        held = {"data": list(self.models.values()), "capacity": self.capacity}
+        return self.refusal(request) or JSONResponse(held)
 
     async def draw(self, request: Request) -> Response:
         body = await request.json()
