@@ -1,4 +1,4 @@
-"""Which rows a run validates on: told by their source texts and a seed, the same everywhere. Pure."""
+"""Which rows a run validates on: told by source texts and a seed, the same everywhere. Pure."""
 
 import hashlib
 from collections.abc import Sequence

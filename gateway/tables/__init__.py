@@ -3,6 +3,7 @@
 from gateway.tables.access import ApiKey, IdempotentRequest, LoginSession
 from gateway.tables.columns import new_id, now
 from gateway.tables.data import Dataset, LibraryModel, PlacedDataset
+from gateway.tables.evaluations import Evaluation, EvaluationAnswer, EvaluationExample
 from gateway.tables.runs import (
     CheckpointRow,
     MetricRow,
@@ -19,6 +20,9 @@ __all__ = [
     "Dataset",
     "Deployment",
     "Diagram",
+    "Evaluation",
+    "EvaluationAnswer",
+    "EvaluationExample",
     "IdempotentRequest",
     "LibraryModel",
     "LoginSession",
