@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from gateway import keys, library
+from gateway.evaluations.runner import run_evaluations
 from gateway.projector import run_projector
 from gateway.reconciler import run_reconciler
 from gateway.services import Services
@@ -23,7 +24,12 @@ Work = Callable[[Services], Coroutine[Any, Any, None]]
 
 @contextlib.asynccontextmanager
 async def running(services: Services) -> AsyncIterator[None]:
-    works: tuple[Work, ...] = (run_projector, run_reconciler, prepare_bundled_model)
+    works: tuple[Work, ...] = (
+        run_projector,
+        run_reconciler,
+        run_evaluations,
+        prepare_bundled_model,
+    )
     tasks = [asyncio.create_task(_kept_going(work, services)) for work in works]
     try:
         yield
