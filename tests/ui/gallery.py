@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.ui.dataset_gallery import dataset_pages
+from tests.ui.gallery_evaluations import evaluation_pages
 from tests.ui.gallery_models import library, model_pages
 from tests.ui.gallery_objects import (
     deployment,
@@ -143,6 +144,7 @@ def pages() -> dict[str, str]:
         **dataset_pages(library()[2]),
         **run_pages(),
         **model_pages(),
+        **evaluation_pages(),
         "deployments-empty": render("deployments/list.html", deployments=[], has_more=False),
         "deployments": render(
             "deployments/list.html",
