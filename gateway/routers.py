@@ -26,6 +26,7 @@ from gateway.api import (
 from gateway.api import batches as batches_api
 from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
+from gateway.api import evaluations as evaluations_api
 from gateway.api import keys as keys_api
 from gateway.api import requests as requests_api
 from gateway.api import routes as routes_api
@@ -39,6 +40,7 @@ from gateway.pages import (
     dataset_upload,
     datasets,
     deployments,
+    evaluations,
     home,
     keys,
     login,
@@ -65,6 +67,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope | None], ...] = (
     (deployments_api, "read", "admin"),
     (diagrams, None, "infer"),
     (experiments, "read", "admin"),
+    (evaluations_api, "read", "train"),
     (fine_tuning, "read", "train"),
     (keys_api, "admin", "admin"),
     (library, "read", "train"),
@@ -88,6 +91,7 @@ PAGES = (
     dataset_upload,
     datasets,
     deployments,
+    evaluations,
     home,
     keys,
     model_pages,

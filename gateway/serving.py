@@ -95,11 +95,13 @@ async def serve(
 def offer_to_shadow(
     services: Services, owner: str, plan: Plan, request: Request, entry: Entry
 ) -> None:
-    """What a reader has been answered may be asked of the route's shadow too."""
-    if plan.shadow is not None and plan.route is not None and entry.status < HTTP_ERRORS:
-        services.shadows.offer(
-            Offer(owner, plan.route, plan.shadow, request, entry.id, entry.origin)
-        )
+    """What a reader has been answered may be asked of the route's shadow too; what stands in no
+    log could not be compared."""
+    if plan.shadow is None or plan.route is None or entry.status >= HTTP_ERRORS:
+        return
+    if entry.origin.keeps != "none" and entry.origin.kind != "batch":
+        offer = Offer(owner, plan.route, plan.shadow, request, entry.id, entry.origin)
+        services.shadows.offer(offer)
 
 
 async def ask_in_turn(

@@ -4,6 +4,7 @@ from gateway.tables.access import ApiKey, IdempotentRequest, LoginSession
 from gateway.tables.batches import Batch, BatchAnswer, BatchFile
 from gateway.tables.columns import new_id, now
 from gateway.tables.data import Dataset, LibraryModel, PlacedDataset
+from gateway.tables.evaluations import Evaluation, EvaluationAnswer, EvaluationExample
 from gateway.tables.experiments import Experiment, ReadinessReport, RouteMigration
 from gateway.tables.requests import LoggedRequest
 from gateway.tables.runs import (
@@ -25,6 +26,9 @@ __all__ = [
     "Dataset",
     "Deployment",
     "Diagram",
+    "Evaluation",
+    "EvaluationAnswer",
+    "EvaluationExample",
     "Experiment",
     "IdempotentRequest",
     "LibraryModel",

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.ui.dataset_gallery import dataset_pages
 from tests.ui.gallery_batches import batch_pages
+from tests.ui.gallery_evaluations import evaluation_pages
 from tests.ui.gallery_models import library, model_pages
 from tests.ui.gallery_objects import (
     deployment,
@@ -149,6 +150,7 @@ def pages() -> dict[str, str]:
         **run_pages(),
         **batch_pages(),
         **model_pages(),
+        **evaluation_pages(),
         "deployments-empty": render("deployments/list.html", deployments=[], has_more=False),
         "deployments": render(
             "deployments/list.html",
