@@ -43,6 +43,7 @@ from gateway.pages import (
     runs,
 )
 from gateway.pages import models as model_pages
+from gateway.pages import requests as request_pages
 from gateway.scopes import Scope
 
 # Each with what a key must hold to read, and to change something; None: any key will do.
@@ -75,6 +76,7 @@ PAGES = (
     keys,
     model_pages,
     preflights,
+    request_pages,
     routes,
     run_compare,
     run_form,

@@ -20,6 +20,7 @@ PAGES = (
     "/routes",
     "/routes/new",
     "/chat",
+    "/requests",
     "/keys",
 )
 
