@@ -1,6 +1,7 @@
 """Brings a request to the first model of its plan that answers; knows neither bodies nor HTTP."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from shared.errors import GenPlatError, NotFound, TooManyRequests, Unavailable
 from shared.model_library import is_prepared
 
 Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 PREPARE_SECONDS = 90.0
 _POLL_SECONDS = 0.25
@@ -102,6 +105,8 @@ async def ask_in_turn(
             return await _ask_loaded(services, owner, target, ask, may_wait=is_last)
         except GenPlatError as error:
             failed(services, target, error)
+            if is_dead(error):
+                log.warning("%s did not answer (%s): %s", target.label, error.code, error.message)
             raise
         except BaseException:
             breaker.left()

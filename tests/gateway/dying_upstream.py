@@ -36,6 +36,7 @@ class DyingUpstream:
     error_event: bool = False
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    request_ids: list[str | None] = field(default_factory=list)
     url: str = ""
 
     @property
@@ -68,6 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         told = self.upstream
         told.asked.append(body | {"path": self.path})
         told.keys.append(self.headers.get("authorization"))
+        told.request_ids.append(self.headers.get("x-request-id"))
         if told.status is not None:
             return self._whole(told.status, {"error": {"message": "no", "code": "c"}})
         if not body.get("stream"):
