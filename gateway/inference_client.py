@@ -8,6 +8,7 @@ from urllib.parse import quote
 import httpx
 
 from gateway.settings import GatewaySettings
+from shared import request_id
 from shared.chat import (
     SERVED_AS_HEADER,
     DiagramRequest,
@@ -112,13 +113,13 @@ class InferenceClient:
 
     async def complete(self, path: str, body: dict[str, Any], *, served_as: str) -> dict[str, Any]:
         """The whole answer to a chat or completion request."""
-        response = await self._send("POST", path, json=body, headers=_served_as(served_as))
+        response = await self._send("POST", path, json=body, served_as=served_as)
         answer: dict[str, Any] = response.json()
         return answer
 
     async def stream(self, path: str, body: dict[str, Any], *, served_as: str) -> InferenceStream:
         """The same, as it is being written; returns when the service has accepted it."""
-        request = self._client.build_request("POST", path, json=body, headers=_served_as(served_as))
+        request = self._client.build_request("POST", path, json=body, headers=_headers(served_as))
         try:
             response = await self._client.send(request, stream=True)
             if response.is_success:
@@ -141,9 +142,13 @@ class InferenceClient:
         response = await self._send("POST", "/diagrams", json=body)
         return RenderedDiagram.model_validate(response.json())
 
-    async def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+    async def _send(
+        self, method: str, path: str, *, served_as: str | None = None, **arguments: Any
+    ) -> httpx.Response:
         try:
-            response = await self._client.request(method, path, **arguments)
+            response = await self._client.request(
+                method, path, headers=_headers(served_as), **arguments
+            )
         except httpx.HTTPError as error:
             raise _broken(error) from error
         if not response.is_success:
@@ -155,8 +160,10 @@ def _model_path(name: str) -> str:
     return f"/models/{quote(name, safe='/')}"
 
 
-def _served_as(name: str) -> dict[str, str]:
-    return {SERVED_AS_HEADER: name}
+def _headers(served_as: str | None) -> dict[str, str]:
+    """Which request it is for, and the name under which its answer goes out."""
+    headers = request_id.headers()
+    return headers if served_as is None else headers | {SERVED_AS_HEADER: served_as}
 
 
 def _broken(error: httpx.HTTPError) -> GenPlatError:

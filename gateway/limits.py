@@ -6,7 +6,6 @@ Plain ASGI middlewares, so that streams flow through. Knows no route and no data
 import asyncio
 import logging
 import re
-import secrets
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth import COOKIE
 from gateway.errors import render_error
+from shared import request_id as request_ids
 from shared.errors import (
     Forbidden,
     GenPlatError,
@@ -33,7 +33,6 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 UPLOAD_PATHS = ("/api/datasets", "/api/datasets/inspect", "/datasets", "/v1/files", "/batches")
 UPLOAD_MARGIN = 256 * 1024
 BODY_TYPES = ("application/json", "multipart/form-data")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -71,8 +70,7 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        asked = Headers(scope=scope).get("x-request-id", "")
-        request_id = asked if _REQUEST_ID.fullmatch(asked) else f"req_{secrets.token_hex(12)}"
+        request_id = request_ids.begin(Headers(scope=scope).get(request_ids.HEADER, ""))
         scope["request_id"] = request_id
         started = False
 
@@ -81,7 +79,7 @@ class Envelope:
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
+                headers[request_ids.HEADER] = request_id
                 headers.update(scope.get(LIMIT_HEADERS, {}))
                 if scope["path"].startswith("/static/") and message["status"] < HTTP_ERRORS:
                     headers.setdefault("cache-control", _static_caching(scope))
@@ -98,7 +96,7 @@ class Envelope:
                 await _refuse(scope, receive, send_with_headers, _stopping())
         except Exception:
             # The route is logged, not the query: it may hold a login token.
-            log.exception("%s %s failed (%s)", scope["method"], scope["path"], request_id)
+            log.exception("%s %s failed.", scope["method"], scope["path"])
             if started:
                 raise
             await _refuse(scope, receive, send_with_headers, _internal_error(request_id))

@@ -54,6 +54,7 @@ from gateway.pages import (
 )
 from gateway.pages import models as model_pages
 from gateway.pages import readiness as readiness_pages
+from gateway.pages import requests as request_pages
 from gateway.scopes import Scope
 
 # Each with what a key must hold to read, and to change something; None: any key will do.
@@ -96,6 +97,7 @@ PAGES = (
     keys,
     model_pages,
     preflights,
+    request_pages,
     routes,
     trials,
     readiness_pages,

@@ -59,6 +59,8 @@ async def create_run(
         claim=claim,
         openai=openai,
     )
+    # From here on it is known by its own id, in the trainer's log too.
+    log.info("Run %s was made.", view.id)
     stage("gateway_enqueues", view.id)
     await enqueue_run(services=services, run_id=view.id)
     stage("gateway_answers", view.id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from shared.errors import GenPlatError, NotFound, TimedOut, TooManyRequests, Una
 from shared.model_library import is_prepared
 
 Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 PREPARE_SECONDS = 90.0
 _POLL_SECONDS = 0.25
@@ -128,6 +131,10 @@ async def ask_in_turn(
                 return await _ask_once(services, owner, target, ask, is_last=is_last)
             except GenPlatError as error:
                 failed(services, target, error)
+                if is_dead(error):
+                    log.warning(
+                        "%s did not answer (%s): %s", target.label, error.code, error.message
+                    )
                 delay = _delay(services, target, error, retry, is_last=is_last)
                 if delay is None:
                     raise

@@ -18,6 +18,7 @@ import httpx
 from yarl import URL
 
 from gateway.orchestrator.upstreams import Upstream, missing_key
+from shared import request_id
 from shared.errors import (
     GenPlatError,
     InvalidRequest,
@@ -145,7 +146,7 @@ class UpstreamClient:
         return found
 
     def _headers(self, upstream: Upstream) -> dict[str, str]:
-        headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json"} | request_id.headers()
         if upstream.api_key_env is None:
             return headers
         key = self._environment[upstream.api_key_env]

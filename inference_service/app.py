@@ -21,6 +21,7 @@ from inference_service.engine.engine import Engine
 from inference_service.model_manager import ModelManager
 from inference_service.plantuml.programs import find_programs
 from inference_service.plantuml.renderer import LocalPictures, Pictures, Renderer
+from inference_service.request_ids import RequestIds
 from inference_service.routes import health, internal
 from inference_service.service import InferenceService
 from inference_service.settings import InferenceSettings
@@ -59,6 +60,7 @@ def build_app(service: InferenceService, *, internal_token: str) -> FastAPI:
     )
     app.state.service = service
     app.state.internal_token = internal_token
+    app.add_middleware(RequestIds)
     app.include_router(health)
     app.include_router(internal)
     app.add_exception_handler(GenPlatError, _answer_error)

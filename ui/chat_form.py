@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from shared.diagrams import RenderError
 
 FIELDS = ("message", "temperature", "max_tokens", "max_attempts", "model")
+_LOG_ID = re.compile(r"req_[0-9a-f]{24}")
 _DIAGRAM_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
@@ -54,12 +55,21 @@ class Drawing(BaseModel):
 
 
 class Turn(BaseModel):
+    """``request_id``: under which the log has an answer, where it may be rated. It came back from
+    the browser, too."""
+
     model_config = ConfigDict(extra="ignore")
 
     role: Literal["user", "assistant"]
     content: str
     model: str | None = None
     diagram: Drawing | None = None
+    request_id: str | None = None
+
+    @property
+    def rated_as(self) -> str | None:
+        known = self.request_id is not None and _LOG_ID.fullmatch(self.request_id)
+        return self.request_id if known else None
 
 
 _TURNS = TypeAdapter(list[Turn])
@@ -93,11 +103,13 @@ def request_body(form: ChatForm) -> dict[str, Any]:
     return body
 
 
-def answered(form: ChatForm, message: dict[str, Any]) -> ChatForm:
+def answered(form: ChatForm, message: dict[str, Any], request_id: str | None = None) -> ChatForm:
     """The form after an answer: the conversation is longer, the message is sent."""
     turns = [turn.model_dump(exclude_none=True) for turn in turns_of(form)]
     turns.append({"role": "user", "content": form.message.strip()})
     turn = {"role": "assistant", "content": message["content"], "model": form.model}
     if message.get("diagram"):
         turn["diagram"] = message["diagram"]
+    if request_id is not None:
+        turn["request_id"] = request_id
     return form.model_copy(update={"history": json.dumps([*turns, turn]), "message": ""})

@@ -70,6 +70,15 @@ def duration(seconds: float | None) -> str:
     return f"{total // 86_400} d {total % 86_400 // 3600} h"
 
 
+def latency(seconds: float | None) -> str:
+    """``85 ms``, ``2.4 s``, then as other durations."""
+    if seconds is None:
+        return MISSING
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
+
+
 def iso(value: datetime) -> str:
     """For the ``datetime`` attribute."""
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -151,6 +160,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "small": small,
     "size": size,
     "duration": duration,
+    "latency": latency,
     "iso": iso,
     "moment": moment,
     "clock": clock,

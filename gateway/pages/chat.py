@@ -12,6 +12,7 @@ from gateway.api.disconnects import unless_gone
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.pages.html import UNPROCESSABLE, no_problems, page, page_origin, problems
 from gateway.pages.model_choices import chat_choices
+from gateway.request_log.entries import HEADER
 from gateway.services import Services
 from shared.chat import ChatRequest
 from shared.errors import GenPlatError
@@ -41,7 +42,9 @@ async def send_message(
         answer = await unless_gone(request, work)
     except (GenPlatError, ValidationError) as error:
         return await run_in_threadpool(_page, services, owner, form, error)
-    answered = chat_form.answered(form, answer.body["choices"][0]["message"])
+    answered = chat_form.answered(
+        form, answer.body["choices"][0]["message"], answer.headers.get(HEADER)
+    )
     return await run_in_threadpool(_page, services, owner, answered)
 
 

@@ -55,7 +55,8 @@ class Batch:
             if self.running:
                 self._decode()
         except Exception as error:
-            logger.exception("a step failed; the %d requests in its rows end", len(self._admitted))
+            names = ", ".join(sequence.request_id or "?" for sequence in self._admitted)
+            logger.exception("a step failed; the requests in its rows end: %s", names)
             self._fail_admitted(_failure(error))
         if not self.busy:
             self._rows.release()
@@ -96,7 +97,8 @@ class Batch:
             except Exception as error:
                 # It has written into its own row alone: the one behind the others, or their last
                 # one where its first token is what failed.
-                logger.exception("reading a prompt failed")
+                about = {"request_id": sequence.request_id}
+                logger.exception("reading a prompt failed", extra=about)
                 self.joining = None
                 if self.running[-1:] == [sequence]:
                     self.running.pop()

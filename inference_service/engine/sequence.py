@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from inference_service.engine.requests import Chunk, FinishReason, GenerationRequest
 from inference_service.engine.sampling import Sampler
 from inference_service.engine.text import Detokenizer, StopFilter
+from shared.request_id import current
 
 Event = Chunk | Exception
 # More than a character is spread over.
@@ -25,6 +26,8 @@ class Sequence:
     generated: int = 0
     # Set by the reader, from another thread, when it no longer wants the answer.
     cancelled: bool = False
+    # For the log: many are worked on in one thread.
+    request_id: str | None = field(default_factory=current)
 
     def __post_init__(self) -> None:
         self.sampler = Sampler(self.request.sampling)

@@ -149,3 +149,66 @@ def test_a_diagram_that_never_rendered_shows_the_renderers_line(page: Page) -> N
     problem = page.locator(".drawing .problem")
     expect(problem).to_have_text(f"Not drawable after 3 attempts. Line 2: {EVIL}")
     expect(page.locator(".drawing .source")).to_have_text(SOURCE)
+
+
+REQUEST = "req_" + "0" * 24
+
+
+def rated_answer(page: Page, status: int = 204) -> list[Any]:
+    """An answer that may be rated; what is said of it comes in the list."""
+    said: list[Any] = []
+
+    def reply(route: Route) -> None:
+        body = 'data: {"choices": [{"delta": {"content": "Hello"}}]}\n\ndata: [DONE]\n\n'
+        headers = {"x-genplat-request-id": REQUEST}
+        route.fulfill(content_type="text/event-stream", body=body, headers=headers)
+
+    def rate(route: Route) -> None:
+        said.append(parse_qs(route.request.post_data or "", keep_blank_values=True))
+        route.fulfill(status=status)
+
+    page.route("**/chat/stream", reply)
+    page.route(f"**/requests/{REQUEST}/feedback", rate)
+    say(page, "hi")
+    return said
+
+
+def test_an_answer_is_rated_by_keyboard_and_the_rating_taken_back(page: Page) -> None:
+    said = rated_answer(page)
+    up = page.get_by_role("button", name="Good answer")
+    down = page.get_by_role("button", name="Bad answer")
+    expect(up).to_have_attribute("aria-pressed", "false")
+    up.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Thank you.")).to_be_visible()
+    expect(up).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    expect(down).to_have_attribute("aria-pressed", "true")
+    expect(up).to_have_attribute("aria-pressed", "false")
+    down.click()
+    expect(page.get_by_text("Taken back.")).to_be_visible()
+    expect(down).to_have_attribute("aria-pressed", "false")
+    assert said == [{"rating": ["up"]}, {"rating": ["down"]}, {"rating": [""]}]
+    history = json.loads(page.locator("#history").input_value())
+    assert history[-1] == {
+        "role": "assistant",
+        "content": "Hello",
+        "model": "diagrams",
+        "request_id": REQUEST,
+    }
+
+
+def test_a_rating_that_is_not_stored_is_not_shown_as_one(page: Page) -> None:
+    rated_answer(page, status=503)
+    page.get_by_role("button", name="Bad answer").click()
+    expect(page.get_by_text("That could not be stored.")).to_be_visible()
+    pressed = page.get_by_role("button", name="Bad answer")
+    expect(pressed).to_have_attribute("aria-pressed", "false")
+
+
+def test_an_answer_that_the_log_does_not_have_has_no_thumbs(page: Page) -> None:
+    answer(page, {"content": "Hello"})
+    say(page, "hi")
+    expect(page.locator(".message.assistant .text")).to_have_text("Hello")
+    expect(page.get_by_role("button", name="Good answer")).to_have_count(0)

@@ -39,6 +39,7 @@ class DyingUpstream:
     error_event: bool = False
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    request_ids: list[str | None] = field(default_factory=list)
     url: str = ""
 
     @property
@@ -71,6 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         told = self.upstream
         told.asked.append(body | {"path": self.path})
         told.keys.append(self.headers.get("authorization"))
+        told.request_ids.append(self.headers.get("x-request-id"))
         time.sleep(told.slow)
         if told.times is not None and told.status is not None:
             told.times -= 1

@@ -1,12 +1,17 @@
 """One record, one line: whatever a message holds, nobody forges a line of the log."""
 
+import contextvars
 import json
 import logging
+import re
 import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from shared import request_id
 from shared.logs import JsonFormatter, TextFormatter
 
 FORGED = "2026-01-01T00:00:00Z ERROR   gateway.auth The key of admin was stolen."
@@ -73,6 +78,48 @@ def test_the_json_form_is_one_object_a_line(control: str) -> None:
     }
     assert entry["exception"].startswith("Traceback") and entry["exception"].endswith(text)
     assert "exception" not in json.loads(JsonFormatter().format(record("All is well.")))
+
+
+def in_a_request(asked: str, made: logging.LogRecord) -> tuple[str, str, str]:
+    """The id, and the record in both forms."""
+
+    def work() -> tuple[str, str, str]:
+        name = request_id.begin(asked)
+        return name, TextFormatter().format(made), JsonFormatter().format(made)
+
+    return contextvars.copy_context().run(work)
+
+
+def test_a_line_tells_the_request_that_it_is_about() -> None:
+    name, text, as_json = in_a_request("mine-1.2_3", record("It failed."))
+    assert name == "mine-1.2_3"
+    assert text == "2023-11-14T22:13:20Z INFO    gateway.test [mine-1.2_3] It failed."
+    assert json.loads(as_json)["request_id"] == "mine-1.2_3"
+    assert request_id.current() is None and request_id.headers() == {}
+    assert "request_id" not in json.loads(JsonFormatter().format(record("It failed.")))
+
+
+def test_a_record_may_be_about_another_request_than_the_one_at_work() -> None:
+    made = record("It failed.")
+    made.request_id = "another"
+    _, text, as_json = in_a_request("mine", made)
+    assert "[another]" in text and "mine" not in text
+    assert json.loads(as_json)["request_id"] == "another"
+
+
+@pytest.mark.parametrize("control", [*BREAKS, *CONTROLS, " ", "[", "]", '"'])
+def test_no_id_forges_a_line(control: str) -> None:
+    name, text, as_json = in_a_request(f"mine{control}{FORGED[:20]}", record("x"))
+    assert re.fullmatch(r"req_[0-9a-f]{24}", name)
+    assert f"[{name}] x" in text and "mine" not in text
+    assert json.loads(as_json)["request_id"] == name
+
+
+@given(st.text(max_size=80))
+def test_whatever_is_asked_for_an_id_is_a_word(asked: str) -> None:
+    name, text, _ = in_a_request(asked, record("x"))
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name, re.ASCII)
+    assert text.isprintable() and text.endswith(f"[{name}] x")
 
 
 LOGGING = """

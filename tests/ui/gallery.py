@@ -13,6 +13,7 @@ from tests.ui.gallery_objects import (
     run,
     succeeded,
 )
+from tests.ui.gallery_requests import request_pages
 from tests.ui.gallery_runs import run_pages
 from tests.ui.gallery_trials import readiness, trial_pages
 from tests.ui.texts import BASE, EVIL, LONG, NOW, SOURCE
@@ -55,7 +56,12 @@ def conversation() -> list[chat_form.Turn]:
     }
     turns: list[dict[str, Any]] = [
         {"role": "user", "content": "What do you draw?"},
-        {"role": "assistant", "content": "Scenarios.\n" + EVIL, "model": "diagrams"},
+        {
+            "role": "assistant",
+            "content": "Scenarios.\n" + EVIL,
+            "model": "diagrams",
+            "request_id": "req_" + "a" * 24,
+        },
         {"role": "user", "content": "The user sends an order, the shop asks the bank."},
         {"role": "assistant", "content": SOURCE, "model": "diagrams", "diagram": drawn},
         {"role": "user", "content": LONG},
@@ -151,6 +157,7 @@ def pages() -> dict[str, str]:
         **batch_pages(),
         **model_pages(),
         **evaluation_pages(),
+        **request_pages(),
         "deployments-empty": render("deployments/list.html", deployments=[], has_more=False),
         "deployments": render(
             "deployments/list.html",

@@ -37,6 +37,7 @@ export function textView(list, model) {
     return { role: "assistant", content: box.textContent, model };
   }
   return {
+    article,
     take(delta) { if (delta.content) box.append(delta.content); },
     finish,
     stop() { return box.textContent ? finish() : null; },
@@ -67,6 +68,7 @@ export function drawingView(list, model, onPicture) {
   }
 
   return {
+    article,
     take(delta) {
       if (delta.draft) draft(delta.draft);
       if (delta.content) {

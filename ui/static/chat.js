@@ -2,6 +2,7 @@
 
 import { AnswerError, chunks } from "./stream.js";
 import { bubble, drawingView, notice, textView } from "./bubbles.js";
+import { thumbs } from "./thumbs.js";
 
 const form = document.getElementById("chat");
 if (form) start(form);
@@ -27,17 +28,19 @@ function start(form) {
     const asked = begin(text);
     const view = drawing ? drawingView(list, model, follow) : textView(list, model);
     scrollTo({ top: document.documentElement.scrollHeight });
+    let requestId = null;
+    const begun = (headers) => { requestId = headers.get("x-genplat-request-id"); };
     try {
-      for await (const chunk of chunks(form.dataset.stream, request(turns, drawing), running.signal)) {
+      for await (const chunk of chunks(form.dataset.stream, request(turns, drawing), running.signal, begun)) {
         view.take(chunk.choices?.[0]?.delta ?? {});
         follow();
       }
-      keep(turns, view.finish());
+      keep(turns, view, view.finish(), requestId);
     } catch (error) {
       const stopped = error.name === "AbortError";
       const turn = stopped ? view.stop() : null;
       if (turn) {
-        keep(turns, turn);
+        keep(turns, view, turn, requestId);
       } else {
         // The message goes back into its box: nothing that was typed is lost.
         view.remove();
@@ -59,8 +62,9 @@ function start(form) {
     return bubble(list, "user", "You", text);
   }
 
-  function keep(turns, turn) {
-    history.value = JSON.stringify([...turns, turn]);
+  function keep(turns, view, turn, requestId) {
+    if (requestId) view.article.append(thumbs(requestId));
+    history.value = JSON.stringify([...turns, requestId ? { ...turn, request_id: requestId } : turn]);
   }
 
   function request(turns, drawing) {

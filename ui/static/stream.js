@@ -2,8 +2,9 @@
 
 export class AnswerError extends Error {}
 
-/** Yields the parsed chunks of a streamed answer; throws AnswerError with a sentence for people. */
-export async function* chunks(url, body, signal) {
+/** Yields the parsed chunks of a streamed answer; throws AnswerError with a sentence for people.
+    `begun` is told the answer's headers. */
+export async function* chunks(url, body, signal, begun = () => {}) {
   const response = await fetch(url, {
     method: "POST",
     headers: { "Content-Type": "application/json", Accept: "text/event-stream, application/json" },
@@ -11,6 +12,7 @@ export async function* chunks(url, body, signal) {
     signal,
   });
   if (!response.ok) throw new AnswerError(await reason(response));
+  begun(response.headers);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {

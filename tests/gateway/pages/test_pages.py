@@ -23,6 +23,7 @@ PAGES = (
     "/routes/new",
     "/chat",
     "/batches",
+    "/requests",
     "/keys",
 )
 

@@ -54,6 +54,7 @@ def test_an_answer_is_kept_with_who_gave_it(live: Live, upstream: DyingUpstream)
     found = whole(live, answer.headers["x-genplat-request-id"])
     assert listed["id"] == found["id"]
     assert found["request_id"] == answer.headers["x-request-id"]
+    assert upstream.request_ids == [found["request_id"]]
     assert found["messages"] == [{"role": "user", "content": "Tell [email] of Größe"}]
     assert found["prompt"] == "Tell [email] of Größe"
     assert found["reply"] == upstream.text
