@@ -1,10 +1,11 @@
 """The models that forms and the chat let a user choose from, with what to call them."""
 
 from gateway import library, models, run_views
+from gateway.evaluations.views import list_evaluations
 from gateway.services import Services
 from gateway.tables import Dataset
 from shared.route_labels import UPSTREAM_PREFIX
-from ui.formats import plural, short_model
+from ui.formats import moment, plural, short_model
 
 Choice = tuple[str, str]
 SHOWN_RUNS = 100
@@ -93,3 +94,13 @@ def evaluable_choices(services: Services, owner: str) -> list[tuple[str, list[Ch
         ("Service LLMs", [(label, label) for label in labels]),
     ]
     return [(title, choices) for title, choices in groups if choices]
+
+
+def evaluation_choices(services: Services, owner: str) -> list[Choice]:
+    """Evaluations that a deployment may require, newest first."""
+    found = list_evaluations(database=services.database, owner=owner, limit=SHOWN_RUNS).data
+    return [
+        (one.id, f"{one.name}, {plural(one.examples, 'example')}, {moment(one.created_at)}")
+        for one in found
+        if one.status == "succeeded"
+    ]

@@ -167,9 +167,16 @@ def pages() -> dict[str, str]:
         "deployment-new": render(
             "deployments/new.html",
             models=[("run_1", "diagrams")],
-            values={"model": "run_1", "name": "", "precision": "auto"},
+            values={
+                "model": "run_1",
+                "name": "",
+                "precision": "auto",
+                "evaluation": "ev_1",
+                "rules": EVIL,
+            },
             precisions=[("auto", "auto")],
-            errors={"name": "Taken."},
+            evaluations=[("", "None"), ("ev_1", LONG)],
+            errors={"name": "Taken.", "require": EVIL},
             error=None,
         ),
         "deployment": render(
