@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway import upstream_drawing
 from gateway.completion_requests import Request, asker_of, body_of, draws_diagram, path_of
 from gateway.diagrams import store_diagram
 from gateway.orchestrator.drills import made_error
@@ -22,7 +23,7 @@ from gateway.orchestrator.transcript import MAX_EVENT_BYTES
 from gateway.relay import broken_off, open_stream
 from gateway.request_log.entries import NOWHERE, Origin
 from gateway.services import Services
-from gateway.serving import offer_to_shadow, own_name, plan_for, serve
+from gateway.serving import offer_to_shadow, plan_for, serve
 from shared.chat import ChatMessage, ChatRequest
 from shared.diagrams import RenderedDiagram
 from shared.errors import GenPlatError, Unavailable, UpstreamFailed
@@ -50,9 +51,15 @@ async def complete(
         if target.upstream is None:
             own = body | {"model": target.engine_name}
             return await services.inference.complete(path, own, served_as=request.model)
-        if draws_diagram(request):
-            own_name(target)
-        answer = await services.upstreams.complete(target.upstream, path, body)
+        if isinstance(request, ChatRequest) and draws_diagram(request):
+            answer = await upstream_drawing.draw(
+                upstreams=services.upstreams,
+                inference=services.inference,
+                upstream=target.upstream,
+                request=request,
+            )
+        else:
+            answer = await services.upstreams.complete(target.upstream, path, body)
         return answer | {"model": request.model}
 
     with services.log.recorded(owner, request, origin) as entry:

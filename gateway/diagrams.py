@@ -10,13 +10,15 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlmodel import select
 
+from gateway import upstream_drawing
 from gateway.database import Database
 from gateway.idempotency import Claim
+from gateway.orchestrator.drills import made_error
 from gateway.orchestrator.plans import Target
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
 from gateway.request_log.entries import NOWHERE, Origin
 from gateway.services import Services
-from gateway.serving import own_name, plan_for, serve
+from gateway.serving import plan_for, serve
 from gateway.tables import Diagram, new_id
 from shared.chat import MAX_PROMPT_CHARACTERS, ChatMessage, ChatRequest, DiagramRequest
 from shared.diagrams import (
@@ -117,8 +119,18 @@ async def _drawn(
     """The diagram of a scenario, by a model."""
 
     async def ask(target: Target) -> RenderedDiagram:
+        if target.fault is not None:
+            raise made_error(target.fault)
+        if target.upstream is not None:
+            answer = await upstream_drawing.draw(
+                upstreams=services.upstreams,
+                inference=services.inference,
+                upstream=target.upstream,
+                request=_as_chat(spec),
+            )
+            return RenderedDiagram.model_validate(answer["choices"][0]["message"]["diagram"])
         request = DiagramRequest(
-            model=own_name(target),
+            model=target.engine_name,
             scenario=spec.scenario,
             max_attempts=spec.max_attempts,
             max_tokens=spec.max_tokens,

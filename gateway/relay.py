@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from gateway import upstream_drawing
 from gateway.completion_requests import (
     Request,
     asker_of,
@@ -30,9 +31,11 @@ from gateway.orchestrator.transcript import (
     error_in,
     rewritten,
 )
+from gateway.orchestrator.upstreams import Upstream
 from gateway.request_log.entries import NOWHERE, Entry, Origin
 from gateway.services import Services
 from gateway.serving import Served, ask_in_turn, failed, offer_to_shadow, plan_for, serve
+from shared.chat import ChatRequest
 from shared.errors import GenPlatError, InvalidRequest, Unavailable, UpstreamFailed
 
 log = logging.getLogger(__name__)
@@ -135,12 +138,26 @@ async def _read_to_its_end(chunks: AsyncIterator[bytes]) -> None:
 async def _connect(
     services: Services, target: Target, path: str, body: dict[str, Any], served_as: str
 ) -> tuple[AsyncIterator[bytes], Callable[[], Awaitable[None]]]:
+    if target.upstream is not None and "diagram" in body:
+        drawing = _drawing(services, target.upstream, ChatRequest.model_validate(body))
+        return drawing, drawing.aclose
     if target.upstream is not None:
         upstream = await services.upstreams.stream(target.upstream, path, body)
         return upstream.chunks(), upstream.aclose
     own = body | {"model": target.engine_name}
     inference = await services.inference.stream(path, own, served_as=served_as)
     return inference.chunks(), inference.aclose
+
+
+async def _drawing(services: Services, upstream: Upstream, request: ChatRequest) -> Events:
+    answer = await upstream_drawing.draw(
+        upstreams=services.upstreams,
+        inference=services.inference,
+        upstream=upstream,
+        request=request,
+    )
+    chunk = upstream_drawing.as_chunk(answer | {"model": request.model})
+    yield b"data: " + json.dumps(chunk).encode() + b"\n\n" + DONE
 
 
 async def _drilled(events: Events, fault: Fault) -> Events:

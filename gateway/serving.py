@@ -14,7 +14,6 @@ from gateway.completion_requests import Request
 from gateway.inference_client import NOT_LOADED, NOT_PREPARED, RETRY_SECONDS
 from gateway.models import plan_unnamed
 from gateway.orchestrator.breaker import COOLDOWN_SECONDS
-from gateway.orchestrator.drills import made_error
 from gateway.orchestrator.fallback import Answered, first_that_answers, is_dead
 from gateway.orchestrator.plans import NOBODY, Plan, Target, find_named
 from gateway.orchestrator.retries import delay_before
@@ -231,16 +230,6 @@ async def _ask_loaded(
             raise
     await _load(services, owner, target.engine_name, target.ref)
     return await ask(target)
-
-
-def own_name(target: Target) -> str:
-    """The name in our inference service, for what nobody else can do; `Unavailable` where the
-    target is somebody else."""
-    if target.fault is not None:
-        raise made_error(target.fault)
-    if target.upstream is not None:
-        raise Unavailable(f"{target.label} draws no diagrams.", code="model_cannot_draw")
-    return target.engine_name
 
 
 async def _load(services: Services, owner: str, name: str, ref: ModelRef) -> None:

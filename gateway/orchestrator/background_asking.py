@@ -8,10 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from gateway import upstream_drawing
 from gateway.completion_requests import Request, body_of, path_of
 from gateway.orchestrator.plans import Target
 from gateway.services import Services
 from gateway.serving import failed
+from shared.chat import ChatRequest
 from shared.errors import GenPlatError, TimedOut, TooManyRequests, Unavailable
 
 MOST_SECONDS = 120.0
@@ -64,6 +66,13 @@ async def ask_in_background(
 
 
 async def _ask(services: Services, target: Target, request: Request, name: str) -> dict[str, Any]:
+    if target.upstream is not None and isinstance(request, ChatRequest) and request.diagram:
+        return await upstream_drawing.draw(
+            upstreams=services.upstreams,
+            inference=services.inference,
+            upstream=target.upstream,
+            request=request,
+        )
     body = body_of(request)
     for field in ("stream", "stream_options"):
         body.pop(field, None)

@@ -25,7 +25,6 @@ from gateway.orchestrator.background_asking import (
 from gateway.orchestrator.plans import Target, find_target
 from gateway.orchestrator.readiness import Judged, ReadinessFigures, figures_of, judge
 from gateway.orchestrator.routes import owned_route
-from gateway.orchestrator.shadows import cannot_be_asked
 from gateway.services import Services
 from gateway.tables import LoggedRequest, ReadinessReport, Route, now
 from shared.chat import ChatRequest, CompletionRequest
@@ -205,7 +204,7 @@ async def measure(services: Services, report: ReadinessReport) -> None:
     judged: list[Judged] = []
     for row in rows:
         request = as_request(row)
-        if request is None or cannot_be_asked(target, request):
+        if request is None:
             continue
         told = await _ask_patiently(services, target, request, report.route)
         judged.append(await asyncio.to_thread(judge, row, told))

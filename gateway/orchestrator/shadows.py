@@ -12,15 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.completion_requests import Request, draws_diagram
+from gateway.completion_requests import Request
 from gateway.orchestrator.breaker import Breakers
-from gateway.orchestrator.plans import Shadow, Target
+from gateway.orchestrator.plans import Shadow
 from gateway.request_log.entries import Origin
 
 WAITING = 32
 
 # What became of an offer; asked ones end as answered or failed.
-Fate = Literal["skipped", "cannot_draw", "resting", "busy", "answered", "failed"]
+Fate = Literal["skipped", "resting", "busy", "answered", "failed"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,6 @@ class Offer:
     request: Request
     reader_id: str
     origin: Origin
-
-
-def cannot_be_asked(target: Target, request: Request) -> bool:
-    """Only our own inference service draws."""
-    return target.upstream is not None and draws_diagram(request)
 
 
 class Shadows:
@@ -67,8 +62,6 @@ class Shadows:
     def _refusal(self, offer: Offer) -> Fate | None:
         if self._draw() >= offer.shadow.share:
             return "skipped"
-        if cannot_be_asked(offer.shadow.target, offer.request):
-            return "cannot_draw"
         if self._waiting.full():
             return "busy"
         # Last, since what it admits may be the one that probes a target that failed.

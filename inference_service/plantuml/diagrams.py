@@ -10,18 +10,18 @@ from inference_service.engine.requests import FinishReason
 from inference_service.generation import stream_chat
 from inference_service.model_manager import Weights
 from inference_service.plantuml.renderer import Renderer
-from inference_service.plantuml.source import END, extract_source, source_lines
 from shared.chat import GenerationParameters
 from shared.datasets import Message
-from shared.diagrams import RenderedDiagram, RenderError
-from shared.errors import InvalidRequest
-
-INSTRUCTION = (
-    "You draw diagrams. Answer with exactly one PlantUML diagram of what the user describes: "
-    "PlantUML code only, the first line @startuml, the last line @enduml, no explanation."
+from shared.diagram_talk import (
+    END,
+    REPAIR_TEMPERATURE,
+    complaint,
+    extract_source,
+    instructed,
+    without_a_diagram,
 )
-# A greedy repair tends to repeat its mistake.
-REPAIR_TEMPERATURE = 0.4
+from shared.diagrams import RenderedDiagram
+from shared.errors import InvalidRequest
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ async def draw(
     max_attempts: int,
 ) -> AsyncGenerator[Event, None]:
     """Draw a conversation's last wish in at most ``max_attempts`` attempts."""
-    messages = messages if weights.tuned else _instruct(messages)
+    messages = messages if weights.tuned else instructed(messages)
     drawn: Drawn | None = None
     prompt_tokens = completion_tokens = 0
     for attempt in range(1, max_attempts + 1):
@@ -91,7 +91,7 @@ async def draw(
         drawn = Drawn(diagram, answer.finish_reason, prompt_tokens, completion_tokens)
         if diagram.rendered:
             break
-        messages = (*messages, *_complaint(diagram))
+        messages = (*messages, *complaint(diagram))
     assert drawn is not None  # noqa: S101 - there is at least one attempt
     yield drawn
 
@@ -119,20 +119,7 @@ async def _render(renderer: Renderer, answer: _Answer) -> RenderedDiagram:
     source = extract_source(answer.text)
     if source is not None:
         return await renderer.render(source)
-    reason = "it was cut off at max_tokens" if answer.finish_reason == "length" else "see source"
-    error = RenderError(
-        message=f"The answer holds no complete @startuml … @enduml diagram ({reason})."
-    )
-    return RenderedDiagram(source=answer.text.strip(), rendered=False, error=error)
-
-
-def _instruct(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """A model that never learned to draw is told to; its user's own instructions stay."""
-    first = messages[0]
-    if first.role != "system":
-        return (Message(role="system", content=INSTRUCTION), *messages)
-    joined = first.model_copy(update={"content": f"{first.content}\n\n{INSTRUCTION}"})
-    return (joined, *messages[1:])
+    return without_a_diagram(answer.text, cut_off=answer.finish_reason == "length")
 
 
 def _at_attempt(parameters: GenerationParameters, attempt: int) -> GenerationParameters:
@@ -143,20 +130,3 @@ def _at_attempt(parameters: GenerationParameters, attempt: int) -> GenerationPar
     seed = (parameters.seed or 0) + attempt
     repair = {"temperature": max(temperature, REPAIR_TEMPERATURE), "seed": seed}
     return parameters.model_copy(update=repair)
-
-
-def _complaint(diagram: RenderedDiagram) -> tuple[Message, Message]:
-    """The failed source, and what is wrong with it, as the next turns of the conversation."""
-    error = diagram.error or RenderError(message="It cannot be rendered.")
-    lines = source_lines(diagram.source)
-    place = ""
-    if error.line is not None and error.line <= len(lines):
-        place = f" in line {error.line}: {lines[error.line - 1].strip()}"
-    request = (
-        f"PlantUML cannot render this{place}\n{error.message}\n"
-        "Write the whole corrected diagram, from @startuml to @enduml."
-    )
-    return (
-        Message(role="assistant", content=diagram.source),
-        Message(role="user", content=request),
-    )

@@ -1,31 +1,15 @@
-"""PlantUML sources as text: what is exactly one diagram, and how to find it in a model's answer."""
+"""PlantUML sources as text: what is exactly one diagram."""
 
 import re
 
+from shared.diagram_talk import END, START, source_lines
 from shared.diagrams import MAX_SOURCE_BYTES, RenderError
 
-START, END = "@startuml", "@enduml"
-
 _START_LINE = re.compile(r"[ \t]*@startuml\b[^\r\n]*", re.IGNORECASE)
-_BEGIN = re.compile(r"^[ \t]*@startuml\b", re.MULTILINE)
-_FINISH = re.compile(r"^[ \t]*@enduml\b", re.MULTILINE)
 # PlantUML looks for its keywords behind anything but letters, and skips what looks like a tag.
 _TAG = re.compile(r"<[^<>]*>?")
 _KEYWORD = re.compile(r"\W*[@\\](start|end|pause|unpause|append|a\b)", re.IGNORECASE | re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]")
-
-
-def extract_source(text: str) -> str | None:
-    """The first complete diagram in a model's answer, letter for letter; None if there is none.
-
-    It may stand in a code fence or between sentences. A diagram inside another one is none.
-    """
-    # In two steps: one pattern for both would look for the end behind every beginning.
-    begin = _BEGIN.search(text)
-    end = _FINISH.search(text, begin.end()) if begin else None
-    if begin is None or end is None or _BEGIN.search(text, begin.end(), end.start()):
-        return None
-    return text[begin.start() : end.end()].strip()
 
 
 def check_source(source: str) -> RenderError | None:
@@ -52,11 +36,6 @@ def check_source(source: str) -> RenderError | None:
         if message := _line_problem(line):
             return RenderError(line=number, message=message)
     return None
-
-
-def source_lines(source: str) -> list[str]:
-    """The lines as the renderer counts them, without blank ones around the diagram."""
-    return re.split(r"\r\n|\r|\n", source.strip())
 
 
 def pipe_text(source: str) -> bytes:

@@ -12,10 +12,11 @@ from inference_service.engine.engine import Engine
 from inference_service.engine.lora import Adapter
 from inference_service.engine.requests import Chunk, GenerationRequest
 from inference_service.model_manager import Weights
-from inference_service.plantuml.diagrams import INSTRUCTION, Draft, Drawn, Event, draw
+from inference_service.plantuml.diagrams import Draft, Drawn, Event, draw
 from inference_service.plantuml.renderer import Renderer
 from shared.chat import GenerationParameters
 from shared.datasets import Message
+from shared.diagram_talk import INSTRUCTION
 from shared.diagrams import RenderedDiagram, RenderError
 from shared.errors import InvalidRequest
 

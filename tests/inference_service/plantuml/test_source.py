@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_service.plantuml.source import check_source, extract_source, pipe_text
+from inference_service.plantuml.source import check_source, pipe_text
+from shared.diagram_talk import extract_source
 
 GOOD = "@startuml\nA -> B : hello\n@enduml"
 # Letters of diagrams, of fences, and of the keywords that matter.
