@@ -243,6 +243,20 @@ def test_half_of_the_engine_is_left_to_others(live: Live) -> None:
     assert live.inference.most_at_once == 4
 
 
+def test_an_engine_that_starts_later_is_used_as_it_is(live: Live) -> None:
+    live.inference.seconds_a_word, live.inference.capacity = 0.02, 12
+    live.inference.stop()
+    wanted = lines(*(request(f"r{number}", "x") for number in range(40)))
+    with live.openai as client:
+        early = begin(client, lines(request("a", "x")))
+        until_true(lambda: client.batches.retrieve(early.id).status == "in_progress")
+        live.inference.start()
+        live.inference.most_at_once = 0
+        assert ended(client, early).status == "completed"
+        assert ended(client, begin(client, wanted)).status == "completed"
+    assert live.inference.most_at_once == 6
+
+
 def test_a_model_that_is_away_is_waited_for(live: Live) -> None:
     live.inference.dead.add(f"base/{BUNDLED_MODEL}")
     live.inference.dead.add(BUNDLED_MODEL)
