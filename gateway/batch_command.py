@@ -7,9 +7,11 @@ nothing is missing.
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TextIO
 
@@ -26,12 +28,14 @@ from gateway.launcher.lock import LOCK_FILE
 from gateway.progress import Progress, batch_line
 from shared.errors import InvalidRequest
 from shared.storage import Storage
+from shared.tasks import cancel_until_done
 
 INTERRUPTED = 130
 DONE, SOME_FAILED = 0, 3
 _SHOWN_FAILURES = 5
 # For machines: at most so often.
 _PROGRESS_SECONDS = 1.0
+_TOUCH_SECONDS = 60.0
 
 
 class Report:
@@ -81,21 +85,31 @@ def batch(config: BatchConfig, *, place: Place, report: Report) -> int:
     """Do the whole batch, or the rest of it; the exit code."""
     check_push(config.push_to_hub)
     prepare_data_folder(place.settings.root, LOCK_FILE)
-    with tempfile.TemporaryDirectory(prefix="genplat-batch-") as folder:
+    # (Where a gateway's sweep finds it, if this process is killed.)
+    temporary = Storage(place.settings.root).temporary()
+    with tempfile.TemporaryDirectory(dir=temporary, prefix="batch-") as folder:
         rows = open_rows(config, place, Path(folder))
         # (The journal is closed behind the loop, whose threads write into it.)
         with contextlib.ExitStack() as stack:
             try:
-                return asyncio.run(_batch(config, place, rows, stack, report))
+                return asyncio.run(_batch(config, place, rows, Path(folder), stack, report))
             except KeyboardInterrupt:
                 report.say("Interrupted. Start it again to go on.")
                 return INTERRUPTED
 
 
 async def _batch(
-    config: BatchConfig, place: Place, rows: Rows, stack: contextlib.ExitStack, report: Report
+    config: BatchConfig,
+    place: Place,
+    rows: Rows,
+    folder: Path,
+    stack: contextlib.ExitStack,
+    report: Report,
 ) -> int:
-    async with open_answerer(place, config.model, say=report.say) as answerer:
+    async with (
+        _kept_young(folder),
+        open_answerer(place, config.model, say=report.say) as answerer,
+    ):
         facts = _facts(config, answerer, rows)
         results = _place_of(config, place, facts)
         journal = stack.enter_context(open_journal(results.jsonl.with_suffix(".journal"), facts))
@@ -108,6 +122,22 @@ async def _batch(
             lambda entry: report.row(entry, journal, rows.count),
         )
     return _finish(config, place, results, rows, journal, facts, report)
+
+
+@contextlib.asynccontextmanager
+async def _kept_young(folder: Path) -> AsyncIterator[None]:
+    """A gateway's sweep removes what was left alone for an hour."""
+
+    async def touch() -> None:
+        while True:
+            os.utime(folder)
+            await asyncio.sleep(_TOUCH_SECONDS)
+
+    touching = asyncio.create_task(touch())
+    try:
+        yield
+    finally:
+        await cancel_until_done([touching])
 
 
 def _facts(config: BatchConfig, answerer: Answerer, rows: Rows) -> Facts:

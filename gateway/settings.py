@@ -121,5 +121,5 @@ class GatewaySettings(Settings):
 class CommandSettings(Settings):
     """What commands read that talk to a GenPlat somewhere."""
 
-    url: str = Field("", description="The GenPlat that `genplat train` talks to.")
+    url: str = Field("", description="The GenPlat that commands talk to.")
     api_key: SecretStr = Field(SecretStr(""), description="A key of that GenPlat.")

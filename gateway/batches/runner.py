@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import logging
 import time
+from dataclasses import dataclass
+from functools import cached_property
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,10 +25,20 @@ TIDY_EVERY_SECONDS = 600.0
 _USUAL_CAPACITY = 8
 
 
+@dataclass(frozen=True)
+class Room:
+    """Places for requests that several batches share: ``width`` of them."""
+
+    width: int
+
+    @cached_property
+    def slots(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(self.width)
+
+
 async def run_batches(services: Services) -> None:
     """Work on batches for ever. Of a gateway that stops, others go on with what it leaves."""
-    width = services.settings.batch_concurrency or await _half_of_the_engine(services)
-    slots = asyncio.Semaphore(width)
+    room: Room | None = None
     running: dict[asyncio.Task[None], Lease] = {}
     tidied = float("-inf")
     try:
@@ -36,7 +48,11 @@ async def run_batches(services: Services) -> None:
                 await asyncio.to_thread(files.remove_expired, services.database, services.storage)
             services.batch_wanted.clear()
             while len(running) < BATCHES_AT_ONCE and (lease := await _claimed(services, running)):
-                task = asyncio.create_task(_work(services, lease, slots, width))
+                # (The inference service may start after its gateway.)
+                room = room or await _known_room(services)
+                task = asyncio.create_task(
+                    _work(services, lease, room or Room(_USUAL_CAPACITY // 2))
+                )
                 running[task] = lease
                 task.add_done_callback(lambda _: services.batch_wanted.set())
             with contextlib.suppress(TimeoutError):
@@ -47,13 +63,15 @@ async def run_batches(services: Services) -> None:
         await cancel_until_done(running)
 
 
-async def _half_of_the_engine(services: Services) -> int:
-    """Places that batches may take; the others stay free for those who wait at a screen."""
+async def _known_room(services: Services) -> Room | None:
+    """Half of the engine's places, so that the others stay free for those who wait at a screen;
+    None while it cannot be asked."""
+    if services.settings.batch_concurrency:
+        return Room(services.settings.batch_concurrency)
     try:
-        capacity = await services.inference.capacity()
-    except (GenPlatError, KeyError):
-        capacity = _USUAL_CAPACITY
-    return max(1, capacity // 2)
+        return Room(max(1, await services.inference.capacity() // 2))
+    except (GenPlatError, KeyError, ValueError):
+        return None
 
 
 async def _claimed(services: Services, running: "dict[asyncio.Task[None], Lease]") -> Lease | None:
@@ -65,10 +83,10 @@ async def _claimed(services: Services, running: "dict[asyncio.Task[None], Lease]
     )
 
 
-async def _work(services: Services, lease: Lease, slots: asyncio.Semaphore, width: int) -> None:
+async def _work(services: Services, lease: Lease, room: Room) -> None:
     """Work on one batch. Its trouble keeps no other from being worked on; it is tried again."""
     try:
-        await work_on(services, lease, slots, width)
+        await work_on(services, lease, room.slots, room.width)
     except LeaseLost:
         log.warning("Batch %s: somebody else works on it by now.", lease.batch_id)
     except (SQLAlchemyError, GenPlatError, OSError) as error:

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from gateway import completions
 from gateway.batches import recording
@@ -19,7 +20,12 @@ from gateway.request_log.entries import Origin
 from gateway.services import Services
 from gateway.serving import plan_for
 from gateway.tables import Batch, now
-from shared.errors import NotFound
+from shared.errors import GenPlatError, NotFound
+
+log = logging.getLogger(__name__)
+
+# What is said stands in the batch's own files.
+_ORIGIN = Origin(kind="batch", keeps="metadata")
 
 LOOK_SECONDS = 0.5
 # What is being answered when a cancel comes may be answered to its end for so long.
@@ -32,18 +38,33 @@ async def work_on(services: Services, lease: Lease, slots: asyncio.Semaphore, wi
     are under way at once; of this one at most ``width``. `LeaseLost` where somebody else took
     it."""
     async with _renewed(lease):
-        batch = await asyncio.to_thread(lease.read)
-        if batch.status == "validating":
-            batch = await _validate(services, lease, batch)
-        if batch.status == "in_progress":
-            await _answer_all(services, lease, batch, slots, width)
-            batch = await asyncio.to_thread(_after_answering, lease)
-        if batch.status == "finalizing":
-            await asyncio.to_thread(recording.finish, lease, services.storage, "completed")
-        elif batch.status == "cancelling":
-            await _end_early(services, lease, batch, "cancelled")
-        elif batch.status == "in_progress" and batch.expires_at <= now():
-            await _end_early(services, lease, batch, "expired")
+        try:
+            await _advance(services, lease, slots, width)
+        except FileNotFoundError:
+            await asyncio.to_thread(_fail_without_file, lease)
+
+
+async def _advance(services: Services, lease: Lease, slots: asyncio.Semaphore, width: int) -> None:
+    batch = await asyncio.to_thread(lease.read)
+    if batch.status == "validating":
+        batch = await _validate(services, lease, batch)
+    if batch.status == "in_progress":
+        await _answer_all(services, lease, batch, slots, width)
+        batch = await asyncio.to_thread(_after_answering, lease)
+    if batch.status == "finalizing":
+        await asyncio.to_thread(recording.finish, lease, services.storage, "completed")
+    elif batch.status == "cancelling":
+        await _end_early(services, lease, batch, "cancelled")
+    elif batch.status == "in_progress" and batch.expires_at <= now():
+        await _end_early(services, lease, batch, "expired")
+
+
+def _fail_without_file(lease: Lease) -> None:
+    found = Findings()
+    found.add("file_missing", "The file of requests is gone.", line=None, param="input_file_id")
+    with lease.writing() as (session, batch):
+        batch.errors = found.errors
+        recording.end(session, batch, "failed")
 
 
 @asynccontextmanager
@@ -101,10 +122,7 @@ async def _answer_all(
         async with slots:
             if stop.is_set():
                 raise _Stopped
-            done = completions.complete(
-                services=services, owner=batch.owner, request=request, origin=_ORIGIN
-            )
-            return (await done).body
+            return await _complete(services, batch.owner, request)
 
     async def work() -> None:
         with contextlib.suppress(_Stopped):
@@ -121,8 +139,18 @@ async def _answer_all(
         raise errors.exceptions[0] from errors
 
 
-# What is said stands in the batch's own files.
-_ORIGIN = Origin(kind="batch", keeps="metadata")
+async def _complete(services: Services, owner: str, request: Request) -> dict[str, Any]:
+    """What nobody foresaw is told of the one request: it must not keep the others from theirs."""
+    try:
+        done = await completions.complete(
+            services=services, owner=owner, request=request, origin=_ORIGIN
+        )
+        return done.body
+    except (GenPlatError, OperationalError):
+        raise
+    except Exception as error:
+        log.exception("A request of a batch failed.")
+        raise GenPlatError("The service failed on this request; its log says why.") from error
 
 
 class _Stopped(Exception):
@@ -135,7 +163,10 @@ async def _stop_in_time(
     """Where a cancel comes or the time is over: those under way have some time to end."""
     while not stop.is_set():
         await asyncio.sleep(LOOK_SECONDS)
-        batch = await asyncio.to_thread(lease.read)
+        try:
+            batch = await asyncio.to_thread(lease.read)
+        except SQLAlchemyError:
+            continue
         if batch.status != "in_progress" or batch.expires_at <= now():
             stop.set()
     await asyncio.sleep(STOP_GRACE_SECONDS)

@@ -73,9 +73,11 @@ class FakeInference:
     breaks_off: set[str] = field(default_factory=set)
     unprepared: set[str] = field(default_factory=set)
     refuses_to_load: set[str] = field(default_factory=set)
-    # Whole answers say what was asked; a request that holds this word is refused.
+    # Whole answers say what was asked; a request that holds one of these words is refused,
+    # or answered with what is no answer.
     echoes: bool = False
     refused_word: str = ""
+    garbled_word: str = ""
     drawing: dict[str, Any] = field(default_factory=lambda: DRAWN)
     cannot_draw: str = ""
     seconds_a_word: float = 0.0
@@ -176,6 +178,8 @@ class FakeInference:
             return refused
         if self.refused_word and self.refused_word in asked_in(body):
             return error(400, "too_long")
+        if self.garbled_word and self.garbled_word in asked_in(body):
+            return Response("{", media_type="application/json")
         served_as = request.headers["x-genplat-served-as"]
         if body.get("stream"):
             chunks = self.chunks(body, served_as)

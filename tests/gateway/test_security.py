@@ -101,7 +101,7 @@ def test_nobody_sees_what_another_owns(client: TestClient, other_owner: str) -> 
     ).json()
     key = client.post("/api/keys", json={"name": "mine"}).json()
     theirs = {"Authorization": f"Bearer {other_owner}"}
-    for path in ("", "/preview", "/content"):
+    for path in ("", "/preview", "/content", "/records"):
         assert client.get(f"/api/datasets/{made['id']}{path}", headers=theirs).status_code == 404
     assert client.delete(f"/api/datasets/{made['id']}", headers=theirs).status_code == 404
     assert client.delete(f"/api/keys/{key['id']}", headers=theirs).status_code == 404

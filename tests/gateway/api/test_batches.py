@@ -28,7 +28,7 @@ CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
 @pytest.fixture
 def live(settings: GatewaySettings) -> Iterator[Live]:
-    with live_gateway(settings) as live:
+    with live_gateway(settings.model_copy(update={"batch_lease_seconds": 2})) as live:
         live.inference.echoes, live.inference.refused_word = True, "refused"
         chat(live, BUNDLED_MODEL).raise_for_status()
         live.inference.asked.clear()
@@ -140,6 +140,48 @@ def test_a_request_that_fails_goes_into_the_error_file(live: Live) -> None:
     ]
 
 
+def test_what_nobody_foresaw_is_told_of_its_request(live: Live) -> None:
+    live.inference.garbled_word = "garbled"
+    wanted = [request(said, said) for said in ("one", "garbled", "three")]
+    with live.openai as client:
+        batch = ended(client, begin(client, lines(*wanted)))
+        assert batch.status == "completed"
+        said = [one["custom_id"] for one in content(client, batch.output_file_id)]
+        [error] = content(client, batch.error_file_id)
+    assert said == ["one", "three"]
+    assert (error["custom_id"], error["response"]["status_code"]) == ("garbled", 500)
+
+
+def test_a_lease_that_somebody_took_is_given_up(live: Live) -> None:
+    live.inference.seconds_a_word = 0.05
+    with live.openai as client:
+        made = begin(client, lines(*(request(f"r{number}", "x") for number in range(40))))
+        until_true(lambda: _counts(client, made)[1] > 3)
+        with live.services.database.write() as session:
+            batch = session.get_one(Batch, made.id)
+            batch.lease_holder, batch.lease_until = "other", now() + timedelta(seconds=2)
+        until_true(lambda: live.inference.at_once == 0)
+        assert _counts(client, made)[1] < 40
+        # The other one is not heard of again.
+        answers = content(client, ended(client, made).output_file_id)
+    assert [one["custom_id"] for one in answers] == [f"r{number}" for number in range(40)]
+
+
+def test_requests_that_are_gone_fail_the_batch(live: Live) -> None:
+    live.inference.stop()
+    with live.openai as client:
+        made = begin(client, lines(request("a", "x")))
+        until_true(lambda: client.batches.retrieve(made.id).status == "in_progress")
+        for path in (live.services.storage.root / "files").iterdir():
+            path.unlink()
+        with live.services.database.write() as session:
+            session.get_one(Batch, made.id).lease_holder = "other"
+        batch = ended(client, made)
+        live.inference.start()
+    assert batch.errors is not None and batch.errors.data is not None
+    assert (batch.status, batch.errors.data[0].code) == ("failed", "file_missing")
+
+
 @pytest.mark.parametrize(
     ("items", "code", "line"),
     [
@@ -241,6 +283,20 @@ def test_half_of_the_engine_is_left_to_others(live: Live) -> None:
         ]
         assert [ended(client, batch).status for batch in made] == ["completed"] * 2
     assert live.inference.most_at_once == 4
+
+
+def test_an_engine_that_starts_later_is_used_as_it_is(live: Live) -> None:
+    live.inference.seconds_a_word, live.inference.capacity = 0.02, 12
+    live.inference.stop()
+    wanted = lines(*(request(f"r{number}", "x") for number in range(40)))
+    with live.openai as client:
+        early = begin(client, lines(request("a", "x")))
+        until_true(lambda: client.batches.retrieve(early.id).status == "in_progress")
+        live.inference.start()
+        live.inference.most_at_once = 0
+        assert ended(client, early).status == "completed"
+        assert ended(client, begin(client, wanted)).status == "completed"
+    assert live.inference.most_at_once == 6
 
 
 def test_a_model_that_is_away_is_waited_for(live: Live) -> None:
