@@ -43,7 +43,7 @@ class Offer:
     shadow: Shadow
     request: Request
     reader_id: str
-    unit: str = ""
+    unit: str | None = None
     key_id: str | None = None
     keeps_texts: bool = True
 

@@ -29,6 +29,7 @@ class LoggedRequest(SQLModel, table=True):
     route: str | None = Field(default=None, index=True)
     drawn: str | None = None
     served_by: str | None = None
+    continued_by: str | None = None
     fallbacks: int = 0
     fallback_reason: str | None = None
     status: int = 200
@@ -48,4 +49,4 @@ class LoggedRequest(SQLModel, table=True):
     feedback_at: datetime | None = maybe_time_column()
     tags: list[str] = json_column(list)
     shadow_of: str | None = Field(default=None, index=True)
-    unit: str = ""
+    unit: str | None = None

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("route", sa.String(), nullable=True),
         sa.Column("drawn", sa.String(), nullable=True),
         sa.Column("served_by", sa.String(), nullable=True),
+        sa.Column("continued_by", sa.String(), nullable=True),
         sa.Column("fallbacks", sa.Integer(), nullable=False),
         sa.Column("fallback_reason", sa.String(), nullable=True),
         sa.Column("status", sa.Integer(), nullable=False),
@@ -40,7 +41,7 @@ def upgrade() -> None:
         sa.Column("feedback_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("tags", sa.JSON(), nullable=False),
         sa.Column("shadow_of", sa.String(), nullable=True),
-        sa.Column("unit", sa.String(), nullable=False),
+        sa.Column("unit", sa.String(), nullable=True),
     )
     for column in ("owner", "created_at", "route", "shadow_of"):
         op.create_index(f"ix_request_log_{column}", "request_log", [column])
