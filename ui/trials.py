@@ -1,6 +1,6 @@
 """Experiments and migrations as pages show them: words for figures, and their forms."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ui import formats
@@ -93,6 +93,22 @@ def _days(standing: Any) -> str:
     if standing.days_left is None:
         return formats.MISSING
     return "under one" if standing.days_left < 1 else f"about {round(standing.days_left)}"
+
+
+def forecast_texts(forecasts: Sequence[Any]) -> list[str]:
+    """A sentence for each step."""
+    return [_forecast_text(forecast) for forecast in forecasts]
+
+
+def _forecast_text(forecast: Any) -> str:
+    name = formats.sentence(formats.share(forecast.share))
+    if forecast.needed_units is None:
+        return f"{name}: no number of units would be enough for this."
+    needed = f"{name}: about {forecast.needed_units:,} units"
+    if forecast.days is None:
+        return f"{needed}. Nothing of the kind was logged here in the last days."
+    days = "under a day" if forecast.days < 1 else f"about {forecast.days:,.0f} days"
+    return f"{needed}, {days} at {forecast.units_a_day:,.0f} a day."
 
 
 EXPERIMENT_FORM = {

@@ -7,7 +7,8 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway.deps import OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
-from gateway.orchestrator.experiments import store
+from gateway.orchestrator.experiments import planning, store
+from gateway.orchestrator.experiments.planning import Forecast
 from gateway.orchestrator.experiments.spec import ExperimentSpec
 from gateway.orchestrator.experiments.store import ExperimentView, view_of
 
@@ -50,6 +51,16 @@ async def start_experiment(
         return view_of(found)
 
     return await once(create, load=load)
+
+
+@router.post("/forecast")
+def forecast_experiment(
+    name: str, spec: ExperimentSpec, services: ServicesDep, owner: OwnerDep
+) -> Forecast:
+    """How many units it would need, and how many days at the route's pace; begins nothing."""
+    return planning.forecast_experiment(
+        database=services.database, owner=owner, name=name, spec=spec
+    )
 
 
 @router.get("")

@@ -4,9 +4,9 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from gateway.deps import OnceDep, OwnerDep, ServicesDep
+from gateway.deps import ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
-from gateway.orchestrator.experiments import migration
+from gateway.orchestrator.experiments import migration, planning
 from gateway.orchestrator.experiments.migration_shapes import MigrationSpec, MigrationView
 
 router = APIRouter(prefix="/api/routes/{name}/migration", tags=["migrations"])
@@ -36,6 +36,17 @@ async def start_migration(
         )
 
     return await once(show, load=load)
+
+
+@router.post("/forecast")
+def forecast_migration(
+    name: str, spec: MigrationSpec, services: ServicesDep, owner: OwnerDep
+) -> ListPublic:
+    """How many units and days each step would need; begins nothing."""
+    found = planning.forecast_migration(
+        database=services.database, owner=owner, name=name, spec=spec
+    )
+    return ListPublic(data=found, has_more=False)
 
 
 @router.get("")

@@ -164,6 +164,7 @@ def _prompts_of(name: str) -> Any:
         LoggedRequest.created_at > now() - DAY,
         LoggedRequest.status == 200,
         LoggedRequest.fallbacks == 0,
+        col(LoggedRequest.continued_by).is_(None),
         col(LoggedRequest.shadow_of).is_(None),
         col(LoggedRequest.reply).is_not(None),
     )

@@ -240,14 +240,26 @@ def delete_route(*, database: Database, owner: str, name: str) -> None:
 
 def check_nothing_runs(session: Session, name: str) -> None:
     """`Conflict` while the weights of a route are an experiment's, or a migration's."""
+    if (what := _what_runs(session, name)) is not None:
+        raise Conflict(
+            f"Who answers {name!r} is up to its {what} for now. End that first: on the route's "
+            f"page, or with DELETE /api/routes/{name}/{what}.",
+            code=f"{what}_running",
+        )
+
+
+def what_runs(*, database: Database, name: str) -> str | None:
+    """``experiment`` or ``migration`` while the route's weights are up to it."""
+    with database.read() as session:
+        return _what_runs(session, name)
+
+
+def _what_runs(session: Session, name: str) -> str | None:
     for table, states, what in (
         (RouteMigration, ("running", "paused"), "migration"),
         (Experiment, ("running",), "experiment"),
     ):
         query = select(table.id).where(table.route == name, col(table.status).in_(states))
         if session.exec(query).first() is not None:
-            raise Conflict(
-                f"Who answers {name!r} is up to its {what} for now. End that first: on the "
-                f"route's page, or with DELETE /api/routes/{name}/{what}.",
-                code=f"{what}_running",
-            )
+            return what
+    return None

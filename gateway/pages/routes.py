@@ -179,6 +179,7 @@ def _form(
         faults=FAULTS_IN_WORDS,
         values=values,
         snippets=chat_snippets(base_url(request), name) if name else [],
+        what_runs=routes.what_runs(database=services.database, name=name) if name else None,
         **(readiness_of(services, owner, name) if name else {"readiness": None}),
         **shown,
     )

@@ -1,5 +1,6 @@
 """A route's experiment and its migration: where they stand, and the forms that start them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
@@ -10,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from gateway import deployments
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.orchestrator import routes
-from gateway.orchestrator.experiments import migration, store
+from gateway.orchestrator.experiments import migration, planning, store
 from gateway.orchestrator.experiments.migration_shapes import MigrationSpec, MigrationView
 from gateway.orchestrator.experiments.spec import ExperimentSpec
 from gateway.orchestrator.shadow_comparison import shadow_comparisons
@@ -67,6 +68,27 @@ async def start_experiment(
     return see_other(f"/routes/{name}/experiment")
 
 
+@router.post("/experiment/forecast")
+async def forecast_experiment(
+    name: str, request: Request, services: ServicesDep, owner: PageOwnerDep
+) -> Response:
+    """The form again, with how long it would take."""
+    values = await _submitted(request, trials.EXPERIMENT_FORM)
+
+    def forecast() -> list[str]:
+        spec = ExperimentSpec.model_validate(trials.parse_experiment(values))
+        found = planning.forecast_experiment(
+            database=services.database, owner=owner, name=name, spec=spec
+        )
+        return trials.forecast_texts([found])
+
+    try:
+        texts = await run_in_threadpool(forecast)
+    except WRONG as error:
+        return await run_in_threadpool(_experiment_page, services, owner, name, values, error)
+    return await run_in_threadpool(_experiment_page, services, owner, name, values, forecast=texts)
+
+
 @router.post("/experiment/stop")
 def stop_experiment(
     name: str,
@@ -117,6 +139,27 @@ async def start_migration(
     except WRONG as error:
         return await run_in_threadpool(_migration_page, services, owner, name, values, error)
     return see_other(f"/routes/{name}/migration")
+
+
+@router.post("/migration/forecast")
+async def forecast_migration(
+    name: str, request: Request, services: ServicesDep, owner: PageOwnerDep
+) -> Response:
+    """The form again, with how long each step would take."""
+    values = await _submitted(request, trials.MIGRATION_FORM)
+
+    def forecast() -> list[str]:
+        spec = MigrationSpec.model_validate(trials.parse_migration(values))
+        found = planning.forecast_migration(
+            database=services.database, owner=owner, name=name, spec=spec
+        )
+        return trials.forecast_texts(found)
+
+    try:
+        texts = await run_in_threadpool(forecast)
+    except WRONG as error:
+        return await run_in_threadpool(_migration_page, services, owner, name, values, error)
+    return await run_in_threadpool(_migration_page, services, owner, name, values, forecast=texts)
 
 
 @router.post("/migration/pause")
@@ -178,12 +221,14 @@ def _experiment_page(
     name: str,
     values: dict[str, str],
     error: GenPlatError | ValidationError | None = None,
+    forecast: Sequence[str] = (),
 ) -> Response:
     return page(
         "routes/experiment.html",
         status=UNPROCESSABLE if error else 200,
         name=name,
         goals=trials.GOALS,
+        forecast=forecast,
         **_experiment(services, owner, name),
         **_form(services, owner, name, values, error, EXPERIMENT_FIELDS),
     )
@@ -195,12 +240,14 @@ def _migration_page(
     name: str,
     values: dict[str, str],
     error: GenPlatError | ValidationError | None = None,
+    forecast: Sequence[str] = (),
 ) -> Response:
     return page(
         "routes/migration.html",
         status=UNPROCESSABLE if error else 200,
         name=name,
         setbacks=trials.SETBACKS,
+        forecast=forecast,
         **_migration(services, owner, name),
         **_form(services, owner, name, values, error, MIGRATION_FIELDS),
     )

@@ -89,6 +89,7 @@ def _edit_route(**changes: Any) -> str:
         "upstreams": ["upstream/large"],
         "drill": None,
         "readiness": None,
+        "what_runs": None,
         "faults": {"cut": "streams break off", "500": "errors (500)"},
         "values": {
             "name": "support",
@@ -194,7 +195,9 @@ def pages() -> dict[str, str]:
             f"route-readiness-{status}": _edit_route(name="support", readiness=readiness(status))
             for status in ("queued", "done", "failed")
         },
-        "route-drill": _edit_route(name="support", drill={"fault": "cut", "until": NOW}),
+        "route-drill": _edit_route(
+            name="support", drill={"fault": "cut", "until": NOW}, what_runs="migration"
+        ),
         **trial_pages(),
         "chat-empty": chat_page(groups=[]),
         "chat-new": chat_page(),

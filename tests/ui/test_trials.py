@@ -62,6 +62,17 @@ def test_figures_are_told_in_the_outcomes_own_unit() -> None:
     assert timed is not None and dict(timed.facts)["Better by"].startswith("+0.01 s")
 
 
+def test_a_forecast_says_how_long_it_takes() -> None:
+    def text(**changes: object) -> str:
+        values = {"share": 0.1, "needed_units": 7600, "days": 3.4, "units_a_day": 2235.0} | changes
+        return trials.forecast_texts([SimpleNamespace(**values)])[0]
+
+    assert text() == "10%: about 7,600 units, about 3 days at 2,235 a day."
+    assert text(days=0.2, share=0).startswith("Shadow: about 7,600 units, under a day")
+    assert "Nothing of the kind" in text(days=None)
+    assert "no number of units" in text(needed_units=None)
+
+
 def test_forms_ask_for_what_they_say() -> None:
     asked = trials.parse_experiment(trials.EXPERIMENT_FORM | {"control": "a", "treatment": "b"})
     assert (asked["share"], asked["min_effect"], asked["control"]) == (0.5, 0.05, "a")

@@ -9,7 +9,7 @@ mistake, counts for nobody.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from gateway.orchestrator.experiments.spec import Mode, Outcome, Terms
@@ -30,6 +30,8 @@ class Logged(Protocol):
     @property
     def served_by(self) -> str | None: ...
     @property
+    def continued_by(self) -> str | None: ...
+    @property
     def fallbacks(self) -> int: ...
     @property
     def fallback_reason(self) -> str | None: ...
@@ -48,7 +50,7 @@ class Logged(Protocol):
     @property
     def shadow_of(self) -> str | None: ...
     @property
-    def unit(self) -> str: ...
+    def unit(self) -> str | None: ...
 
 
 @dataclass
@@ -71,8 +73,9 @@ class Arms:
 def read_arms(
     rows: Iterable[Logged], *, control: str, treatment: str, terms: Terms, mode: Mode = "live"
 ) -> Arms:
-    """``rows`` in the order of their creation."""
-    counted = [row for row in rows if _counts(row)]
+    """In the order in which requests ended: a long one is logged after shorter ones that began
+    later, and a later look must only add to what an earlier one saw."""
+    counted = sorted((row for row in rows if _counts(row)), key=_ended)
     if mode == "shadow":
         return _pairs(counted, Arm(control), Arm(treatment), terms)
     arms = {control: Arm(control), treatment: Arm(treatment)}
@@ -85,7 +88,7 @@ def read_arms(
         outcome = outcome_of(row, label, terms)
         if outcome is not None:
             moment = row.feedback_at if terms.outcome == "thumbs" else None
-            known.append((moment or row.created_at, row.id, label, row.unit or row.id, outcome))
+            known.append((moment or _ended(row)[0], row.id, label, row.unit or row.id, outcome))
     seen: set[tuple[str, str]] = set()
     for _, _, label, unit, outcome in sorted(known):
         if (label, unit) not in seen:
@@ -116,14 +119,19 @@ def _pairs(rows: list[Logged], control: Arm, treatment: Arm, terms: Terms) -> Ar
     return Arms(control, treatment)
 
 
+def _ended(row: Logged) -> tuple[datetime, str]:
+    return row.created_at + timedelta(seconds=row.seconds), row.id
+
+
 def _counts(row: Logged) -> bool:
     drilled = any("drill_" in (text or "") for text in (row.fallback_reason, row.error_code))
     return not drilled and not (400 <= row.status < 500 and row.status != 429)
 
 
 def failed(row: Logged) -> bool:
-    """Whether the one that was asked first gave no answer, even where another stepped in."""
-    return row.fallbacks > 0 or row.status >= 400
+    """Whether the one that was asked first gave no answer, or none to its end, even where another
+    stepped in."""
+    return row.fallbacks > 0 or row.continued_by is not None or row.status >= 400
 
 
 def _note(row: Logged, arm: Arm) -> None:

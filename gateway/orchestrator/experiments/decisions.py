@@ -95,7 +95,7 @@ def stand(
     if before is not None and max(low, before.low) <= min(high, before.high):
         low, high = max(low, before.low), min(high, before.high)
         p_value = min(p_value, before.p_value)
-    units, needed = found.blocks * blocks.units, _needed_units(arms, terms, blocks)
+    units, needed = found.blocks * blocks.units, needed_units(arms, terms, blocks)
     days = (at - began) / timedelta(days=1)
     return Standing(
         at=at,
@@ -199,7 +199,7 @@ def _slow(name: str, arm: Arm, seconds: float, allowed: float, alpha: float) -> 
     )
 
 
-def _needed_units(arms: Arms, terms: Terms, blocks: Blocks) -> int | None:
+def needed_units(arms: Arms, terms: Terms, blocks: Blocks) -> int | None:
     """As many as a treatment with the planned effect would need, from what is known of the
     control so far."""
     outcomes = arms.control.outcomes

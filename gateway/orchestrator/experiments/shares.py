@@ -29,24 +29,27 @@ def shared_out(
     """``treatment`` gets ``share`` of what both had together; others keep what they have. Whoever
     is left with nothing is no target any more, and a control becomes the first fallback then. The
     treatment comes last, so that a growing share takes askers over and gives none back."""
-    weights = {label_of(target): float(target["weight"]) for target in targets}
+    places = {label_of(target): dict(target) for target in targets}
+    weights = {label: float(place["weight"]) for label, place in places.items()}
     both = weights.get(control, 0.0) + weights.get(treatment, 0.0)
     if not weights.get(control):
         raise InvalidData(
             f"control: {control!r} is no target of the route that is given requests.",
             param="control",
         )
-    weights.pop(treatment, None)
-    weights[control] = _rounded(both * (1 - share))
-    weights[treatment] = _rounded(both * share)
-    found = [
-        from_label(label) | {"weight": weight}
-        for label, weight in weights.items()
-        if weight > 0 or label not in (control, treatment)
-    ]
     kept = [dict(fallback) for fallback in fallbacks]
-    if weights[control] == 0 and control not in map(label_of, kept):
-        kept.insert(0, from_label(control))
+    # Whatever else is said of a place (its patience) goes with it.
+    known = {label_of(fallback): fallback for fallback in kept}
+    new = places.pop(treatment, None) or known.get(treatment) or from_label(treatment)
+    places[control]["weight"] = _rounded(both * (1 - share))
+    places[treatment] = dict(new) | {"weight": _rounded(both * share)}
+    found = [
+        place
+        for label, place in places.items()
+        if place["weight"] > 0 or label not in (control, treatment)
+    ]
+    if places[control]["weight"] == 0 and control not in known:
+        kept.insert(0, {name: value for name, value in places[control].items() if name != "weight"})
     return Places(found, kept)
 
 

@@ -1,5 +1,6 @@
 """Experiments and migrations over HTTP."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -124,6 +125,24 @@ def test_a_migration_is_rolled_back_by_hand(client: TestClient, database: Databa
     assert shares(client) == {"old": 100}
 
 
+def test_forecasts_follow_the_route_s_last_days(client: TestClient, database: Database) -> None:
+    nothing = client.post(f"{PLACE}/forecast", json=ARMS).json()
+    assert nothing["units_a_day"] == 0 and nothing["days"] is None
+    assert nothing["needed_units"] > 5000
+    day_ago = watch.now() - timedelta(days=1)
+    store(database, thumbs("old", good=0.9, count=500, created_at=day_ago))
+    found = client.post(f"{PLACE}/forecast", json=ARMS).json()
+    # From a rate of 0.9 a gain is found sooner than from one half, the worst case.
+    assert found["needed_units"] < nothing["needed_units"]
+    assert found["units_a_day"] == pytest.approx(500, rel=0.01)
+    assert found["days"] == pytest.approx(found["needed_units"] / found["units_a_day"])
+    steps = client.post(f"{WALK}/forecast", json=STEPS | {"steps": [0, 0.5, 1]}).json()["data"]
+    assert [step["share"] for step in steps] == [0, 0.5]
+    # All were answered, but few have a thumb.
+    assert steps[0]["units_a_day"] == pytest.approx(1000, rel=0.01)
+    assert client.get(PLACE).status_code == 404 and shares(client) == {"old": 100}
+
+
 def test_others_see_none_of_it(client: TestClient, database: Database, other_owner: str) -> None:
     client.post(PLACE, json=ARMS)
     client.headers["Authorization"] = f"Bearer {other_owner}"
@@ -137,5 +156,7 @@ def test_others_see_none_of_it(client: TestClient, database: Database, other_own
         ("DELETE", WALK, None),
         ("POST", f"{WALK}/pause", None),
         ("POST", f"{WALK}/resume", None),
+        ("POST", f"{PLACE}/forecast", ARMS),
+        ("POST", f"{WALK}/forecast", STEPS),
     ):
         assert client.request(method, path, json=body).status_code == 404, (method, path)

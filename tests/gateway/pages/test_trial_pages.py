@@ -33,6 +33,7 @@ def test_an_experiment_from_its_page(browser: TestClient, database: Database) ->
     assert weights(database) == {"old": 50, "new": 50}
     edited = browser.post("/routes/best", data={"name": "best", "target": "old", "weight": "1"})
     assert edited.status_code == 422 and "End that first" in edited.text
+    assert "experiment under way" in browser.get("/routes/best").text
     store(database, thumbs("old", good=0.5, count=50), thumbs("new", good=0.5, count=50))
     look_at_all(database, timedelta(0))
     page = browser.get("/routes/best/experiment")
@@ -63,6 +64,18 @@ def test_a_migration_from_its_page(browser: TestClient, database: Database) -> N
     part = browser.get("/routes/best/migration", headers={"HX-Request": "true"})
     assert part.text.startswith('<div id="walk"') and "ladder-held" in part.text
     assert weights(database) == {"new": 100}
+
+
+def test_forms_tell_how_long_it_would_take(browser: TestClient, database: Database) -> None:
+    store(database, thumbs("old", good=0.8, count=100))
+    page = browser.post("/routes/best/experiment/forecast", data=ARMS)
+    assert page.status_code == 200 and "50%: about " in page.text and " a day." in page.text
+    assert '<option value="new" selected>' in page.text
+    page = browser.post("/routes/best/migration/forecast", data=WALK | {"steps": "0, 50, 100"})
+    assert "Shadow: about " in page.text and "50%: about " in page.text
+    wrong = browser.post("/routes/best/migration/forecast", data=WALK | {"margin": "x"})
+    assert wrong.status_code == 422
+    assert weights(database) == {"old": 100}
 
 
 def test_a_migration_is_rolled_back_from_its_page(browser: TestClient, database: Database) -> None:

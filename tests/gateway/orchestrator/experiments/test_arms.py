@@ -36,9 +36,10 @@ def test_a_fallback_is_an_error_of_the_drawn_and_no_outcome_of_anybody() -> None
         row("new", served_by="old", fallbacks=1, fallback_reason="stream_cut", feedback=1),
         row("new", served_by=None, status=503, error_code="unavailable"),
         row("new", served_by=None, status=429),
+        row("new", continued_by="old", feedback=1),
         row("", drawn=None, served_by="old", fallbacks=1),
     )
-    assert arms.treatment.errors == [1.0, 1.0, 1.0] and arms.treatment.seconds == []
+    assert arms.treatment.errors == [1.0] * 4 and arms.treatment.seconds == []
     assert arms.treatment.outcomes == arms.control.outcomes == arms.control.errors == []
 
 
@@ -97,6 +98,18 @@ def test_a_shadow_is_paired_with_what_the_reader_got() -> None:
     assert arms.treatment.errors == [0.0, 0.0, 1.0] and len(arms.control.errors) == 3
     # In a live experiment shadows are nobody's requests.
     assert read(*readers, *shadows, outcome="rendered").treatment.errors == []
+
+
+def test_a_later_look_only_adds_though_long_requests_are_logged_late() -> None:
+    began = now()
+    rows = [
+        row("new", created_at=began + timedelta(seconds=start), seconds=took, rendered=drawn)
+        for start, took, drawn in ((0, 90.0, False), (10, 1.0, True), (20, 1.0, True))
+    ]
+    early = read(*rows[1:], outcome="rendered").treatment
+    late = read(*rows, outcome="rendered").treatment
+    assert early.outcomes == [1.0, 1.0] and late.outcomes == [1.0, 1.0, 0.0]
+    assert late.seconds == [1.0, 1.0, 90.0]
 
 
 def test_texts_are_not_read() -> None:

@@ -141,6 +141,15 @@ def test_shares_are_taken_from_what_both_had() -> None:
     whole = shared_out(found.targets, found.fallbacks, control="old", treatment="new", share=1)
     assert whole.targets == [{"upstream": "x", "weight": 20.0}, NEW | {"weight": 60.0}]
     assert whole.fallbacks == [OLD, NEW]
+    patient = shared_out(
+        [OLD | {"weight": 1, "timeout_seconds": 9}],
+        [NEW | {"timeout_seconds": 3}],
+        control="old",
+        treatment="new",
+        share=1,
+    )
+    assert patient.targets == [NEW | {"weight": 1, "timeout_seconds": 3}]
+    assert patient.fallbacks == [OLD | {"timeout_seconds": 9}, NEW | {"timeout_seconds": 3}]
     with pytest.raises(InvalidData, match="control"):
         shared_out(whole.targets, [], control="nobody", treatment="other", share=0.5)
 
