@@ -57,6 +57,8 @@ class RateLimits:
 
     def __init__(self, redis: Redis, clock: Callable[[], float] = time.time) -> None:
         self._counters, self._clock = Counters(redis), clock
+        # For metrics.
+        self.refused: dict[Kind, int] = {"requests": 0, "tokens": 0}
 
     def now(self) -> float:
         """The moment that a request counts for, all of it."""
@@ -79,6 +81,7 @@ class RateLimits:
             current, before = counted[kind]
             used = current + before * (1 - passed)
             if used > limit:
+                self.refused[kind] += 1
                 await self._add(quota, {name: -count for name, count in wanted.items()}, moment)
                 raise TooManyRequests(
                     f"This API key may use {limit:,} {kind} a minute, and has.",

@@ -125,6 +125,8 @@ def make_pictures(settings: InferenceSettings) -> Pictures:
 class NoPictures:
     """Stands where no renderer can be had, and says why."""
 
+    starts = 0
+
     def __init__(self, reason: str) -> None:
         self._reason = reason
 

@@ -60,6 +60,15 @@ class Served:
         )
 
 
+@dataclass(frozen=True)
+class Held:
+    """What is in memory; ``bytes``: of the base models' weights."""
+
+    base_models: int
+    adapters: int
+    bytes: int
+
+
 class ModelManager:
     """Models by name. Base models are shared by all names that need them; the whole model that a
     run of method full has made is one of them."""
@@ -80,6 +89,12 @@ class ModelManager:
 
     def models(self) -> list[LoadedModel]:
         return [served.describe() for served in self._served.values()]
+
+    def held(self) -> Held:
+        bases = list(self._bases.values())
+        weights = [served.weights for served in (*self._served.values(), *self._draining)]
+        adapters = {id(one.adapter) for one in weights if one and one.adapter}
+        return Held(len(bases), len(adapters), sum(map(_bytes_of, bases)))
 
     async def put(self, name: str, ref: ModelRef) -> LoadedModel:
         """Load ``ref`` under ``name`` and wait for it; at once where that is already so."""

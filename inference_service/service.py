@@ -12,6 +12,7 @@ from inference_service.model_manager import ModelManager
 from inference_service.openai_shapes import last_of
 from inference_service.plantuml.diagrams import Event, draw
 from inference_service.plantuml.renderer import Renderer
+from inference_service.standing_metrics import StandingMetrics
 from inference_service.telemetry import Telemetry
 from shared.chat import (
     ChatRequest,
@@ -31,7 +32,8 @@ class InferenceService:
 
     def __init__(self, engine: Engine, models: ModelManager, renderer: Renderer) -> None:
         self.engine, self.models, self.renderer = engine, models, renderer
-        self.telemetry = Telemetry(lambda: engine.load)
+        self.telemetry = Telemetry()
+        self.telemetry.registry.register(StandingMetrics(engine, models, renderer))
         self.draining = False
 
     @property

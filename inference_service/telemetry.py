@@ -2,13 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
-from inference_service.engine.engine import Load
 from inference_service.engine.requests import Chunk
 from inference_service.plantuml.diagrams import Draft, Drawn, Event
 from shared.diagrams import RenderedDiagram
@@ -20,8 +26,11 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 class Telemetry:
     """Counts what passes by."""
 
-    def __init__(self, load: Callable[[], Load]) -> None:
+    def __init__(self) -> None:
+        # When each counter began is a second series beside each, which nobody looks at.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._requests = Counter(
             "genplat_inference_requests",
             "Generation requests by kind and outcome.",
@@ -54,12 +63,6 @@ class Telemetry:
             ("outcome",),
             registry=self.registry,
         )
-        running = Gauge(
-            "genplat_inference_running", "Requests in the batch.", registry=self.registry
-        )
-        running.set_function(lambda: load().running)
-        waiting = Gauge("genplat_inference_waiting", "Requests queued.", registry=self.registry)
-        waiting.set_function(lambda: load().waiting)
 
     def exposition(self) -> bytes:
         return generate_latest(self.registry)

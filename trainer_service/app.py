@@ -14,13 +14,12 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Annotated, Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, Header, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
 
 from shared.errors import GenPlatError, Unauthorized, Unavailable
@@ -30,7 +29,8 @@ from shared.tasks import cancel_until_done
 from trainer_service.announcing import announce_hardware
 from trainer_service.child_process import child_environment
 from trainer_service.settings import TrainerSettings
-from trainer_service.worker import OUTCOMES, TrainerWorker
+from trainer_service.telemetry import make_registry
+from trainer_service.worker import TrainerWorker
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,11 @@ def create_app(settings: TrainerSettings, worker: TrainerWorker) -> FastAPI:
         title="GenPlat trainer", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.worker_task = None
-    registry = make_registry(worker)
+    registry = make_registry(
+        worker.figures,
+        listening=lambda: worker.listening,
+        busy=lambda: worker.supervisor is not None,
+    )
     protected = [Depends(authorize)]
 
     @app.exception_handler(GenPlatError)
@@ -132,26 +136,6 @@ async def check_ready(worker: TrainerWorker, task: "asyncio.Task[None] | None") 
         raise Unavailable("Redis cannot be reached.") from error
     if not worker.listening:
         raise Unavailable("The worker does not listen to the queue yet.")
-
-
-def make_registry(worker: TrainerWorker) -> CollectorRegistry:
-    """Gauges read from the worker whenever they are asked for."""
-    registry = CollectorRegistry()
-    Gauge(
-        "genplat_trainer_listening", "1 while the worker listens to the queue.", registry=registry
-    ).set_function(lambda: float(worker.listening))
-    Gauge("genplat_trainer_busy", "1 while a run is in training.", registry=registry).set_function(
-        lambda: worker.supervisor is not None
-    )
-    ended = Gauge(
-        "genplat_trainer_attempts_ended",
-        "Attempts that ended since the service started.",
-        ["status"],
-        registry=registry,
-    )
-    for status in OUTCOMES:
-        ended.labels(status).set_function(partial(worker.finished_runs.__getitem__, status))
-    return registry
 
 
 def main(arguments: list[str]) -> None:

@@ -36,6 +36,7 @@ from trainer_service.outcomes import Ended, existing_result, not_started, outcom
 from trainer_service.preparing import PrepareCommand, start_preparing
 from trainer_service.settings import TrainerSettings
 from trainer_service.spare import CHILD_MODULE, Spare
+from trainer_service.telemetry import Figures
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,11 @@ class Supervisor:
         settings: TrainerSettings,
         redis: Redis,
         spare: Spare | None = None,
+        figures: Figures | None = None,
     ) -> None:
         self.command = command
+        self.figures = figures or Figures()
+        self.figures.begin(command)
         self.spare = spare
         self.settings = settings
         self.redis = redis
@@ -183,6 +187,7 @@ class Supervisor:
         with atomic_file(file) as handle:
             handle.write(json.dumps(spec).encode())
         stage("worker_spawns", self.command.job_id)
+        self.figures.children += 1
         several = self.command.spec.devices > 1
         if not several and self.spare is not None and (ready := self.spare.take(file)) is not None:
             return ready
@@ -193,6 +198,7 @@ class Supervisor:
 
     def _say(self, payload: Payload) -> None:
         """Write an event down; a full disk ends the run, but its events still go out."""
+        self.figures.hear(payload)
         try:
             self.log.add(payload)
         except OSError as error:

@@ -39,6 +39,7 @@ from trainer_service.preparing import Preparation, PrepareCommand
 from trainer_service.settings import TrainerSettings
 from trainer_service.spare import Spare
 from trainer_service.supervisor import Supervisor
+from trainer_service.telemetry import Figures
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,6 @@ SHORT_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 # However short the settings: that a worker has a job is said again every third of this time.
 SHORTEST_TAKEN_SECONDS = 1.0
-OUTCOMES = ("succeeded", "failed", "cancelled", "preempted", "paused")
 
 Work = Coroutine[Any, Any, None]
 Handler = Callable[[dict[str, Any], dict[str, Any]], Work]
@@ -170,7 +170,7 @@ class TrainerWorker:
         )
         self.spare = Spare(wanted=settings.keep_child_ready)
         self.stopping = False
-        self.finished_runs = dict[str, float].fromkeys(OUTCOMES, 0)
+        self.figures = Figures()
         self._work: set[asyncio.Task[None]] = set()
 
     @property
@@ -226,7 +226,11 @@ class TrainerWorker:
         stage("worker_took_run", command.job_id)
         try:
             self.supervisor = Supervisor(
-                command, settings=self.settings, redis=self.redis, spare=self.spare
+                command,
+                settings=self.settings,
+                redis=self.redis,
+                spare=self.spare,
+                figures=self.figures,
             )
             if self.stopping:
                 # `stop` looked for a supervisor before there was this one.
@@ -238,9 +242,10 @@ class TrainerWorker:
             return
         finally:
             self.supervisor = None
+            self.figures.end()
             if not self.stopping:
                 await self.spare.prepare()
-        self.finished_runs[end.status] += 1
+        self.figures.ended[end.status] += 1
 
     async def _prepare(self, context: dict[str, Any], payload: dict[str, Any]) -> None:
         try:

@@ -57,7 +57,7 @@ async def ready(services: ServicesDep, response: Response) -> Readiness:
 
 @router.get("/metrics", dependencies=[Depends(metrics_reader)], include_in_schema=False)
 def metrics(request: Request, services: ServicesDep) -> Response:
-    exposition = request.app.state.telemetry.render(services.database)
+    exposition = request.app.state.telemetry.render(services)
     return Response(exposition, media_type=telemetry.CONTENT_TYPE)
 
 

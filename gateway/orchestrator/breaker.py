@@ -85,3 +85,6 @@ class Breakers:
         if label not in self._by_label:
             self._by_label[label] = Breaker(self.clock)
         return self._by_label[label]
+
+    def known(self) -> list[tuple[str, Breaker]]:
+        return list(self._by_label.items())

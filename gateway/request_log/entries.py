@@ -72,6 +72,8 @@ class Entry:
     error_code: str | None = None
     answer: dict[str, Any] | None = None
     transcript: Transcript | None = None
+    # For metrics: what is written again after a failure is counted once.
+    tokens_counted: bool = False
 
     def passed(self) -> float:
         return time.perf_counter() - self.began

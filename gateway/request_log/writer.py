@@ -10,12 +10,14 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from gateway.completion_requests import Request
 from gateway.database import Database
+from gateway.model_telemetry import ModelTelemetry
 from gateway.request_log.entries import Entry, Keeps, Origin, row_of
 from gateway.tables import LoggedRequest
 
@@ -35,12 +37,18 @@ class RequestLog:
 
     def __init__(self, database: Database, *, keeps: Keeps = "content", masks: bool = True) -> None:
         self.keeps = keeps
+        self.telemetry = ModelTelemetry()
         self._database, self._masks = database, masks
         # With what they hold in memory.
         self._waiting: deque[tuple[Entry, int]] = deque()
         self._characters = 0
         self._writing = asyncio.Lock()
         self.written = self.dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are not written yet."""
+        return len(self._waiting)
 
     @contextlib.contextmanager
     def recorded(self, owner: str, request: Request, origin: Origin) -> Iterator[Entry]:
@@ -63,10 +71,10 @@ class RequestLog:
             raise
 
     def add(self, entry: Entry) -> None:
-        """Keep a request that has come to its end."""
+        """Count a request that has come to its end, and keep it where that is wanted."""
         entry.seconds = entry.seconds or entry.passed()
-        if entry.origin.keeps == "none":
-            return
+        self.telemetry.ended(entry)
+        # (What is not to be kept is read for its tokens, too.)
         size = entry.characters()
         self._waiting.append((entry, size))
         self._characters += size
@@ -91,7 +99,7 @@ class RequestLog:
                     self._characters += sum(size for _, size in batch)
                     log.warning("The request log could not be written: %s", type(error).__name__)
                     return
-                self.written += len(batch)
+                self.written += sum(entry.origin.keeps != "none" for entry, _ in batch)
 
     async def run(self) -> None:
         """Write twice a second, until cancelled."""
@@ -112,6 +120,14 @@ class RequestLog:
                     self._insert([entry])
 
     def _insert(self, batch: list[Entry]) -> None:
-        rows = [row_of(entry, masks=self._masks) for entry in batch]
+        rows = [row for entry in batch if (row := self._row(entry)) is not None]
+        if not rows:
+            return
         with self._database.write_unnoticed() as session:
             session.connection().execute(_INSERT, rows)
+
+    def _row(self, entry: Entry) -> dict[str, Any] | None:
+        """What is written of a request, if anything. Its answer has not been read before."""
+        row = row_of(entry, masks=self._masks)
+        self.telemetry.read(entry, row["prompt_tokens"], row["completion_tokens"])
+        return None if entry.origin.keeps == "none" else row

@@ -8,6 +8,7 @@ read and written differs by model family: see `rows`.
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from inference_service.engine.base_model import BaseModel
 from inference_service.engine.families import rows_of
@@ -23,13 +24,29 @@ PREFILL_TOKENS = 128
 Emit = Callable[[Sequence, Event], None]
 
 
+@dataclass
+class Work:
+    """What was computed until now, of all batches: of ``steps`` each gave every row a token."""
+
+    prompt_tokens: int = 0
+    steps: int = 0
+    tokens: int = 0
+
+
 class Batch:
     """All sequences of one base model. Used by the generation thread alone."""
 
     def __init__(
-        self, base: BaseModel, *, max_rows: int, kv_room: Callable[[], int], emit: Emit
+        self,
+        base: BaseModel,
+        *,
+        max_rows: int,
+        kv_room: Callable[[], int],
+        emit: Emit,
+        work: Work | None = None,
     ) -> None:
-        """``kv_room`` says how many bytes of keys and values this batch may hold now."""
+        """``kv_room`` says how many bytes of keys and values this batch may hold now; ``work`` is
+        added to, for all batches."""
         self.base = base
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -38,6 +55,12 @@ class Batch:
         self._max_rows = max_rows
         self._kv_room = kv_room
         self._emit = emit
+        self._work = work or Work()
+
+    @property
+    def rows_held(self) -> int:
+        """Rows that are running, or whose prompt is being read."""
+        return len(self.running) + (self.joining is not None)
 
     @property
     def busy(self) -> bool:
@@ -123,6 +146,7 @@ class Batch:
         is read to its end joins the others, with its first token where there is one yet."""
         stage("prompt_is_read", sequence.length)
         reading = self._rows.read(sequence, len(self.running), budget)
+        self._work.prompt_tokens += reading.tokens
         if reading.done:
             self.joining = None
             self.running.append(sequence)
@@ -134,6 +158,8 @@ class Batch:
     def _decode(self) -> None:
         stage("token_is_decoded", self.running[0].length)
         logits = self._rows.decode(self.running)
+        self._work.steps += 1
+        self._work.tokens += len(self.running)
         for sequence in self.running:
             sequence.length += 1
         self._take(next_tokens(logits, [s.sampler for s in self.running]), first_row=0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from inference_service.engine.base_model import BaseModel
-from inference_service.engine.batch import Batch
+from inference_service.engine.batch import Batch, Work
 from inference_service.engine.likelihood import LikelihoodRequest, Reckoning
 from inference_service.engine.lora import Adapter
 from inference_service.engine.requests import Chunk, GenerationRequest
@@ -29,10 +29,11 @@ RETRY_AFTER_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Load:
-    """How busy the engine is."""
+    """How busy the engine is, and how much of its memory for keys and values is held."""
 
     running: int
     waiting: int
+    kv_bytes: int = 0
 
 
 class Engine:
@@ -45,7 +46,8 @@ class Engine:
     def __init__(
         self, *, max_rows: int = 32, max_waiting: int = 256, kv_bytes: int = 2**31
     ) -> None:
-        self._max_rows, self._max_waiting, self._kv_bytes = max_rows, max_waiting, kv_bytes
+        self.max_rows, self._max_waiting, self.kv_limit_bytes = max_rows, max_waiting, kv_bytes
+        self.work = Work()
         self._condition = threading.Condition()
         self._inbox: deque[Callable[[], None]] = deque()
         self._batches: dict[BaseModel, Batch] = {}
@@ -68,22 +70,18 @@ class Engine:
             self._thread.join()
 
     @property
-    def max_rows(self) -> int:
-        """So many requests are answered at once; others wait."""
-        return self._max_rows
-
-    @property
     def alive(self) -> bool:
         return self._thread.is_alive()
 
     @property
     def load(self) -> Load:
         batches = list(self._batches.values())
-        running = sum(len(batch.running) + (batch.joining is not None) for batch in batches)
+        running = sum(batch.rows_held for batch in batches)
         # (Copies, because the generation thread changes the queues meanwhile.)
         queues = [list(self._arrivals), *(list(batch.waiting) for batch in batches)]
         waiting = sum(not sequence.cancelled for queue in queues for sequence in queue)
-        return Load(running=running, waiting=waiting)
+        held = sum(batch.kv_bytes_held for batch in batches)
+        return Load(running=running, waiting=waiting, kv_bytes=held)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
         """The answer, piece by piece. The first, empty piece comes as soon as it is accepted.
@@ -137,7 +135,7 @@ class Engine:
                 raise Unavailable("The service is stopping.", retry_after=RETRY_AFTER_SECONDS)
             load = self.load
             # Those that will find a free row at the next step do not count as waiting.
-            if load.waiting - max(0, self._max_rows - load.running) >= self._max_waiting:
+            if load.waiting - max(0, self.max_rows - load.running) >= self._max_waiting:
                 raise _queue_full()
             self._arrivals.append(sequence)
             self._condition.notify()
@@ -151,14 +149,15 @@ class Engine:
         def kv_room() -> int:
             """What the other batches leave of the memory for keys and values."""
             others = (batch for model, batch in self._batches.items() if model is not base)
-            return self._kv_bytes - sum(batch.kv_bytes_held for batch in others)
+            return self.kv_limit_bytes - sum(batch.kv_bytes_held for batch in others)
 
         if base not in self._batches:
             self._batches[base] = Batch(
                 base,
-                max_rows=self._max_rows,
+                max_rows=self.max_rows,
                 kv_room=kv_room,
                 emit=lambda sequence, event: self._outbox.append((sequence, event)),
+                work=self.work,
             )
         return self._batches[base]
 

@@ -44,6 +44,7 @@ class Child:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._delimiter = b""
         self._drain: asyncio.Task[None] | None = None
+        self.starts = 0
 
     @property
     def pid(self) -> int | None:
@@ -83,6 +84,7 @@ class Child:
         return answer.removesuffix(self._delimiter)
 
     async def _start(self) -> None:
+        self.starts += 1
         self._folder = tempfile.TemporaryDirectory(
             prefix="genplat-plantuml-", ignore_cleanup_errors=True
         )

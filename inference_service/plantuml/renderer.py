@@ -7,6 +7,7 @@ import hashlib
 import logging
 import re
 import tempfile
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ class Pictures(Protocol):
     async def stop(self) -> None:
         """Leave nothing behind."""
 
+    @property
+    def starts(self) -> int:
+        """Processes that were started."""
+        ...
+
 
 class LocalPictures:
     """Two warm processes, one a format, each drawing one picture at a time."""
@@ -66,6 +72,10 @@ class LocalPictures:
         self._children = {name: Child(programs, name) for name in ("svg", "png")}
         self._locks = {name: asyncio.Lock() for name in ("svg", "png")}
         self._waiting = 0
+
+    @property
+    def starts(self) -> int:
+        return sum(child.starts for child in self._children.values())
 
     async def start(self) -> None:
         """Start both, and refuse a PlantUML that lets a diagram read files."""
@@ -182,6 +192,9 @@ class Renderer:
         self._pictures = pictures
         self._cache: OrderedDict[str, _Entry] = OrderedDict()
         self._cache_entries = cache_entries
+        # For metrics: sources that were drawn before, are drawn now, and how long that took.
+        self.cache_hits = self.drawing = self.drawn = 0
+        self.drawing_seconds = 0.0
         # Until the first start has ended, well or badly.
         self.starting = True
         self.problem: str | None = "The renderer is starting."
@@ -213,6 +226,10 @@ class Renderer:
         self.problem = "The renderer has stopped."
         await self._pictures.stop()
 
+    @property
+    def starts(self) -> int:
+        return self._pictures.starts
+
     async def render(self, source: str) -> RenderedDiagram:
         """The diagram with both pictures, or with the error; ``attempts`` stays 0."""
         if self.problem:
@@ -222,15 +239,26 @@ class Renderer:
         key = hashlib.sha256(source.encode()).hexdigest()
         if key in self._cache:
             self._cache.move_to_end(key)
+            self.cache_hits += 1
             return self._cache[key].diagram
         try:
-            diagram = await self._draw(source)
+            diagram = await self._timed(source)
         except RenderFailed as failure:
             diagram = RenderedDiagram(source=source, rendered=False, error=failure.error)
             if not failure.lasting:
                 return diagram
         self._remember(key, diagram)
         return diagram
+
+    async def _timed(self, source: str) -> RenderedDiagram:
+        self.drawing += 1
+        began = time.perf_counter()
+        try:
+            return await self._draw(source)
+        finally:
+            self.drawing -= 1
+            self.drawn += 1
+            self.drawing_seconds += time.perf_counter() - began
 
     async def _draw(self, source: str) -> RenderedDiagram:
         svg = await self._pictures.draw(source, "svg")

@@ -15,6 +15,9 @@ from shared.errors import UpstreamFailed
 class ServerPictures:
     """Asks ``{url}/svg/…`` and ``{url}/png/…``; never a server that was not configured."""
 
+    # It is not ours to start.
+    starts = 0
+
     def __init__(self, url: str, *, timeout: float) -> None:
         self._url, self._timeout = url.rstrip("/"), timeout
 

@@ -15,6 +15,7 @@ import pytest
 from inference_service.engine.batch import Batch
 from shared.storage import Storage
 from tests.inference_service.serving import HEADERS, TOKEN, running_server
+from tests.metrics import families, value
 from tests.trainer_service.tiny import TINY_MODEL
 
 GOOD = "@startuml\nA -> B\n@enduml"
@@ -317,6 +318,33 @@ def test_metrics_count_what_happened(http: httpx.Client) -> None:
     http.post("/v1/chat/completions", json=body)
     assert metric(http, 'genplat_inference_tokens_total{direction="completion"}') == tokens + 11
     assert metric(http, "genplat_inference_waiting") == 0
+
+
+def test_metrics_tell_how_the_engine_and_the_renderer_stand(http: httpx.Client) -> None:
+    before = families(http.get("/metrics").text)
+    body = {"model": "tuned", "messages": MESSAGES, "max_tokens": 11}
+    used = http.post("/v1/chat/completions", json=body).json()["usage"]
+    for _ in range(2):
+        http.post("/diagrams", json={"source": GOOD.replace("A", "Zoe")})
+    found = families(http.get("/metrics").text)
+
+    def more(name: str, sample: str = "") -> float:
+        return (value(found, name, sample) or 0) - (value(before, name, sample) or 0)
+
+    assert more("genplat_inference_read_tokens_total") == used["prompt_tokens"]
+    # The first token comes of reading the prompt.
+    assert more("genplat_inference_decoded_tokens_total") == 10
+    assert more("genplat_inference_decode_steps_total") == 10
+    assert value(found, "genplat_inference_models", state="ready") == 2
+    assert value(found, "genplat_inference_base_models") == 1
+    assert value(found, "genplat_inference_adapters") == 1
+    assert (value(found, "genplat_inference_weights_bytes") or 0) > 1000
+    assert value(found, "genplat_inference_kv_bytes") == 0
+    assert value(found, "genplat_inference_renderer_up") == 1
+    assert value(found, "genplat_inference_renderer_starts_total") == 2
+    assert more("genplat_inference_render_cache_hits_total") == 1
+    assert more("genplat_inference_render_seconds", "_count") == 1
+    assert more("genplat_inference_render_seconds", "_sum") > 0
 
 
 def test_a_full_queue_says_when_to_come_back(storage: Storage) -> None:

@@ -23,6 +23,8 @@ PNG = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR") + _chunk(b"IEND")
 class CountingPictures:
     """Draws everything but sources with a bad word, and counts."""
 
+    starts = 0
+
     def __init__(self) -> None:
         self.drawn: list[str] = []
 

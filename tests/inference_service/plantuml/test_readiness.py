@@ -45,6 +45,8 @@ async def until_ready(http: httpx.AsyncClient) -> None:
 class Unsteady:
     """Pictures whose every start takes its turn, and ends as it is told to."""
 
+    starts = 0
+
     def __init__(self, *outcomes: Exception | None) -> None:
         self._outcomes = list(outcomes)
         self.turn = asyncio.Event()
