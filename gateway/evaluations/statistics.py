@@ -12,8 +12,9 @@ only as functions of sums.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -101,8 +102,20 @@ def difference(
     return Difference(value, found, p_value, test, len(first))
 
 
-def _draws(examples: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each resample holds each example, [resamples, examples], in blocks."""
+def _draws(examples: int, resamples: int, seed: int) -> Iterable[Floats]:
+    """How often each resample holds each example, [resamples, examples], in blocks. The same for
+    all metrics, so that they are drawn once where they fit into memory."""
+    if examples * resamples <= _BLOCK:
+        return _kept_draws(examples, resamples, seed)
+    return _drawn(examples, resamples, seed)
+
+
+@lru_cache(maxsize=2)
+def _kept_draws(examples: int, resamples: int, seed: int) -> tuple[Floats, ...]:
+    return tuple(_drawn(examples, resamples, seed))
+
+
+def _drawn(examples: int, resamples: int, seed: int) -> Iterator[Floats]:
     source = np.random.default_rng(seed)
     share = np.full(examples, 1 / examples)
     block = max(1, _BLOCK // examples)
