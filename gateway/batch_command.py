@@ -15,14 +15,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TextIO
 
-from gateway.answering import Answerer, Place, open_answerer
+from gateway.answering import Answerer, AnswersEnded, Place, open_answerer
 from gateway.batch_inference.config import BatchConfig, fingerprint
 from gateway.batch_inference.hub_push import check_push, push
 from gateway.batch_inference.journal import Entry, Facts, Journal, open_journal
 from gateway.batch_inference.results import Results, write_results
 from gateway.batch_inference.rows import Rows, open_rows
 from gateway.batch_inference.work import answer_rows
-from gateway.client import Json
+from gateway.client import CommandFailed, Json
 from gateway.launcher.checks import prepare_data_folder
 from gateway.launcher.lock import LOCK_FILE
 from gateway.progress import Progress, batch_line
@@ -93,6 +93,10 @@ def batch(config: BatchConfig, *, place: Place, report: Report) -> int:
         with contextlib.ExitStack() as stack:
             try:
                 return asyncio.run(_batch(config, place, rows, Path(folder), stack, report))
+            except AnswersEnded as error:
+                raise CommandFailed(
+                    f"{error} What was answered is kept: start it again."
+                ) from error
             except KeyboardInterrupt:
                 report.say("Interrupted. Start it again to go on.")
                 return INTERRUPTED

@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -146,6 +147,30 @@ def test_a_row_that_fails_keeps_its_place_and_is_told_of(
     assert prompts(live)["refused"] == 1
     assert batch(live, config, "--retry-failed", "true") == 3
     assert prompts(live)["refused"] == 2 and prompts(live)["p1"] == 1
+
+
+def test_where_nobody_answers_any_more_it_ends_and_goes_on_later(
+    live: Live, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live.inference.seconds_a_word = 0.2
+    made = live.http.post("/api/keys", json={"name": "k", "scopes": ["infer"]}).json()
+    journal = config.parent / "out" / "rows.journal"
+
+    def revoke() -> None:
+        until_true(lambda: _lines(journal) > 3)
+        live.http.delete(f"/api/keys/{made['id']}").raise_for_status()
+
+    person = threading.Thread(target=revoke)
+    person.start()
+    assert batch(live, config, "--concurrency", 2, "--key", made["key"]) == 1
+    person.join()
+    assert "not valid" in (said := capsys.readouterr().err) and "start it again" in said
+    written = _lines(journal)
+    assert 3 < written < ROWS
+    live.inference.seconds_a_word = 0
+    assert batch(live, config) == 0
+    assert f"{written - 1} of {ROWS} rows were answered before." in capsys.readouterr().out
+    assert len(results(config.parent / "out")) == ROWS
 
 
 def test_for_machines(live: Live, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
