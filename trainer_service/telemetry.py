@@ -18,8 +18,8 @@ _OF_RUN = {
     "total_steps": ("genplat_trainer_run_planned_steps", "Steps that it will have at its end."),
     "loss": ("genplat_trainer_run_loss", "Its training loss at the last step."),
     "eval_loss": ("genplat_trainer_run_eval_loss", "Its validation loss, as evaluated last."),
-    "learning_rate": ("genplat_trainer_run_learning_rate", "At the last step."),
-    "tokens_per_second": ("genplat_trainer_run_tokens_per_second", "Tokens it learns from."),
+    "learning_rate": ("genplat_trainer_run_learning_rate", "Its learning rate at the last step."),
+    "tokens_per_second": ("genplat_trainer_run_tokens_per_second", "Tokens learned from a second."),
     "eta_seconds": ("genplat_trainer_run_eta_seconds", "Time to its end, as estimated."),
     "memory_bytes": (
         "genplat_trainer_run_memory_bytes",
