@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from gateway.launcher.problems import LaunchProblem
 from gateway.migrations import UnusableDatabase
 from gateway.settings import GatewaySettings
-from shared.errors import GenPlatError
+from shared.errors import GenPlatError, InvalidRequest
 from shared.settings import wrong_settings
 
 
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
 
     _add_train(commands, folder)
+    _add_batch(commands, folder)
 
     keys = commands.add_parser("keys", help="API keys").add_subparsers(
         dest="action", required=True, metavar="ACTION"
@@ -97,11 +98,47 @@ def _add_train(
     where = train.add_mutually_exclusive_group()
     where.add_argument("--detach", action="store_true", help="start the run, and leave")
     where.add_argument("--local", action="store_true", help="train right here, without a GenPlat")
-    keys = train.add_argument_group("the file's keys")
-    for name, (value, text) in flags().items():
+    _add_keys(train, flags())
+    train.set_defaults(run=_train)
+
+
+def _add_batch(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", folder: argparse.ArgumentParser
+) -> None:
+    from gateway.batch_inference.config import flags
+
+    batch = commands.add_parser(
+        "batch",
+        parents=[folder],
+        allow_abbrev=False,
+        help="have a model answer all rows of a dataset",
+        description="Answer the rows of a dataset with a model of the GenPlat that runs here, or "
+        "at --url; without one, with a model that is loaded for it. What was killed goes on when "
+        "it is started again. Exit codes: 0 all rows are answered, 1 not done, 3 rows failed.",
+    )
+    batch.add_argument(
+        "config", nargs="?", type=Path, help="a flat YAML file; each of its keys is also a flag"
+    )
+    batch.add_argument(
+        "--from-config",
+        type=Path,
+        metavar="CONFIG",
+        help="such as examples/batch_inference.yaml",
+    )
+    batch.add_argument("--url", default="", help="the GenPlat to talk to (GENPLAT_URL)")
+    batch.add_argument("--key", default="", help="an API key of it (GENPLAT_API_KEY)")
+    batch.add_argument("--local", action="store_true", help="right here, without a GenPlat")
+    batch.add_argument("--json", action="store_true", help="for machines: an object a line")
+    _add_keys(batch, flags())
+    batch.set_defaults(run=_batch)
+
+
+def _add_keys(command: argparse.ArgumentParser, flags: dict[str, tuple[str, str]]) -> None:
+    """A flag for each key of the command's file."""
+    keys = command.add_argument_group("the file's keys")
+    for name, (value, text) in flags.items():
         spellings = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
         keys.add_argument(*spellings, dest=name, metavar=value, help=text.replace("%", "%%"))
-    train.set_defaults(run=_train)
 
 
 def _settings(arguments: argparse.Namespace) -> GatewaySettings:
@@ -147,6 +184,22 @@ def _train(arguments: argparse.Namespace) -> int:
         detach=arguments.detach,
         report=train_command.Report(sys.stdout, as_json=arguments.json),
     )
+
+
+def _batch(arguments: argparse.Namespace) -> int:
+    from gateway import batch_command
+    from gateway.answering import Place
+    from gateway.batch_inference.config import BATCH, batch_config
+
+    if arguments.config and arguments.from_config:
+        raise InvalidRequest("Name the file once: after `genplat batch`, or with --from-config.")
+    given = {name: value for name in BATCH.known if (value := getattr(arguments, name)) is not None}
+    content = BATCH.read(arguments.config or arguments.from_config, given)
+    place = Place(
+        _settings(arguments), arguments.url, arguments.key, arguments.local, "genplat batch"
+    )
+    report = batch_command.Report(sys.stdout, as_json=arguments.json)
+    return batch_command.batch(batch_config(content), place=place, report=report)
 
 
 def _days(text: str) -> int:
@@ -203,10 +256,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _unknown(arguments: argparse.Namespace, unknown: list[str]) -> str:
-    if arguments.command == "train" and unknown[0].startswith("--"):
-        from gateway.train_config import unknown_key
+    name = unknown[0].partition("=")[0]
+    if arguments.command == "train" and name.startswith("--"):
+        from gateway.train_config import TRAIN
 
-        return unknown_key(unknown[0].partition("=")[0]).message
+        return TRAIN.unknown(name).message
+    if arguments.command == "batch" and name.startswith("--"):
+        from gateway.batch_inference.config import BATCH
+
+        return BATCH.unknown(name).message
     return f"unrecognized arguments: {' '.join(unknown)}"
 
 

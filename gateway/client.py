@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -62,6 +63,19 @@ class Client:
             raise CommandFailed(f"{method} {path}: {error_message(response)}")
         answer: Json = response.json() if response.content else {}
         return answer
+
+    def download(self, path: str, target: Path) -> None:
+        """Write what ``path`` answers to a file, however large it is."""
+        try:
+            with self.http.stream("GET", path) as response:
+                if response.is_error:
+                    response.read()
+                    raise CommandFailed(f"GET {path}: {error_message(response)}")
+                with target.open("wb") as out:
+                    for block in response.iter_bytes():
+                        out.write(block)
+        except httpx.HTTPError as error:
+            raise CommandFailed(f"GET {path} got no answer ({error}).") from error
 
     def poll(self, path: str, done: Callable[[Json], bool], seconds: float) -> Json:
         """GET ``path`` until ``done`` says so."""

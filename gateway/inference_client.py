@@ -98,6 +98,11 @@ class InferenceClient:
         response = await self._send("GET", "/models", timeout=SHORT_SECONDS)
         return [LoadedModel.model_validate(item) for item in response.json()["data"]]
 
+    async def capacity(self) -> int:
+        """How many requests the service answers at once."""
+        response = await self._send("GET", "/models", timeout=SHORT_SECONDS)
+        return int(response.json()["capacity"])
+
     async def complete(self, path: str, body: dict[str, Any], *, served_as: str) -> dict[str, Any]:
         """The whole answer to a chat or completion request."""
         response = await self._send("POST", path, json=body, headers=_served_as(served_as))
@@ -117,7 +122,7 @@ class InferenceClient:
                 await response.aclose()
         except httpx.HTTPError as error:
             raise _broken(error) from error
-        raise _refused(response)
+        raise refused(response)
 
     async def draw(self, request: DiagramRequest) -> RenderedDiagram:
         body = request.model_dump(mode="json", exclude_none=True)
@@ -130,7 +135,7 @@ class InferenceClient:
         except httpx.HTTPError as error:
             raise _broken(error) from error
         if not response.is_success:
-            raise _refused(response)
+            raise refused(response)
         return response
 
 
@@ -153,7 +158,7 @@ def _broken(error: httpx.HTTPError) -> GenPlatError:
     )
 
 
-def _refused(response: httpx.Response) -> GenPlatError:
+def refused(response: httpx.Response) -> GenPlatError:
     """The error that the service answered with, under the gateway's own names."""
     try:
         said = response.json()["error"]

@@ -50,9 +50,11 @@ def create_local_key(
 
 
 @contextmanager
-def passing_key(settings: GatewaySettings, name: str) -> Iterator[str]:
+def passing_key(
+    settings: GatewaySettings, name: str, scopes: Sequence[Scope] = ("admin",)
+) -> Iterator[str]:
     """A secret that works as long as the block."""
-    key, secret = create_local_key(settings, name)
+    key, secret = create_local_key(settings, name, scopes=scopes)
     try:
         yield secret
     finally:

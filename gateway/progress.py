@@ -64,5 +64,16 @@ def training_line(state: dict[str, object]) -> str:
     )
 
 
+def batch_line(
+    done: int, total: int, *, failed: int, tokens_per_second: float, eta_seconds: float
+) -> str:
+    """How far a batch is on one line: bar, rows, tokens/s, time left."""
+    return (
+        f"  {bar(done / total)} row {done:,}/{total:,}"
+        f"{f'  {failed:,} failed' if failed else ''}"
+        f"  {tokens_per_second:.0f} tokens/s  ETA {duration(eta_seconds)}"
+    )
+
+
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None

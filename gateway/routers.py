@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from gateway.api import (
+    answering,
     dataset_intake,
     diagrams,
     docs,
@@ -49,6 +50,7 @@ from gateway.scopes import Scope
 # (First the one that most requests are for: paths are tried in order.)
 API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
     (openai, None, "infer"),
+    (answering, None, "infer"),
     (dataset_intake, "read", "train"),
     (datasets_api, "read", "train"),
     (deployments_api, "read", "admin"),

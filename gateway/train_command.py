@@ -3,28 +3,24 @@
 Talks to the platform through its public REST API alone.
 """
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-import httpx
-
-from gateway.client import Client, CommandFailed, Json
-from gateway.launcher.lock import running_stack
-from gateway.local_keys import passing_key
+from gateway.client import Client, Json
+from gateway.flat_config import Content
+from gateway.platform import datasets, find_dataset, is_file, platform
 from gateway.progress import Progress, duration, training_line
-from gateway.settings import CommandSettings, GatewaySettings
-from gateway.train_config import DATA, Content, checked_spec, write_as_json
+from gateway.settings import GatewaySettings
+from gateway.train_config import DATA, checked_spec, write_as_json
 from shared.runs import TERMINAL
 from shared.storage import sha256_of
 
-PAGE = 100
+_WITHOUT = "train without one: --local."
 INTERRUPTED = 130
 EXIT_CODES = {"succeeded": 0, "failed": 1, "cancelled": 3}
 
@@ -77,7 +73,7 @@ def train(
     """Start the run on a platform and follow it to its end; returns the exit code."""
     # Before anything is uploaded for a spec that is refused.
     checked_spec(content, {f"{name}_id": "to be uploaded" for name in DATA if content.get(name)})
-    with _platform(settings, url, key) as client:
+    with platform(settings, url, key, command="genplat train", without=_WITHOUT) as client:
         data_ids = {
             f"{name}_id": _dataset_id(client, name, content, report)
             for name in DATA
@@ -112,58 +108,20 @@ def _is_over(name: str, data: Json) -> bool:
     return name == "state" and data.get("status") in TERMINAL
 
 
-@contextlib.contextmanager
-def _platform(settings: GatewaySettings, url: str, key: str) -> Iterator[Client]:
-    """A client of the platform that was named, or of the one that runs on the data folder."""
-    named = CommandSettings()
-    url, key = url or named.url, key or named.api_key.get_secret_value()
-    with contextlib.ExitStack() as stack:
-        if not url:
-            url = str((running_stack(settings.root) or {}).get("url", ""))
-            if not url:
-                raise CommandFailed(
-                    f"No GenPlat runs on {settings.root}. Start one with `genplat up`, name one "
-                    "with --url or GENPLAT_URL, or train without one: --local."
-                )
-            key = key or stack.enter_context(passing_key(settings, "genplat train"))
-        if not _is_address(url):
-            raise CommandFailed(
-                f"{url[:80]!r} is no address. It must look like http://127.0.0.1:8000."
-            )
-        if not key or not key.isascii() or not key.isprintable():
-            raise CommandFailed(f"Give a key of {url} with --key or GENPLAT_API_KEY.")
-        client = Client(url.rstrip("/"), key)
-        stack.callback(client.close)
-        yield client
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = httpx.URL(url)
-    except httpx.InvalidURL:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.host)
-
-
 def _dataset_id(client: Client, key: str, content: Content, report: Report) -> str:
     """The dataset that is named by a file, by its id or by its name (then its newest version)."""
     named = content[key]
+    if not is_file(named):
+        return find_dataset(client, named, key=key)
     path = Path(named)
-    if path.is_absolute() and path.is_file():
-        name = (content.get("name") if key == "dataset" else None) or path.stem
-        return _uploaded(client, path, str(name), report)
-    if named.startswith("ds_"):
-        return str(named)
-    for dataset in _datasets(client, named):
-        if dataset["name"] == named:
-            return str(dataset["id"])
-    raise CommandFailed(f"{key}: {named!r} is neither a file nor the id or name of a dataset.")
+    name = (content.get("name") if key == "dataset" else None) or path.stem
+    return _uploaded(client, path, str(name), report)
 
 
 def _uploaded(client: Client, path: Path, name: str, report: Report) -> str:
     """The dataset that a file is; one that was uploaded before is used again."""
     digest = sha256_of(path)
-    for dataset in _datasets(client, name):
+    for dataset in datasets(client, name):
         if (dataset["name"], dataset["sha256"]) == (name, digest):
             report.say(f"Dataset {dataset['id']}: {path.name} is there already.")
             return str(dataset["id"])
@@ -176,17 +134,6 @@ def _uploaded(client: Client, path: Path, name: str, report: Report) -> str:
         )
     report.say(f"Dataset {made['id']}: {made['rows']:,} rows of {path.name}.")
     return str(made["id"])
-
-
-def _datasets(client: Client, name: str) -> Iterator[Json]:
-    """Datasets, newest first; all of this name are among them."""
-    query: dict[str, Any] = {"limit": PAGE, "name": name}
-    while True:
-        page = client.ask("GET", "/api/datasets", params=query)
-        yield from page["data"]
-        if not page["has_more"]:
-            return
-        query["after"] = page["data"][-1]["id"]
 
 
 def train_here(content: Content, *, settings: GatewaySettings, as_json: bool) -> int:

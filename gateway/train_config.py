@@ -1,19 +1,16 @@
 """What a training is to be, from a flat YAML file and the command's flags. Knows no platform and
 no trainer.
 
-The keys are those of `FineTuneSpec`, and a few of files: a ``dataset`` may be a path, which is
-relative to the folder of the file that names it.
+The keys are those of `FineTuneSpec`, and a few of files: a ``dataset`` may be a path.
 """
 
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from gateway.flat_config import Content, Keys
 from shared.errors import InvalidRequest
 from shared.runs import FineTuneSpec
 
@@ -59,7 +56,14 @@ _ALIASES = {
     "val_size": "validation_split",
     "warmup_steps": "warmup_ratio",
 }
-Content = dict[str, Any]
+TRAIN = Keys(
+    command="genplat train",
+    known=KEYS,
+    aliases=_ALIASES,
+    same=_SAME,
+    # (For data, whatever else it is called stays as it is.)
+    paths=dict.fromkeys(DATA, Path.is_file) | {"output_dir": lambda _: True},
+)
 
 
 def flags() -> dict[str, tuple[str, str]]:
@@ -73,58 +77,7 @@ def flags() -> dict[str, tuple[str, str]]:
 
 def read_config(config: Path | None, flags: Mapping[str, str]) -> Content:
     """The keys of ``config`` (None: none), and over them the ``flags`` as they were typed."""
-    content = {} if config is None else _of_file(config)
-    for flag in flags:
-        for name in _SAME.get(flag, ()):
-            content.pop(name, None)
-    content |= {name: _typed(text) for name, text in flags.items()}
-    for name in (*DATA, "output_dir"):
-        if content.get(name) is not None:
-            folder = Path.cwd() if name in flags or config is None else config.parent.resolve()
-            content[name] = _located(name, content[name], folder)
-    return content
-
-
-def _of_file(config: Path) -> Content:
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InvalidRequest(f"{config} cannot be read as YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise InvalidRequest(f"{config} must hold names and values, one a line.")
-    for name in content:
-        if name not in KEYS:
-            raise unknown_key(str(name), where=str(config))
-    return content
-
-
-def unknown_key(name: str, *, where: str = "") -> InvalidRequest:
-    """The error for a key or flag that means nothing; it names the one that was probably meant."""
-    key = name.removeprefix("--").replace("-", "_")
-    near = _ALIASES.get(key) or next(iter(difflib.get_close_matches(key, KEYS, n=1)), None)
-    if near and name.startswith("--"):
-        near = f"--{near.replace('_', '-')}"
-    way_out = f"Did you mean {near}?" if near else "See `genplat train --help` for all keys."
-    place = f"{where}: " if where else ""
-    return InvalidRequest(f"{place}there is no {name[:80]!r}. {way_out}", param=name[:80])
-
-
-def _typed(text: str) -> Any:
-    """A flag's value. Numbers stay texts, which the spec understands; lists are YAML."""
-    if not text.startswith(("[", "{")):
-        return text
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidRequest(f"{text!r} cannot be read as YAML: {error}") from error
-
-
-def _located(name: str, value: Any, folder: Path) -> str:
-    """A path where it is one; for data, whatever else it is called stays as it is."""
-    if not isinstance(value, str):
-        raise InvalidRequest(f"{name} must be a text.", param=name)
-    path = folder / value
-    return str(path.resolve()) if name not in DATA or path.is_file() else value
+    return TRAIN.read(config, flags)
 
 
 def checked_spec(content: Content, dataset_ids: Mapping[str, str]) -> Content:

@@ -75,8 +75,9 @@ async def metrics(service: Service) -> Response:
 
 @internal.get("/models")
 async def list_models(service: Service) -> dict[str, Any]:
+    """What is loaded, and how many requests are answered at once (``capacity``)."""
     data = [model.model_dump(mode="json") for model in service.models.models()]
-    return {"object": "list", "data": data}
+    return {"object": "list", "data": data, "capacity": service.engine.max_rows}
 
 
 @internal.put("/models/{name:path}")

@@ -79,6 +79,10 @@ class Storage:
         """File with the report of a pre-flight check, by the digest of what was asked."""
         return self._under("preflights", digest).with_suffix(".json")
 
+    def batch(self, name: str) -> Path:
+        """Folder with what a batch from the command line answered."""
+        return self._under("batches", name)
+
     def diagram(self, diagram_id: str, suffix: str) -> Path:
         """File of a diagram; ``suffix`` is ``puml``, ``svg`` or ``png``."""
         if suffix not in ("puml", "svg", "png"):

@@ -95,6 +95,18 @@ def download_dataset(dataset_id: str, owner: OwnerDep, services: ServicesDep) ->
     )
 
 
+@router.get("/{dataset_id}/records", response_class=FileResponse)
+def download_records(dataset_id: str, owner: OwnerDep, services: ServicesDep) -> FileResponse:
+    """What is learned of it: a JSON line a row, in OpenAI's form (`messages`), whatever form the
+    uploaded file has."""
+    dataset = store.get_dataset(database=services.database, owner=owner, dataset_id=dataset_id)
+    return FileResponse(
+        services.storage.dataset_records(dataset.id),
+        media_type=MEDIA_TYPES["jsonl"],
+        filename=f"{dataset.id}.jsonl",
+    )
+
+
 @router.delete("/{dataset_id}", status_code=204, response_class=Response)
 def delete_dataset(dataset_id: str, owner: OwnerDep, services: ServicesDep) -> None:
     store.delete_dataset(

@@ -58,34 +58,45 @@ def import_dataset(
 ) -> Dataset:
     """Create a dataset of a split; ``options`` are those of `create_dataset`. ``root`` is the
     folder of local repositories."""
+    with tempfile.TemporaryDirectory(dir=storage.temporary(), prefix="import-") as folder:
+        tail = wanted.repo.rpartition("/")[2]
+        by_split = tail if wanted.split == "train" else f"{tail}-{wanted.split}"
+        with fetched(wanted, root=root, folder=Path(folder), max_bytes=max_bytes) as (
+            source,
+            found,
+        ):
+            return create_dataset(
+                database=database,
+                storage=storage,
+                owner=owner,
+                source=source,
+                filename=f"{by_split}{source.suffix}",
+                name=name or by_split,
+                imported_from={
+                    "repo": wanted.repo,
+                    "config": wanted.config,
+                    "split": wanted.split,
+                    "revision": found.revision,
+                    "source": found.source,
+                    "files": len(found.files),
+                },
+                **options,
+            )
+
+
+@contextmanager
+def fetched(
+    wanted: Wanted, *, root: Path, folder: Path, max_bytes: int
+) -> Iterator[tuple[Path, Found]]:
+    """All rows of a split as one file, readable during the block, and where they were found.
+    ``folder`` is for what has to be written."""
     _check(wanted)
-    tail = wanted.repo.rpartition("/")[2]
-    by_split = tail if wanted.split == "train" else f"{tail}-{wanted.split}"
-    with (
-        tempfile.TemporaryDirectory(dir=storage.temporary(), prefix="import-") as folder,
-        _found(wanted, root, Path(folder), max_bytes) as found,
-    ):
+    with _found(wanted, root, folder, max_bytes) as found:
         _check_size(found.files, max_bytes)
         source = found.files[0]
         if len(found.files) > 1:
-            source = _joined(found.files, Path(folder) / "joined.jsonl")
-        return create_dataset(
-            database=database,
-            storage=storage,
-            owner=owner,
-            source=source,
-            filename=f"{by_split}{source.suffix}",
-            name=name or by_split,
-            imported_from={
-                "repo": wanted.repo,
-                "config": wanted.config,
-                "split": wanted.split,
-                "revision": found.revision,
-                "source": found.source,
-                "files": len(found.files),
-            },
-            **options,
-        )
+            source = _joined(found.files, folder / "joined.jsonl")
+        yield source, found
 
 
 def _check(wanted: Wanted) -> None:

@@ -82,6 +82,33 @@ def plan(settings: GatewaySettings, environment: Mapping[str, str]) -> Stack:
     )
 
 
+@dataclass(frozen=True)
+class EngineAlone:
+    """An inference service without the rest: where it listens, and what it wants to hear."""
+
+    program: Program
+    url: str
+    token: str
+
+
+def plan_engine(
+    settings: GatewaySettings, environment: Mapping[str, str], data_dir: Path
+) -> EngineAlone:
+    """An inference service over the models in ``data_dir``; nothing is started."""
+    [port] = free_ports(1)
+    token = secrets.token_urlsafe(32)
+    hidden = {*_GATEWAY_SECRETS, *_upstream_keys(settings)}
+    own = {key: value for key, value in environment.items() if key not in hidden}
+    own |= {
+        "GENPLAT_DATA_DIR": str(data_dir),
+        "GENPLAT_INTERNAL_TOKEN": token,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",
+    }
+    program = _service("inference", "inference_service.app", "127.0.0.1", port, own)
+    return EngineAlone(program, f"http://127.0.0.1:{port}", token)
+
+
 def _upstream_keys(settings: GatewaySettings) -> set[str]:
     """The variables that hold keys of service LLMs."""
     declared = read_upstreams(settings.upstreams_file).values()

@@ -76,18 +76,26 @@ class Supervisor:
 
     def start(self, programs: Iterable[Program]) -> None:
         """Start the programs and wait until all of them are ready, or a stop is requested."""
+        came_up = self.begin(programs)
+        while not self.stopping.is_set() and not came_up():
+            self.stopping.wait(0.1)
+
+    def begin(self, programs: Iterable[Program]) -> Callable[[], bool]:
+        """The same for who waits in ways of their own: what comes back starts the programs, and
+        says whether all are ready, each time that it is called."""
         fresh = [_Child(program) for program in programs]
         self.children += fresh
         deadline = time.monotonic() + self.patience.start
-        while not self.stopping.is_set():
+
+        def came_up() -> bool:
             self.tick()
             for child in fresh:
                 child.ready = child.ready or (child.alive() and child.program.is_ready())
             waiting = [child for child in fresh if not child.ready]
-            if not waiting:
-                return
             self._check_progress(waiting, deadline)
-            self.stopping.wait(0.1)
+            return not waiting
+
+        return came_up
 
     def _check_progress(self, waiting: list[_Child], deadline: float) -> None:
         late = time.monotonic() > deadline

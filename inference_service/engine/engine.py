@@ -64,6 +64,11 @@ class Engine:
             self._thread.join()
 
     @property
+    def max_rows(self) -> int:
+        """So many requests are answered at once; others wait."""
+        return self._max_rows
+
+    @property
     def alive(self) -> bool:
         return self._thread.is_alive()
 

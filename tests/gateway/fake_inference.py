@@ -42,6 +42,11 @@ def error(status: int, code: str, **headers: str) -> JSONResponse:
     return JSONResponse(body, status_code=status, headers=headers)
 
 
+def asked_in(body: dict[str, Any]) -> str:
+    """The last message, or the prompt."""
+    return str(body["messages"][-1]["content"] if "messages" in body else body["prompt"])
+
+
 def rest_of(words: list[str], body: dict[str, Any]) -> list[str]:
     """The words, or what is left of them behind what was begun."""
     if not body.get("continue_final_message"):
@@ -66,9 +71,13 @@ class FakeInference:
     breaks_off: set[str] = field(default_factory=set)
     unprepared: set[str] = field(default_factory=set)
     refuses_to_load: set[str] = field(default_factory=set)
+    # Whole answers say what was asked; a request that holds this word is refused.
+    echoes: bool = False
+    refused_word: str = ""
     drawing: dict[str, Any] = field(default_factory=lambda: DRAWN)
     cannot_draw: str = ""
     seconds_a_word: float = 0.0
+    capacity: int = 8
     # Whole answers are held back until so many are being written at once.
     holds_for: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -139,7 +148,8 @@ class FakeInference:
         return Response(status_code=204)
 
     async def list(self, request: Request) -> Response:
-        return self.refusal(request) or JSONResponse({"data": list(self.models.values())})
+        held = {"data": list(self.models.values()), "capacity": self.capacity}
+        return self.refusal(request) or JSONResponse(held)
 
     async def draw(self, request: Request) -> Response:
         body = await request.json()
@@ -154,6 +164,8 @@ class FakeInference:
         self.asked.append(body)
         if (refused := self.refusal(request, body["model"])) is not None:
             return refused
+        if self.refused_word and self.refused_word in asked_in(body):
+            return error(400, "too_long")
         served_as = request.headers["x-genplat-served-as"]
         if body.get("stream"):
             chunks = self.chunks(body, served_as)
@@ -175,7 +187,8 @@ class FakeInference:
             await asyncio.sleep(0.01)
 
     def whole(self, body: dict[str, Any], served_as: str) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.words)}
+        said = f"to {asked_in(body)}" if self.echoes else "".join(self.words)
+        message: dict[str, Any] = {"role": "assistant", "content": said}
         if "diagram" in body:
             message |= {"content": self.drawing["source"], "diagram": self.drawing}
         choice = {"index": 0, "finish_reason": "stop", "logprobs": None}

@@ -129,7 +129,9 @@ def test_the_control_api_loads_lists_and_unloads(http: httpx.Client) -> None:
     ref = {"base_model": TINY_MODEL, "run_id": "run_b"}
     loaded = http.put("/models/some/deep/name", json=ref)
     assert (loaded.status_code, loaded.json()["precision"]) == (200, "fp32")
-    names = [model["name"] for model in http.get("/models").json()["data"]]
+    listed = http.get("/models").json()
+    assert listed["capacity"] > 1
+    names = [model["name"] for model in listed["data"]]
     assert "some/deep/name" in names
     assert http.delete("/models/some/deep/name").status_code == 204
     assert http.delete("/models/some/deep/name").status_code == 404

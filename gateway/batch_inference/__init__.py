@@ -1,0 +1,1 @@
+"""`genplat batch`: a dataset in, a model's answers out; goes on where it was killed."""

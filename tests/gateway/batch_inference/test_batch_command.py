@@ -1,0 +1,266 @@
+"""`genplat batch` as a person types it, over a live gateway."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from gateway import cli
+from gateway.settings import GatewaySettings
+from shared.model_library import BUNDLED_MODEL
+from shared.storage import MANIFEST, sha256_of
+from tests.gateway.api.live import Live, chat, live_gateway
+from tests.gateway.conftest import ADMIN_KEY
+from tests.gateway.parts import until_true
+
+COLUMNS = [
+    "instructions",
+    "target_responses",
+    "candidate_responses",
+    "model_id",
+    "model_sha",
+]
+ROWS = 60
+
+
+@pytest.fixture
+def live(settings: GatewaySettings) -> Iterator[Live]:
+    with live_gateway(settings) as live:
+        live.inference.echoes, live.inference.refused_word = True, "refused"
+        # Loaded: a first request is asked twice.
+        chat(live, BUNDLED_MODEL).raise_for_status()
+        live.inference.asked.clear()
+        yield live
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    rows = [{"prompt": f"p{number}", "completion": f"c{number}"} for number in range(ROWS)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "batch.yaml"
+    path.write_text(
+        f"dataset: rows.jsonl\nmodel: {BUNDLED_MODEL}\noutput_dir: out\nmax_tokens: 9\n"
+    )
+    return path
+
+
+def arguments(live: Live, *more: object) -> list[str]:
+    root = live.services.settings.root
+    given = ["--url", live.url, "--key", ADMIN_KEY, "--data-dir", root, *more]
+    return ["batch", *map(str, given)]
+
+
+def batch(live: Live, *more: object) -> int:
+    return cli.main(arguments(live, *more))
+
+
+def results(folder: Path, name: str = "rows") -> list[dict[str, str]]:
+    lines = (folder / f"{name}.jsonl").read_text().splitlines()
+    found: list[dict[str, str]] = [json.loads(line) for line in lines]
+    assert pq.read_table(folder / f"{name}.parquet").to_pylist() == found
+    assert all(list(row) == COLUMNS for row in found)
+    return found
+
+
+def prompts(live: Live) -> Counter[str]:
+    return Counter(body["messages"][-1]["content"] for body in live.inference.asked)
+
+
+def test_each_row_is_answered_in_the_datasets_order(
+    live: Live, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert batch(live, "--from-config", config) == 0
+    sha = sha256_of(live.services.storage.base_model(BUNDLED_MODEL) / MANIFEST)
+    assert results(config.parent / "out") == [
+        {
+            "instructions": f"p{number}",
+            "target_responses": f"c{number}",
+            "candidate_responses": f"to p{number}",
+            "model_id": BUNDLED_MODEL,
+            "model_sha": sha,
+        }
+        for number in range(ROWS)
+    ]
+    assert live.inference.most_at_once <= 8
+    assert {body["max_tokens"] for body in live.inference.asked} == {9}
+    said = capsys.readouterr().out
+    assert f"{ROWS} of {ROWS} rows are answered." in said and "tokens/s  ETA" in said
+    # They are kept in the data folder, too.
+    [kept] = (live.services.settings.root / "batches").iterdir()
+    assert results(kept) == results(config.parent / "out")
+
+
+def test_as_many_at_once_as_the_model_answers_or_as_is_said(live: Live, config: Path) -> None:
+    live.inference.holds_for = 8
+    assert batch(live, config) == 0
+    assert live.inference.most_at_once == 8
+    live.inference.most_at_once, live.inference.holds_for = 0, 3
+    assert batch(live, config, "--name", "other", "--concurrency", "3") == 0
+    assert live.inference.most_at_once == 3
+
+
+def test_a_second_time_nothing_is_asked(live: Live, config: Path) -> None:
+    assert [batch(live, config) for _ in range(2)] == [0, 0]
+    assert set(prompts(live).values()) == {1}
+
+
+def test_keys_are_flags(live: Live, config: Path) -> None:
+    more = ("--offset", 10, "--limit=5", "--task_prefix", "Do: ", "--system-prompt", "Be brief.")
+    assert batch(live, config, *more, "--temperature", "0.5", "--seed", 7, "--stop", "[x, y]") == 0
+    found = results(config.parent / "out")
+    assert [row["instructions"] for row in found] == [f"p{number}" for number in range(10, 15)]
+    assert found[0]["candidate_responses"] == "to Do: p10"
+    asked = live.inference.asked[-1]
+    assert asked["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert (asked["temperature"], asked["seed"], asked["stop"]) == (0.5, 7, ["x", "y"])
+
+
+def test_another_batch_in_the_same_place_is_refused(
+    live: Live, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert batch(live, config) == 0
+    before = results(config.parent / "out")
+    assert batch(live, config, "--max-tokens", 10) == 1
+    assert "of another batch: max_tokens changed since" in capsys.readouterr().err
+    assert results(config.parent / "out") == before
+    assert batch(live, config, "--max-tokens", 10, "--name", "longer") == 0
+
+
+def test_a_row_that_fails_keeps_its_place_and_is_told_of(
+    live: Live, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (config.parent / "rows.jsonl").open("a") as file:
+        file.write('{"prompt": "refused", "completion": "c"}\n')
+    assert batch(live, config) == 3
+    assert results(config.parent / "out")[ROWS]["candidate_responses"] == ""
+    said = capsys.readouterr().out
+    assert f"Row {ROWS + 1} failed: Said too_long." in said and "--retry-failed" in said
+    assert batch(live, config) == 3
+    assert prompts(live)["refused"] == 1
+    assert batch(live, config, "--retry-failed", "true") == 3
+    assert prompts(live)["refused"] == 2 and prompts(live)["p1"] == 1
+
+
+def test_for_machines(live: Live, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert batch(live, config, "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["event"] for line in lines} == {"progress", "batch"}
+    told = lines[-1]["data"]
+    assert (told["rows"], told["failed"], told["model_id"]) == (ROWS, 0, BUNDLED_MODEL)
+    assert Path(told["parquet"]).is_file() and told["commit_url"] is None
+
+
+def test_a_dataset_of_the_platform_by_name_and_without_output_dir(live: Live, config: Path) -> None:
+    with (config.parent / "rows.jsonl").open("rb") as file:
+        made = live.http.post("/api/datasets", data={"name": "my rows"}, files={"file": file})
+    assert made.status_code == 201
+    for named in ("my rows", made.json()["id"]):
+        given = ("--dataset", named, "--model", BUNDLED_MODEL, "--limit", "3")
+        assert batch(live, *given) == 0
+    folders = sorted((live.services.settings.root / "batches").iterdir())
+    assert len(folders) == 2 and any(folder.name.startswith("my-rows-") for folder in folders)
+    for folder in folders:
+        [path] = folder.glob("*.jsonl")
+        assert len(results(folder, path.stem)) == 3
+
+
+def test_a_dataset_of_a_hub(live: Live, tmp_path: Path) -> None:
+    folder = live.services.settings.dataset_import_root / "me" / "data"
+    folder.mkdir(parents=True)
+    (folder / "test.csv").write_text("text,target\na,b\n")
+    given = ("--dataset", "me/data", "--split", "test", "--model", BUNDLED_MODEL)
+    assert batch(live, *given, "--output-dir", tmp_path / "out") == 0
+    assert [row["instructions"] for row in results(tmp_path / "out", "me-data")] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--dataset", "nobody"), "neither a file nor the id or name of a dataset"),
+        (("--dataset", "ds_nobody"), "ds_nobody"),
+        (("--model", "nobody"), "no model 'nobody'"),
+        (("--offset", "1000"), "no row behind the first 1,000"),
+        (("--temperature", "9"), "temperature: "),
+        (("--concurrency", "0"), "concurrency must be"),
+        (("--concurrency", "many"), "concurrency: "),
+        (("--name", "../x"), "name must be"),
+        (("--push-to-hub", "me/mine"), "HF_TOKEN is not set"),
+        (("--push-to-hub", "mine"), "push_to_hub: "),
+        (("--key", "gp-wrong"), "not valid"),
+        (("--text-column", "a"), "no column 'a'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    live: Live,
+    config: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    assert batch(live, config, *more) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("genplat: ") and said in line
+    assert live.inference.asked == [] and not (config.parent / "out").exists()
+
+
+def test_wrong_lines_of_a_file_are_told_of(
+    live: Live, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (config.parent / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{"prompt": 1}\n')
+    assert batch(live, config) == 1
+    assert "Line 2" in capsys.readouterr().err
+
+
+def test_a_flag_or_key_that_means_nothing(
+    live: Live, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        batch(live, config, "--max-new-tokens=1")
+    assert "Did you mean --max-tokens?" in capsys.readouterr().err
+    config.write_text("modell: x\n")
+    assert batch(live, config) == 1
+    assert "Did you mean model?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_three_times_nothing_is_twice_and_nothing_is_missing(
+    live: Live, config: Path, seed: int
+) -> None:
+    live.inference.seconds_a_word = 0.03
+    chance = random.Random(seed)
+    command = [sys.executable, "-m", "gateway.cli", *arguments(live, config, "--concurrency", 2)]
+    journal = config.parent / "out" / "rows.journal"
+    written = [0]
+    for _ in range(3):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            # In the middle of its work: a few rows after it went on.
+            until_true(lambda: _lines(journal) > written[-1] + 4)
+            time.sleep(chance.uniform(0, 0.3))
+            process.kill()
+        written.append(_lines(journal))
+    assert written[-1] < 1 + ROWS, "it was over before it was killed"
+    if chance.random() < 0.5:
+        # As a power cut may leave it.
+        journal.write_bytes(journal.read_bytes() + b'{"row": 3, "te')
+    live.inference.seconds_a_word = 0
+    assert batch(live, config) == 0
+    found = results(config.parent / "out")
+    assert [row["candidate_responses"] for row in found] == [f"to p{n}" for n in range(ROWS)]
+    entries = [json.loads(line) for line in journal.read_text().splitlines()[1:]]
+    assert sorted(entry["row"] for entry in entries) == list(range(ROWS))
+    # What was being answered when it was killed was asked again, and nothing else.
+    assert sum(prompts(live).values()) <= ROWS + 3 * 2
+    assert set(prompts(live)) == {f"p{number}" for number in range(ROWS)}
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
