@@ -8,7 +8,14 @@ from urllib.parse import quote
 import httpx
 
 from gateway.settings import GatewaySettings
-from shared.chat import SERVED_AS_HEADER, DiagramRequest, LoadedModel, ModelRef
+from shared.chat import (
+    SERVED_AS_HEADER,
+    DiagramRequest,
+    Likelihood,
+    LikelihoodQuestion,
+    LoadedModel,
+    ModelRef,
+)
 from shared.diagrams import RenderedDiagram
 from shared.errors import (
     GenPlatError,
@@ -123,6 +130,11 @@ class InferenceClient:
         except httpx.HTTPError as error:
             raise _broken(error) from error
         raise refused(response)
+
+    async def likelihood(self, question: LikelihoodQuestion) -> Likelihood:
+        body = question.model_dump(mode="json")
+        response = await self._send("POST", "/likelihood", json=body)
+        return Likelihood.model_validate(response.json())
 
     async def draw(self, request: DiagramRequest) -> RenderedDiagram:
         body = request.model_dump(mode="json", exclude_none=True)

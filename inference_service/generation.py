@@ -5,11 +5,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from inference_service.engine.engine import Engine
+from inference_service.engine.likelihood import LikelihoodRequest
 from inference_service.engine.prompts import encode_chat, encode_text
 from inference_service.engine.requests import Chunk, GenerationRequest, Sampling
 from inference_service.model_manager import Weights
 from shared.chat import CompletionRequest, GenerationParameters
 from shared.datasets import Message
+from shared.errors import InvalidRequest
 
 DEFAULT_NEW_TOKENS = 512
 
@@ -55,6 +57,30 @@ async def stream_chat(
     async with aclosing(engine.stream(request)) as chunks:
         async for chunk in chunks:
             yield chunk
+
+
+def likelihood_request(
+    weights: Weights, messages: tuple[Message, ...], answer: str
+) -> LikelihoodRequest:
+    """The tokens of an answer as the model would have to write them behind the messages."""
+    base, template = weights.base, weights.template
+    prompt = encode_chat(base, template, messages)
+    ends = template.stop_token_ids if template else base.stop_token_ids
+    if base.family == "seq2seq":
+        written = base.codec.encode(answer, special=False)
+    else:
+        whole = encode_chat(base, template, messages, answer)
+        # A tokenizer may join the prompt's last letters with the answer's first ones.
+        same = (a == b for a, b in zip(prompt, whole, strict=False))
+        shared = next((place for place, equal in enumerate(same) if not equal), len(prompt))
+        prompt, written = whole[:shared], whole[shared:]
+    if len(written) >= base.answer_room(len(prompt)):
+        raise InvalidRequest(
+            f"The answer has {len(written)} tokens, for which {base.id} has no room.",
+            code="context_length_exceeded",
+            param="answer",
+        )
+    return LikelihoodRequest(base, weights.adapter, prompt, (*written, ends[0]))
 
 
 async def stream_completion(

@@ -27,6 +27,7 @@ from shared.chat import (
     CompletionRequest,
     DiagramRequest,
     GenerationParameters,
+    LikelihoodQuestion,
     ModelRef,
 )
 from shared.diagrams import RenderedDiagram
@@ -114,6 +115,14 @@ async def complete(
     if body.stream:
         return await _stream(stream_text(head, service.complete(body)))
     return await _whole(request, whole_text(head, service.complete(body)))
+
+
+@internal.post("/likelihood")
+async def likelihood(request: Request, body: LikelihoodQuestion, service: Service) -> Response:
+    async def found() -> dict[str, Any]:
+        return (await service.likelihood(body)).model_dump()
+
+    return await _whole(request, found())
 
 
 @internal.post("/diagrams")

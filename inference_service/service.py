@@ -1,18 +1,26 @@
 """What the inference service can do, with all its collaborators; the routes only translate."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from inference_service.engine.engine import Engine
 from inference_service.engine.prompts import as_messages
 from inference_service.engine.requests import Chunk
-from inference_service.generation import stream_chat, stream_completion
+from inference_service.generation import likelihood_request, stream_chat, stream_completion
 from inference_service.model_manager import ModelManager
 from inference_service.openai_shapes import last_of
 from inference_service.plantuml.diagrams import Event, draw
 from inference_service.plantuml.renderer import Renderer
 from inference_service.telemetry import Telemetry
-from shared.chat import ChatRequest, CompletionRequest, DiagramRequest, GenerationParameters
+from shared.chat import (
+    ChatRequest,
+    CompletionRequest,
+    DiagramRequest,
+    GenerationParameters,
+    Likelihood,
+    LikelihoodQuestion,
+)
 from shared.datasets import Message
 from shared.diagrams import RenderedDiagram
 from shared.errors import InvalidRequest
@@ -52,6 +60,15 @@ class InferenceService:
             async with aclosing(self.telemetry.watch("completion", answer)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+
+    async def likelihood(self, question: LikelihoodQuestion) -> Likelihood:
+        with self.models.lease(question.model) as weights:
+            messages = as_messages(question.messages)
+            request = await asyncio.to_thread(
+                likelihood_request, weights, messages, question.answer
+            )
+            found = await self.engine.log_likelihood(request)
+        return Likelihood(log_likelihood=found, tokens=len(request.answer_ids))
 
     async def draw(
         self, parameters: GenerationParameters, messages: tuple[Message, ...], max_attempts: int

@@ -130,6 +130,24 @@ class CompletionRequest(GenerationParameters):
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)
 
 
+class LikelihoodQuestion(BaseModel):
+    """`POST /likelihood` of the inference service: how likely the model holds ``answer`` as the
+    next turn behind ``messages``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(min_length=1, max_length=500)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
+    answer: str = Field(max_length=MAX_PROMPT_CHARACTERS)
+
+
+class Likelihood(BaseModel):
+    """In nats, over so many tokens: those of the answer, and the one that ends it."""
+
+    log_likelihood: float
+    tokens: int
+
+
 class DiagramRequest(BaseModel):
     """`POST /diagrams` of the inference service: words or a source in, a diagram out."""
 

@@ -13,10 +13,11 @@ from shared.hyperparameters import resolve_hyperparameters
 from shared.model_library import built_in_library
 from shared.prompt_template import PromptTemplate
 from shared.runs import FineTuneSpec, Hyperparameters
+from shared.splits import held_out_sources
 from trainer_service.base_models import prepare_base_model
 from trainer_service.continuing import inherited_spec
 from trainer_service.job_files import Job, WeightedRecords, read_json
-from trainer_service.mixing import Part, held_out_sources, rows_in_epoch
+from trainer_service.mixing import Part, rows_in_epoch
 from trainer_service.modeling import context_length, family_of, load_tokenizer, make_template
 from trainer_service.reading import (
     limits_of,

@@ -1,13 +1,9 @@
-"""How often an epoch sees each row of several weighted datasets, and which rows are kept apart to
-validate on; knows no tokens and no model."""
+"""How often an epoch sees each row of several weighted datasets; knows no tokens and no model."""
 
-import hashlib
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from shared.datasets import Record
 
 
 @dataclass(frozen=True)
@@ -58,23 +54,3 @@ def spread(order: Sequence[int], copies: Sequence[int]) -> list[int]:
         for turn in range(copies[row])
     ]
     return [row for _, _, row in sorted(places)]
-
-
-def held_out_sources(records: Sequence[Record], *, share: float, seed: int) -> set[str]:
-    """The source texts (by their key) to validate on. With two or more, neither side is empty,
-    unless ``share`` is 0."""
-    keys = sorted(
-        {record.source_key for record in records},
-        key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest(),
-    )
-    count = min(max(1, round(len(keys) * share)), len(keys) - 1) if share > 0 and keys else 0
-    return set(keys[:count])
-
-
-def split_by_source(
-    records: Sequence[Record], *, share: float, seed: int
-) -> tuple[list[Record], list[Record]]:
-    """Training and validation records. Answers to one source text never part."""
-    held_out = held_out_sources(records, share=share, seed=seed)
-    training = [record for record in records if record.source_key not in held_out]
-    return training, [record for record in records if record.source_key in held_out]

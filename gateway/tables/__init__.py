@@ -3,6 +3,7 @@
 from gateway.tables.access import ApiKey, IdempotentRequest, LoginSession
 from gateway.tables.columns import new_id, now
 from gateway.tables.data import Dataset, LibraryModel, PlacedDataset
+from gateway.tables.evaluations import Evaluation, EvaluationAnswer, EvaluationExample
 from gateway.tables.requests import LoggedRequest
 from gateway.tables.runs import (
     CheckpointRow,
@@ -20,6 +21,9 @@ __all__ = [
     "Dataset",
     "Deployment",
     "Diagram",
+    "Evaluation",
+    "EvaluationAnswer",
+    "EvaluationExample",
     "IdempotentRequest",
     "LibraryModel",
     "LoggedRequest",

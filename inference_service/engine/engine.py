@@ -9,12 +9,14 @@ import logging
 import threading
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import torch
 
 from inference_service.engine.base_model import BaseModel
 from inference_service.engine.batch import Batch
+from inference_service.engine.likelihood import LikelihoodRequest, Reckoning
 from inference_service.engine.lora import Adapter
 from inference_service.engine.requests import Chunk, GenerationRequest
 from inference_service.engine.sequence import Event, Sequence
@@ -49,6 +51,8 @@ class Engine:
         self._batches: dict[BaseModel, Batch] = {}
         self._outbox: list[tuple[Sequence, Event]] = []
         self._arrivals: deque[Sequence] = deque()
+        # Computed one after the other, a piece between two steps of the batches.
+        self._reckonings: deque[tuple[Reckoning, Future[float]]] = deque()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
 
@@ -101,6 +105,18 @@ class Engine:
         finally:
             sequence.cancelled = True
 
+    async def log_likelihood(self, request: LikelihoodRequest) -> float:
+        """How likely the model holds an answer: natural logarithm, the sum over its tokens."""
+        found: Future[float] = Future()
+        with self._condition:
+            if self._closed:
+                raise Unavailable("The service is stopping.", retry_after=RETRY_AFTER_SECONDS)
+            if len(self._reckonings) >= self._max_waiting:
+                raise _queue_full()
+            self._reckonings.append((Reckoning(request), found))
+            self._condition.notify()
+        return await asyncio.wrap_future(found)
+
     def forget(self, held: BaseModel | Adapter) -> None:
         """Let go of a base model or an adapter that no request uses any more."""
 
@@ -122,11 +138,7 @@ class Engine:
             load = self.load
             # Those that will find a free row at the next step do not count as waiting.
             if load.waiting - max(0, self._max_rows - load.running) >= self._max_waiting:
-                raise Unavailable(
-                    "Too many requests wait for the model; try again in a moment.",
-                    code="queue_full",
-                    retry_after=RETRY_AFTER_SECONDS,
-                )
+                raise _queue_full()
             self._arrivals.append(sequence)
             self._condition.notify()
 
@@ -156,7 +168,10 @@ class Engine:
             for batch in list(self._batches.values()):
                 if batch.busy:
                     self._step(batch)
+            self._reckon()
             self._deliver()
+        for _, found in self._reckonings:
+            _settle(found, Unavailable("The service is stopping."))
         for batch in self._batches.values():
             batch.fail_all(Unavailable("The service is stopping."))
         self._deliver()
@@ -167,6 +182,21 @@ class Engine:
         except Exception as error:
             logger.exception("a batch failed; its requests end")
             batch.fail_all(error)
+
+    def _reckon(self) -> None:
+        """One piece of the first likelihood that is wanted."""
+        if not self._reckonings:
+            return
+        reckoning, found = self._reckonings[0]
+        try:
+            if not found.cancelled() and not reckoning.advance():
+                return
+            outcome: float | Exception = reckoning.total
+        except Exception as error:
+            logger.exception("a likelihood could not be computed")
+            outcome = error
+        self._reckonings.popleft()
+        _settle(found, outcome)
 
     def _receive(self) -> bool:
         """Do what was posted; sleep while there is nothing to do. False when closed."""
@@ -182,7 +212,7 @@ class Engine:
         return not self._closed
 
     def _busy(self) -> bool:
-        return any(batch.busy for batch in self._batches.values())
+        return bool(self._reckonings) or any(batch.busy for batch in self._batches.values())
 
     def _deliver(self) -> None:
         """Hand over what a step brought: one call into each event loop, not one a token."""
@@ -199,3 +229,20 @@ class Engine:
 def _put_all(items: list[tuple[asyncio.Queue[Event], Event]]) -> None:
     for queue, event in items:
         queue.put_nowait(event)
+
+
+def _settle(found: Future[float], outcome: float | Exception) -> None:
+    if not found.set_running_or_notify_cancel():
+        return
+    if isinstance(outcome, Exception):
+        found.set_exception(outcome)
+    else:
+        found.set_result(outcome)
+
+
+def _queue_full() -> Unavailable:
+    return Unavailable(
+        "Too many requests wait for the model; try again in a moment.",
+        code="queue_full",
+        retry_after=RETRY_AFTER_SECONDS,
+    )

@@ -6,6 +6,7 @@ would compute that bias for one position and use it for all rows; here each row 
 part of its attention mask.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from typing import TYPE_CHECKING, Any, cast
 
@@ -75,6 +76,13 @@ class Seq2SeqRows:
             [s.length for s in sequences],
             [len(s.request.prompt_ids) for s in sequences],
         )
+
+    def follow(self, source: Many[int], answer: Many[int]) -> Iterator[Tensor]:
+        """What is said before each token of an answer that is given: logits [1, vocabulary]."""
+        self._cache.reserve(1, len(answer), len(source))
+        self._encode(source, 0)
+        for place, token in enumerate([self._start, *answer[:-1]]):
+            yield self._step([token], [place], [len(source)])
 
     def probe(self) -> Tensor:
         """The logits of `own_logits`, from rows that join at different times."""

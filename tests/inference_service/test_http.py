@@ -193,6 +193,19 @@ def test_an_answer_goes_on_behind_its_beginning(http: httpx.Client) -> None:
         assert wrong.status_code in (400, 422) and "continue_final_message" in wrong.text
 
 
+def test_a_likelihood_counts_the_token_that_ends_an_answer(http: httpx.Client) -> None:
+    def ask(answer: str, model: str = "org/base") -> httpx.Response:
+        body = {"model": model, "messages": MESSAGES, "answer": answer}
+        return http.post("/likelihood", json=body)
+
+    empty, short = ask("").json(), ask("Hi").json()
+    assert empty["tokens"] == 1 and short["tokens"] == 3
+    assert short["log_likelihood"] < 0
+    assert ask("Hi").json() == short != ask("Hi", "tuned").json()
+    assert ask("long " * 1000).json()["error"]["code"] == "context_length_exceeded"
+    assert ask("Hi", "nobody").status_code == 404
+
+
 def test_half_a_surrogate_pair_is_refused(http: httpx.Client) -> None:
     body = '{"model": "tuned", "messages": [{"role": "user", "content": "\\ud800"}]}'
     answer = http.post(

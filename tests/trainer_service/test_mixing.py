@@ -2,17 +2,14 @@
 
 from collections import Counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.datasets import Record
 from trainer_service.batching import StepOrder, plan_epoch
 from trainer_service.mixing import (
     Part,
     copies_in_epoch,
     rows_in_epoch,
-    split_by_source,
     spread,
 )
 
@@ -59,21 +56,3 @@ def test_copies_of_a_row_lie_apart() -> None:
     assert all(mixed.index(row) + 10 == mixed.index(row, mixed.index(row) + 1) for row in order)
     plan = plan_epoch([5] * 40, rows_per_step=4, seed=1, epoch=0, copies=[2] * 40)
     assert all(len(set(rows)) == len(rows) for rows in plan)
-
-
-def test_answers_to_one_source_are_never_parted() -> None:
-    records = [Record.from_pair(f"source {index // 4}", f"answer {index}") for index in range(40)]
-    training, validation = split_by_source(records, share=0.3, seed=7)
-    assert len(training) == 28 and len(validation) == 12
-    assert not {r.source_key for r in training} & {r.source_key for r in validation}
-    assert split_by_source(records, share=0.3, seed=7) == (training, validation)
-    assert split_by_source(records, share=0.3, seed=8) != (training, validation)
-
-
-@pytest.mark.parametrize(
-    ("sources", "share", "held_out"), [(1, 0.5, 0), (2, 0.01, 1), (2, 0.99, 1), (5, 0.0, 0)]
-)
-def test_neither_side_of_a_split_is_empty(sources: int, share: float, held_out: int) -> None:
-    records = [Record.from_pair(str(index), "x") for index in range(sources)]
-    training, validation = split_by_source(records, share=share, seed=1)
-    assert len(validation) == held_out and len(training) == sources - held_out

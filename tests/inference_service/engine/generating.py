@@ -56,7 +56,7 @@ def generate_tokens(
     folder: Path, requests: Sequence[GenerationRequest], adapters: Sequence[Path | None]
 ) -> list[list[int]]:
     """Token ids that `generate` says to each request, without what ends it."""
-    models = {adapter: _load(folder, adapter) for adapter in set(adapters)}
+    models = {adapter: load_as_transformers(folder, adapter) for adapter in set(adapters)}
     answers = []
     for request, adapter in zip(requests, adapters, strict=True):
         ids = torch.tensor([request.prompt_ids])
@@ -74,7 +74,7 @@ def generate_tokens(
     return answers
 
 
-def _load(folder: Path, adapter: Path | None) -> Any:
+def load_as_transformers(folder: Path, adapter: Path | None) -> Any:
     seq2seq = AutoConfig.from_pretrained(folder).is_encoder_decoder
     auto: Any = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
     model = auto.from_pretrained(folder, dtype=torch.float32)
