@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from gateway import keys, library
+from gateway.evaluations.runner import run_evaluations
 from gateway.projector import run_projector
 from gateway.reconciler import run_reconciler
 from gateway.request_log.retention import forget_old_requests
@@ -27,6 +28,7 @@ async def running(services: Services) -> AsyncIterator[None]:
     works: tuple[Work, ...] = (
         run_projector,
         run_reconciler,
+        run_evaluations,
         prepare_bundled_model,
         write_request_log,
         forget_old_requests,

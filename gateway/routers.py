@@ -21,6 +21,7 @@ from gateway.api import (
 )
 from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
+from gateway.api import evaluations as evaluations_api
 from gateway.api import keys as keys_api
 from gateway.api import requests as requests_api
 from gateway.api import routes as routes_api
@@ -55,6 +56,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
     (datasets_api, "read", "train"),
     (deployments_api, "read", "admin"),
     (diagrams, None, "infer"),
+    (evaluations_api, "read", "train"),
     (fine_tuning, "read", "train"),
     (keys_api, "admin", "admin"),
     (library, "read", "train"),

@@ -1,5 +1,6 @@
 """The collaborators that the gateway's modules share; knows no web framework."""
 
+import asyncio
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -37,6 +38,8 @@ class Services:
     log: RequestLog
     stopping: Stopping = field(default_factory=Stopping)
     breakers: Breakers = field(default_factory=Breakers)
+    # Set where an evaluation waits to be worked on.
+    evaluation_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     @cached_property
     def known_keys(self) -> Fresh[ApiKey]:

@@ -62,6 +62,13 @@ class GatewaySettings(Settings):
         True, description="Convert the bundled model at the first start."
     )
 
+    evaluation_lease_seconds: float = Field(
+        30, gt=0, description="An evaluation whose gateway died is gone on with after this."
+    )
+    evaluation_requests: int = Field(
+        16, ge=1, le=256, description="Answers that an evaluation asks for at once."
+    )
+
     @property
     def sqlalchemy_url(self) -> str:
         """The database URL for SQLAlchemy, PostgreSQL through psycopg 3."""

@@ -18,6 +18,20 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 MAX_FILE_BYTES = 1_000_000
 
 
+class Prices(BaseModel):
+    """What a million tokens cost, as the operator says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input_per_million: float = Field(ge=0, allow_inf_nan=False)
+    output_per_million: float = Field(ge=0, allow_inf_nan=False)
+    currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+        spent = self.input_per_million * prompt_tokens
+        return (spent + self.output_per_million * completion_tokens) / 1e6
+
+
 class Upstream(BaseModel):
     """One model behind an OpenAI-shaped API. ``base_url`` ends where ``/chat/completions`` begins
     (for OpenAI in ``/v1``). ``continues``: it goes on with an answer that was begun, as GenPlat and
@@ -34,6 +48,7 @@ class Upstream(BaseModel):
     )
     query: dict[str, str] = Field(default_factory=dict, description="For Azure: api-version.")
     continues: bool = False
+    prices: Prices | None = Field(None, description="To tell what evaluations cost.")
     connect_seconds: float = Field(5, gt=0, le=600)
     first_token_seconds: float = Field(30, gt=0, le=600)
     stall_seconds: float = Field(15, gt=0, le=600, description="Silence that ends a stream.")

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +62,8 @@ class FakeInference:
     token: str = "the-services-own-token"
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     words: list[str] = field(default_factory=lambda: ["Hello", " there", "!"])
+    # What is said instead, by the request.
+    says: Callable[[dict[str, Any]], str] | None = None
     dead: set[str] = field(default_factory=set)
     # What the dead ones answer: as the real service does where its queue is full.
     dies_with: tuple[int, str] = (503, "queue_full")
@@ -110,6 +112,7 @@ class FakeInference:
         app.get("/models")(self.list)
         app.post("/v1/chat/completions")(self.chat)
         app.post("/v1/completions")(self.chat)
+        app.post("/likelihood")(self.likelihood)
         app.post("/diagrams")(self.draw)
         app.get("/readyz")(self.readyz)
         return app
@@ -159,6 +162,13 @@ class FakeInference:
             return refused
         return JSONResponse(self.drawing)
 
+    async def likelihood(self, request: Request) -> Response:
+        body = await request.json()
+        if (refused := self.refusal(request, body["model"])) is not None:
+            return refused
+        tokens = len(body["answer"].split()) + 1
+        return JSONResponse({"log_likelihood": -float(2 * tokens), "tokens": tokens})
+
     async def chat(self, request: Request) -> Response:
         body = await request.json()
         self.asked.append(body)
@@ -187,8 +197,10 @@ class FakeInference:
             await asyncio.sleep(0.01)
 
     def whole(self, body: dict[str, Any], served_as: str) -> dict[str, Any]:
-        said = f"to {asked_in(body)}" if self.echoes else "".join(self.words)
-        message: dict[str, Any] = {"role": "assistant", "content": said}
+        text = f"to {asked_in(body)}" if self.echoes else "".join(self.words)
+        if self.says is not None:
+            text = self.says(body)
+        message: dict[str, Any] = {"role": "assistant", "content": text}
         if "diagram" in body:
             message |= {"content": self.drawing["source"], "diagram": self.drawing}
         choice = {"index": 0, "finish_reason": "stop", "logprobs": None}

@@ -100,6 +100,24 @@ class Perplexity(Kind):
         return float(self.total(sums))
 
 
+class Similarity(Averaged):
+    def of(self, answer: Answer) -> float | None:
+        return answer.similarity
+
+
+class Preference(Averaged):
+    def of(self, answer: Answer) -> float | None:
+        return answer.preference
+
+
+def similarity() -> Similarity:
+    return Similarity("judge_similarity", "Similarity (judge)", "judge|1 to 5", unit="number")
+
+
+def preference() -> Preference:
+    return Preference("judge_preference", "Preferred (judge)", "judge|both orders|ties half")
+
+
 def exact_match() -> ExactMatch:
     return ExactMatch("exact_match", "Exact match", "NFC|spaces around it ignored", binary=True)
 

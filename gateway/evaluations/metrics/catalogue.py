@@ -19,6 +19,8 @@ _MAKERS: dict[str, Callable[[Words], Metric]] = {
     "render_rate": lambda _: answers.render_rate(),
     "structure_f1": lambda _: answers.structure(),
     "perplexity": lambda _: answers.perplexity(),
+    "judge_similarity": lambda _: answers.similarity(),
+    "judge_preference": lambda _: answers.preference(),
     "stop_rate": lambda _: answers.stop_rate(),
     "length": lambda _: answers.length(),
     "length_ratio": lambda _: answers.length_ratio(),

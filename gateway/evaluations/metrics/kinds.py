@@ -24,7 +24,8 @@ class Answer:
 
     ``source`` is the last thing the user said. ``rendered``: whether its diagram was drawn.
     ``log_likelihood`` is that of the first reference under the model, in nats, of so many
-    ``likelihood_tokens``. None where something was not measured.
+    ``likelihood_tokens``. ``similarity`` (1 to 5) and ``preference`` (1 won, 0.5 a tie, 0 lost) are
+    a judge's. None where something was not measured.
     """
 
     source: str
@@ -34,6 +35,8 @@ class Answer:
     rendered: bool | None = None
     log_likelihood: float | None = None
     likelihood_tokens: int | None = None
+    similarity: float | None = None
+    preference: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,156 @@
+"""One answer of a candidate: asked, drawn and weighed as the metrics want it. Knows no database."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from gateway.answering import AnswersEnded
+from gateway.evaluations.metrics.answers import diagram_in
+from shared.chat import Likelihood
+from shared.errors import (
+    GenPlatError,
+    InvalidData,
+    InvalidRequest,
+    StorageFull,
+    TimedOut,
+    TooLarge,
+    UpstreamFailed,
+)
+
+Body = dict[str, Any]
+Turns = Sequence[dict[str, Any]]
+# Its answer would be the same the next time: it counts as an empty one.
+_REFUSALS = (InvalidRequest, InvalidData, TooLarge)
+# These may pass, and are tried again so often.
+_HICCUPS = (TimedOut, UpstreamFailed)
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Reply:
+    """``error``: why there is no answer; ``refused``: there never will be one."""
+
+    text: str = ""
+    finish_reason: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    served_by: str = ""
+    error: str | None = None
+    refused: bool = False
+    rendered: bool | None = None
+    log_likelihood: float | None = None
+    likelihood_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a candidate is asked, under OpenAI's names."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float | None
+    seed: int
+
+    def body(self, messages: Turns) -> Body:
+        body: Body = {
+            "messages": list(messages),
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "seed": self.seed,
+        }
+        return body if self.top_p is None else body | {"top_p": self.top_p}
+
+
+class Asker(Protocol):
+    """A candidate that can be asked. All raise named errors; `AnswersEnded` where no other request
+    would be answered either."""
+
+    async def answer(self, body: Body) -> tuple[Body, str]:
+        """OpenAI's answer, and who gave it."""
+
+    async def likelihood(self, messages: Turns, answer: str) -> Likelihood | None:
+        """None where nobody can say: the weights are somebody else's, or more than one model's."""
+
+    async def renders(self, source: str) -> bool: ...
+
+
+async def ask(
+    asker: Asker,
+    *,
+    messages: Turns,
+    references: Sequence[str],
+    sampling: Sampling,
+    metrics: Sequence[str],
+) -> Reply:
+    """Everything that the metrics have to know of one answer."""
+    reply = await _answer(asker, sampling.body(messages))
+    if "render_rate" in metrics and (reply.error is None or reply.refused):
+        reply = replace(reply, rendered=await _renders(asker, reply.text))
+    if "perplexity" in metrics and references:
+        found = await _likelihood(asker, messages, references[0])
+        if found is not None:
+            reply = replace(
+                reply,
+                log_likelihood=found.log_likelihood,
+                likelihood_tokens=found.tokens,
+            )
+    return reply
+
+
+async def _answer(asker: Asker, body: Body) -> Reply:
+    for last_try in [False] * (TRIES - 1) + [True]:
+        begun = time.monotonic()
+        try:
+            answer, served_by = await asker.answer(body)
+        except _REFUSALS as error:
+            return Reply(error=error.message, refused=True)
+        except _HICCUPS as error:
+            if last_try:
+                return Reply(error=error.message)
+            continue
+        return _read(answer, served_by, time.monotonic() - begun)
+    raise AssertionError("unreachable")
+
+
+def _read(answer: Body, served_by: str, seconds: float) -> Reply:
+    choice = answer["choices"][0]
+    message, usage = choice.get("message") or {}, answer.get("usage") or {}
+    content = message.get("content")
+    return Reply(
+        # (Half of a surrogate pair is no text that could be stored.)
+        text=(content if isinstance(content, str) else "").encode(errors="replace").decode(),
+        finish_reason=str(choice.get("finish_reason") or ""),
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or 0),
+        seconds=seconds,
+        served_by=served_by,
+    )
+
+
+async def _renders(asker: Asker, text: str) -> bool | None:
+    source = diagram_in(text)
+    if not source:
+        return False
+    for _ in range(TRIES):
+        try:
+            return await asker.renders(source)
+        except _REFUSALS:
+            return False
+        except (AnswersEnded, StorageFull):
+            raise
+        except GenPlatError:
+            continue
+    return None
+
+
+async def _likelihood(asker: Asker, messages: Turns, reference: str) -> Likelihood | None:
+    for _ in range(TRIES):
+        try:
+            return await asker.likelihood(messages, reference)
+        except _REFUSALS:
+            return None
+        except _HICCUPS:
+            continue
+    return None

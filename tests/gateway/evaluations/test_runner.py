@@ -1,0 +1,202 @@
+"""Evaluations over stops: leases, several gateways on one database, nothing asked twice."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlmodel import select
+
+from gateway.database import Database
+from gateway.evaluations import leases
+from gateway.evaluations.creating import create_evaluation
+from gateway.evaluations.leases import MAX_LOST, LeaseLost, claim_next
+from gateway.evaluations.runner import run_evaluations
+from gateway.evaluations.spec import EvaluationSpec
+from gateway.evaluations.views import cancel_evaluation, resume_evaluation
+from gateway.services import Services
+from gateway.settings import GatewaySettings
+from gateway.tables import Deployment, Evaluation, EvaluationAnswer, now
+from shared.datasets import Record
+from shared.model_library import BUNDLED_MODEL
+from shared.storage import atomic_file
+from tests.gateway.evaluations.asked import says, word_rows
+from tests.gateway.fake_inference import FakeInference, fake_inference
+from tests.gateway.parts import (
+    DATASET,
+    OWNER,
+    add_dataset,
+    asynchronous,
+    background,
+    fake_prepared,
+    gateway_services,
+    until,
+)
+
+
+@pytest.fixture
+def inference() -> Iterator[FakeInference]:
+    # Loaded already: a first request that is told to come back would count as asked.
+    loaded = {"name": "good", "ref": {"base_model": BUNDLED_MODEL}, "state": "ready"}
+    with fake_inference(FakeInference(says=says, models={"good": loaded})) as fake:
+        yield fake
+
+
+@pytest.fixture
+def quick(settings: GatewaySettings, inference: FakeInference) -> GatewaySettings:
+    return settings.model_copy(
+        update={
+            "inference_url": inference.url,
+            "reconcile_seconds": 0.1,
+            "evaluation_lease_seconds": 1.2,
+            "evaluation_requests": 4,
+        }
+    )
+
+
+async def prepared(services: Services, rows: int, **changes: Any) -> str:
+    """An evaluation of a deployment on so many rows; its id."""
+    fake_prepared(services.storage, BUNDLED_MODEL)
+    records = [Record.from_pair(row["prompt"], row["completion"]) for row in word_rows(rows)]
+    with atomic_file(services.storage.dataset_records(DATASET)) as file:
+        file.writelines(f"{record.model_dump_json()}\n".encode() for record in records)
+    with services.database.write() as session:
+        session.add(Deployment(name="good", owner=OWNER, model="m", base_model=BUNDLED_MODEL))
+    spec = {"dataset_id": DATASET, "candidates": ["good"], "metrics": ["exact_match"]} | changes
+    view = await create_evaluation(
+        services=services, owner=OWNER, spec=EvaluationSpec.model_validate(spec)
+    )
+    return view.id
+
+
+def read(services: Services, evaluation_id: str) -> Evaluation:
+    with services.database.read() as session:
+        return session.get_one(Evaluation, evaluation_id)
+
+
+def answers(services: Services) -> list[EvaluationAnswer]:
+    with services.database.read() as session:
+        return list(session.exec(select(EvaluationAnswer)).all())
+
+
+def asked(inference: FakeInference) -> list[str]:
+    return [body["messages"][-1]["content"] for body in inference.asked]
+
+
+@asynchronous
+async def test_two_gateways_share_the_work_of_two_evaluations(
+    quick: GatewaySettings, inference: FakeInference
+) -> None:
+    inference.seconds_a_word = 0.01
+    async with gateway_services(quick) as services:
+        first = await prepared(services, 20)
+        second = (
+            await create_evaluation(
+                services=services,
+                owner=OWNER,
+                spec=EvaluationSpec(dataset_id=DATASET, candidates=["good"], metrics=["length"]),
+            )
+        ).id
+        async with background(run_evaluations(services), run_evaluations(services)):
+            for one in (first, second):
+                await until(lambda one=one: read(services, one).status == "succeeded")
+        assert len(answers(services)) == len(inference.asked) == 40
+        assert read(services, first).holder is None
+
+
+@asynchronous
+async def test_a_stopped_gateway_hands_over_at_once(
+    quick: GatewaySettings, inference: FakeInference
+) -> None:
+    inference.seconds_a_word = 0.03
+    patient = quick.model_copy(update={"evaluation_lease_seconds": 600})
+    async with gateway_services(patient) as services:
+        evaluation = await prepared(services, 30)
+        async with background(run_evaluations(services)):
+            await until(lambda: read(services, evaluation).done >= 3)
+        stopped = len(answers(services))
+        assert stopped < 30 and read(services, evaluation).status == "running"
+        before = {asked(inference)[0]}
+        inference.asked.clear()
+        async with background(run_evaluations(services)):
+            await until(lambda: read(services, evaluation).status == "succeeded")
+        # Only what no answer was there for; what was under way is asked once more.
+        assert len(answers(services)) == 30
+        assert len(inference.asked) == 30 - stopped
+        assert before.isdisjoint(asked(inference))
+
+
+@asynchronous
+async def test_a_killed_gateway_is_gone_on_for_after_its_lease(
+    quick: GatewaySettings, inference: FakeInference
+) -> None:
+    async with gateway_services(quick) as services:
+        evaluation = await prepared(services, 5)
+        lost = claim_next(services.database, holder="killed", seconds=0.6)
+        assert lost is not None and claim_next(services.database, holder="b", seconds=1) is None
+        lost.store(EvaluationAnswer(evaluation_id=evaluation, candidate=0, place=2, text="mine"))
+        async with background(run_evaluations(services)):
+            await until(lambda: read(services, evaluation).status == "succeeded")
+        assert len(inference.asked) == 4
+        assert {row.text for row in answers(services) if row.place == 2} == {"mine"}
+        # The one that was killed was only frozen: it may write no more.
+        with pytest.raises(LeaseLost):
+            lost.store(EvaluationAnswer(evaluation_id=evaluation, candidate=0, place=9))
+        with pytest.raises(LeaseLost):
+            lost.fail("x", "y")
+        assert read(services, evaluation).status == "succeeded"
+
+
+@asynchronous
+async def test_a_cancel_stops_who_works(quick: GatewaySettings, inference: FakeInference) -> None:
+    inference.seconds_a_word = 5
+    async with gateway_services(quick) as services:
+        evaluation = await prepared(services, 5)
+        async with background(run_evaluations(services)):
+            await until(lambda: len(inference.asked) > 0)
+            cancel_evaluation(database=services.database, owner=OWNER, evaluation_id=evaluation)
+            # Its requests are not waited for.
+            await until(lambda: inference.left_early > 0)
+            inference.seconds_a_word = 0
+            resume_evaluation(database=services.database, owner=OWNER, evaluation_id=evaluation)
+            await until(lambda: read(services, evaluation).status == "succeeded")
+        assert len(answers(services)) == 5
+
+
+def waiting() -> Evaluation:
+    return Evaluation(
+        id="ev_x", owner=OWNER, dataset_id=DATASET, task="general", examples=1, total=1
+    )
+
+
+def test_who_dies_again_and_again_is_told_of(either_database: Database) -> None:
+    add_dataset(either_database)
+    with either_database.write() as session:
+        session.add(waiting())
+    for _ in range(MAX_LOST):
+        assert claim_next(either_database, holder="dies", seconds=60) is not None
+        with either_database.write() as session:
+            found = session.get_one(Evaluation, "ev_x")
+            found.held_until = now() - timedelta(seconds=1)
+            session.add(found)
+    assert claim_next(either_database, holder="dies", seconds=60) is None
+    with either_database.read() as session:
+        found = session.get_one(Evaluation, "ev_x")
+    assert (found.status, found.error_code) == ("failed", "gateway_lost")
+
+
+def test_of_many_gateways_one_gets_it(either_database: Database) -> None:
+    add_dataset(either_database)
+    with either_database.write() as session:
+        session.add(waiting())
+
+    async def claims() -> list[leases.Lease | None]:
+        return await asyncio.gather(
+            *(
+                asyncio.to_thread(claim_next, either_database, holder=f"h{n}", seconds=60)
+                for n in range(8)
+            )
+        )
+
+    assert sum(lease is not None for lease in asyncio.run(claims())) == 1
