@@ -12,6 +12,7 @@ from gateway.projector import run_projector
 from gateway.reconciler import run_reconciler
 from gateway.request_log.retention import forget_old_requests
 from gateway.services import Services
+from gateway.synthesis.runner import run_syntheses
 from shared.errors import Unavailable
 from shared.model_library import BUNDLED_MODEL
 from shared.tasks import cancel_until_done
@@ -29,6 +30,7 @@ async def running(services: Services) -> AsyncIterator[None]:
         run_projector,
         run_reconciler,
         run_evaluations,
+        run_syntheses,
         prepare_bundled_model,
         write_request_log,
         forget_old_requests,

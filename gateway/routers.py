@@ -26,6 +26,7 @@ from gateway.api import keys as keys_api
 from gateway.api import requests as requests_api
 from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
+from gateway.api import syntheses as syntheses_api
 from gateway.api import upstreams as upstreams_api
 from gateway.deps import needs, page_owner
 from gateway.errors import ErrorAnswer
@@ -67,6 +68,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
     (requests_api, "read", "train"),
     (routes_api, "read", "admin"),
     (runs_api, "read", "train"),
+    (syntheses_api, "read", "train"),
     (upstreams_api, "read", "admin"),
 )
 # Fixed paths before those with an id in them: "new", "import" and "compare" are no ids.

@@ -40,6 +40,8 @@ class Services:
     breakers: Breakers = field(default_factory=Breakers)
     # Set where an evaluation waits to be worked on.
     evaluation_wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set where a synthesis waits to be worked on.
+    synthesis_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     @cached_property
     def known_keys(self) -> Fresh[ApiKey]:

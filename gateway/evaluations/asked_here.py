@@ -11,11 +11,15 @@ from gateway.completions import complete
 from gateway.evaluations.asking import Body, Turns
 from gateway.evaluations.candidates import Candidate
 from gateway.orchestrator.plans import Target
+from gateway.request_log.entries import Origin
 from gateway.services import Services
 from gateway.serving import ask_in_turn, plan_for, serve
 from shared.chat import ChatMessage, ChatRequest, DiagramRequest, Likelihood, LikelihoodQuestion
 from shared.errors import InvalidData
 from shared.route_labels import UPSTREAM_PREFIX
+
+# What is asked here is no request of anybody: it is not logged.
+_NO_TRAFFIC = Origin(keeps="none")
 
 
 class AskedHere:
@@ -76,7 +80,9 @@ class AskedHere:
             request = ChatRequest.model_validate(body)
         except ValidationError as error:
             raise InvalidData("The example is no request that a chat takes.") from error
-        answer = await complete(services=self._services, owner=self._owner, request=request)
+        answer = await complete(
+            services=self._services, owner=self._owner, request=request, origin=_NO_TRAFFIC
+        )
         return answer.body, answer.headers.get("x-genplat-served-by", "")
 
     async def _of_upstream(self, body: Body) -> Body:

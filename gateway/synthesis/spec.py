@@ -61,7 +61,7 @@ class Wishes(BaseModel):
         description="questions that share so much are the same (1: equal texts alone)",
     )
     leak_similarity: float = Field(
-        0.5,
+        0.6,
         gt=0,
         le=1,
         allow_inf_nan=False,
