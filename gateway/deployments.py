@@ -5,7 +5,7 @@ import asyncio
 import logging
 import time
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import IntegrityError
@@ -14,6 +14,8 @@ from sqlmodel import Session, select, update
 from gateway import preparation
 from gateway.checkpoint_files import forget, put_aside
 from gateway.database import Database
+from gateway.evaluations.gates import Gate
+from gateway.evaluations.required import check_gate
 from gateway.idempotency import Claim
 from gateway.inference_client import NOT_PREPARED
 from gateway.models import find_weights
@@ -35,7 +37,7 @@ RETRY_SECONDS = 60.0
 class DeploymentSpec(BaseModel):
     """``model``: a run's id, a fine-tuned model's name, or a model of the library. ``checkpoint``:
     a step of that run, whose weights are served instead of its result; ``:ckpt-step-N`` behind
-    ``model`` says the same."""
+    ``model`` says the same. ``require``: rules that an evaluation of this model must bear out."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -43,6 +45,7 @@ class DeploymentSpec(BaseModel):
     model: str = Field(min_length=1, max_length=500)
     checkpoint: int | None = Field(None, ge=1, le=1_000_000)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    require: Gate | None = None
 
 
 class DeploymentView(BaseModel):
@@ -59,6 +62,7 @@ class DeploymentView(BaseModel):
     parity: None = None
     url: str
     docs_url: str
+    gate: dict[str, Any] | None
     created_at: datetime
 
 
@@ -88,6 +92,11 @@ def _insert(
         model=spec.model,
         checkpoint=spec.checkpoint,
     )
+    gate = None
+    if spec.require is not None:
+        gate = check_gate(
+            database=services.database, owner=owner, gate=spec.require, weights=weights
+        )
     try:
         with services.database.write() as session:
             check_name_is_free(session, spec.name)
@@ -96,7 +105,8 @@ def _insert(
                 base_model=weights.base_model,
                 run_id=weights.run_id,
                 checkpoint=weights.checkpoint,
-                **spec.model_dump(exclude={"checkpoint"}),
+                gate=gate,
+                **spec.model_dump(exclude={"checkpoint", "require"}),
             )
             session.add(deployment)
             session.flush()

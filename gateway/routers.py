@@ -35,6 +35,7 @@ from gateway.pages import (
     dataset_upload,
     datasets,
     deployments,
+    evaluations,
     home,
     keys,
     login,
@@ -44,6 +45,8 @@ from gateway.pages import (
     run_compare,
     run_form,
     runs,
+    syntheses,
+    synthesis_review,
 )
 from gateway.pages import models as model_pages
 from gateway.scopes import Scope
@@ -77,6 +80,7 @@ PAGES = (
     dataset_upload,
     datasets,
     deployments,
+    evaluations,
     home,
     keys,
     model_pages,
@@ -86,6 +90,8 @@ PAGES = (
     run_form,
     runs,
     run_actions,
+    syntheses,
+    synthesis_review,
 )
 # Open to all (health, logging in), or with guards of their own (metrics, docs).
 OTHERS = (health, docs, login)

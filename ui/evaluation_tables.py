@@ -1,12 +1,14 @@
 """An evaluation's results as its page and its report show them: numbers as texts, intervals as
 places in a chart. Knows no page and no database."""
 
+import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ui.formats import MISSING
+from ui.rendering import STATIC
 
 # Of a chart, in its own units.
 WIDTH = 400
@@ -76,6 +78,12 @@ class Shown:
     slice_metric: str
     slices: tuple[SliceRow, ...]
     slice_charts: tuple[IntervalChart, ...]
+
+
+def report_style() -> str:
+    """The report's style sheet as an address that holds it all."""
+    sheet = (STATIC / "report.css").read_bytes()
+    return f"data:text/css;base64,{base64.b64encode(sheet).decode()}"
 
 
 def shown_results(evaluation: dict[str, Any]) -> Shown:

@@ -6,7 +6,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
-from gateway.evaluations import creating, report, rows, views
+from gateway.evaluations import creating, report, required, rows, views
+from gateway.evaluations.required import GateAnswer, GateQuestion
 from gateway.evaluations.rows import Order, Wanted
 from gateway.evaluations.spec import EvaluationSpec
 from gateway.evaluations.views import EvaluationView
@@ -83,6 +84,18 @@ def list_examples(
         wanted=Wanted(order, metric, candidate, tag, after, limit),
     )
     return ListPublic(data=page.data, has_more=page.has_more)
+
+
+@router.post("/{evaluation_id}/gate")
+def try_gate(
+    evaluation_id: str, question: GateQuestion, services: ServicesDep, owner: OwnerDep
+) -> GateAnswer:
+    """Whether rules hold for a candidate, with the reasons: what a deployment that requires them
+    would be told."""
+    evaluation = views.get_evaluation(
+        database=services.database, owner=owner, evaluation_id=evaluation_id
+    )
+    return required.answered(evaluation, question)
 
 
 @router.post("/{evaluation_id}/cancel")

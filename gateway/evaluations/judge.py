@@ -55,7 +55,7 @@ _QUALITY_SHAPE = '{"reason": "one sentence", "winner": "A" or "B" or "tie"}'
 class SimilarityVerdict(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    score: Literal[1, 2, 3, 4, 5]
+    score: int = Field(strict=True, ge=1, le=5)
     reason: str = ""
 
 

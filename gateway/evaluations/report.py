@@ -10,7 +10,7 @@ from gateway.evaluations.rows import ExampleView, example_view
 from gateway.evaluations.stored import read_stored
 from gateway.evaluations.views import EvaluationView, get_evaluation
 from shared.errors import Conflict
-from ui.evaluation_tables import shown_results
+from ui.evaluation_tables import report_style, shown_results
 from ui.rendering import render
 
 ReportKind = Literal["html", "json", "csv"]
@@ -41,6 +41,7 @@ def written(evaluation: dict[str, Any], examples: list[ExampleView], kind: Repor
         return _csv(evaluation, examples)
     page = render(
         "evaluations/report.html",
+        style=report_style(),
         evaluation=EvaluationView.model_validate(evaluation),
         shown=shown_results(evaluation),
         examples=examples[:SHOWN_EXAMPLES],

@@ -21,7 +21,7 @@ from gateway.pages.html import (
     problems,
     see_other,
 )
-from gateway.pages.model_choices import deployable_choices
+from gateway.pages.model_choices import deployable_choices, evaluation_choices
 from gateway.request_log.entries import Origin
 from gateway.services import Services
 from shared.chat import ChatMessage, ChatRequest
@@ -30,9 +30,11 @@ from ui.snippets import chat_snippets
 
 router = APIRouter(prefix="/deployments", include_in_schema=False)
 
-FIELDS = ("name", "model", "precision")
+FIELDS = ("name", "model", "precision", "require")
+NO_EVALUATION = ("", "None")
 PRECISIONS = [("auto", "auto"), ("fp32", "fp32: exact"), ("bf16", "bf16: half the memory")]
 TRY_TOKENS = 512
+USUAL_RULE = "rougeL >= base + 0.05"
 
 
 @router.get("")
@@ -44,8 +46,12 @@ def list_deployments(
 
 
 @router.get("/new")
-def new_deployment(services: ServicesDep, owner: PageOwnerDep, model: str = "") -> Response:
-    return _form(services, owner, {"model": model, "name": "", "precision": "auto"})
+def new_deployment(
+    services: ServicesDep, owner: PageOwnerDep, model: str = "", evaluation: str = ""
+) -> Response:
+    values = {"model": model, "name": "", "precision": "auto"}
+    rules = "" if not evaluation else USUAL_RULE
+    return _form(services, owner, values | {"evaluation": evaluation, "rules": rules})
 
 
 @router.post("")
@@ -55,13 +61,19 @@ async def create_deployment(
     name: Annotated[str, Form()] = "",
     model: Annotated[str, Form()] = "",
     precision: Annotated[str, Form()] = "auto",
+    evaluation: Annotated[str, Form()] = "",
+    rules: Annotated[str, Form()] = "",
 ) -> Response:
+    """``rules``: one a line, which the evaluation must bear out."""
     values = {"name": name.strip(), "model": model, "precision": precision}
+    require = {"evaluation": evaluation, "rules": rules.split("\n") if rules.strip() else []}
+    require["rules"] = [rule.strip() for rule in require["rules"] if rule.strip()]
     try:
-        spec = DeploymentSpec.model_validate(values)
+        spec = DeploymentSpec.model_validate(values | ({"require": require} if evaluation else {}))
         await deployments.create_deployment(services=services, owner=owner, spec=spec)
     except (GenPlatError, ValidationError) as error:
         shown = problems(error, FIELDS)
+        values |= {"evaluation": evaluation, "rules": rules}
         return await run_in_threadpool(_form, services, owner, values, UNPROCESSABLE, **shown)
     return see_other(f"/deployments/{spec.name}")
 
@@ -123,6 +135,7 @@ def _form(
         status=status,
         models=deployable_choices(services, owner),
         precisions=PRECISIONS,
+        evaluations=[NO_EVALUATION, *evaluation_choices(services, owner)],
         values=values,
         **(no_problems() | shown),
     )

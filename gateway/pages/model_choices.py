@@ -1,9 +1,11 @@
 """The models that forms and the chat let a user choose from, with what to call them."""
 
 from gateway import library, models, run_views
+from gateway.evaluations.views import list_evaluations
 from gateway.services import Services
 from gateway.tables import Dataset
-from ui.formats import plural, short_model
+from shared.route_labels import UPSTREAM_PREFIX
+from ui.formats import moment, plural, short_model
 
 Choice = tuple[str, str]
 SHOWN_RUNS = 100
@@ -71,3 +73,34 @@ def chat_choices(services: Services, owner: str) -> list[tuple[str, list[Choice]
         for kind, title in _KINDS
     ]
     return [(title, choices) for title, choices in groups if choices]
+
+
+def run_choices(services: Services, owner: str) -> list[Choice]:
+    """Runs that succeeded, newest first."""
+    runs = run_views.list_runs(database=services.database, owner=owner, limit=SHOWN_RUNS).data
+    return [(run.id, _run_name(run)) for run in runs if run.status == "succeeded"]
+
+
+def evaluable_choices(services: Services, owner: str) -> list[tuple[str, list[Choice]]]:
+    """Whoever can answer in an evaluation, or judge: runs by their names, service LLMs too."""
+    groups = [
+        (title, choices)
+        for title, choices in chat_choices(services, owner)
+        if title != dict(_KINDS)["fine-tuned"]
+    ]
+    labels = [f"{UPSTREAM_PREFIX}{name}" for name in sorted(services.upstreams.upstreams)]
+    groups += [
+        ("Runs", run_choices(services, owner)),
+        ("Service LLMs", [(label, label) for label in labels]),
+    ]
+    return [(title, choices) for title, choices in groups if choices]
+
+
+def evaluation_choices(services: Services, owner: str) -> list[Choice]:
+    """Evaluations that a deployment may require, newest first."""
+    found = list_evaluations(database=services.database, owner=owner, limit=SHOWN_RUNS).data
+    return [
+        (one.id, f"{one.name}, {plural(one.examples, 'example')}, {moment(one.created_at)}")
+        for one in found
+        if one.status == "succeeded"
+    ]

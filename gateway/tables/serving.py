@@ -22,6 +22,8 @@ class Deployment(SQLModel, table=True):
     precision: str = "auto"
     state: str = "loading"
     error: str | None = None
+    # What an evaluation had to show before: {evaluation, rules, sentences}.
+    gate: dict[str, Any] | None = maybe_json_column()
     created_at: datetime = time_column()
 
 

@@ -73,7 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not body.get("stream"):
             message = {"role": "assistant", "content": told.text}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            return self._whole(200, {"id": "x", "model": "large", "choices": [choice]})
+            usage = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
+            whole = {"id": "x", "model": "large", "choices": [choice], "usage": usage}
+            return self._whole(200, whole)
         return self._stream(told)
 
     def _whole(self, status: int, body: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.ui.dataset_gallery import dataset_pages
+from tests.ui.gallery_evaluations import evaluation_pages
 from tests.ui.gallery_models import library, model_pages
 from tests.ui.gallery_objects import (
     deployment,
@@ -12,6 +13,7 @@ from tests.ui.gallery_objects import (
     succeeded,
 )
 from tests.ui.gallery_runs import run_pages
+from tests.ui.gallery_syntheses import synthesis_pages
 from tests.ui.texts import BASE, EVIL, LONG, NOW, SOURCE
 from ui import chat_form, snippets
 from ui.rendering import error_page, render
@@ -143,6 +145,8 @@ def pages() -> dict[str, str]:
         **dataset_pages(library()[2]),
         **run_pages(),
         **model_pages(),
+        **synthesis_pages(),
+        **evaluation_pages(),
         "deployments-empty": render("deployments/list.html", deployments=[], has_more=False),
         "deployments": render(
             "deployments/list.html",
@@ -152,9 +156,16 @@ def pages() -> dict[str, str]:
         "deployment-new": render(
             "deployments/new.html",
             models=[("run_1", "diagrams")],
-            values={"model": "run_1", "name": "", "precision": "auto"},
+            values={
+                "model": "run_1",
+                "name": "",
+                "precision": "auto",
+                "evaluation": "ev_1",
+                "rules": EVIL,
+            },
             precisions=[("auto", "auto")],
-            errors={"name": "Taken."},
+            evaluations=[("", "None"), ("ev_1", LONG)],
+            errors={"name": "Taken.", "require": EVIL},
             error=None,
         ),
         "deployment": render(

@@ -65,6 +65,7 @@ def deployment(**changes: Any) -> SimpleNamespace:
         "checkpoint": None,
         "precision": "fp32",
         "error": None,
+        "gate": {"evaluation": "ev_1", "sentences": [EVIL]},
         "created_at": NOW - timedelta(minutes=30),
     }
     return SimpleNamespace(**(values | changes))

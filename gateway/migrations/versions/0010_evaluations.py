@@ -1,4 +1,4 @@
-"""Evaluations, their examples and answers."""
+"""Evaluations, their examples and answers; what a deployment had to show before it was made."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +12,7 @@ _TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
+    op.add_column("deployments", sa.Column("gate", sa.JSON(), nullable=True))
     _evaluations()
     op.create_table(
         "evaluation_examples",

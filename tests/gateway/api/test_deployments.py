@@ -36,6 +36,7 @@ def test_a_deployment_from_loading_to_gone(live: Live) -> None:
         "parity": None,
         "url": "/api/deployments/uml-1.0/predict",
         "docs_url": "/api/deployments/uml-1.0/docs",
+        "gate": None,
         "created_at": "",
     }
     until_true(lambda: live.state("uml-1.0") == "ready")

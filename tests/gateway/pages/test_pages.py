@@ -17,6 +17,8 @@ PAGES = (
     "/models",
     "/deployments",
     "/deployments/new",
+    "/evaluations",
+    "/evaluations/new",
     "/routes",
     "/routes/new",
     "/chat",

@@ -6,7 +6,32 @@ from typing import Any
 
 from gateway.synthesis.pairs import Pair
 
-THINGS = ["kettle", "lantern", "meadow", "harbour", "violin", "compass", "orchard", "blanket", "chimney", "glacier", "pepper", "saddle", "tunnel", "window", "anchor", "basket", "candle", "dragon", "engine", "forest", "garden", "hammer", "island", "jacket"]
+THINGS = [
+    "kettle",
+    "lantern",
+    "meadow",
+    "harbour",
+    "violin",
+    "compass",
+    "orchard",
+    "blanket",
+    "chimney",
+    "glacier",
+    "pepper",
+    "saddle",
+    "tunnel",
+    "window",
+    "anchor",
+    "basket",
+    "candle",
+    "dragon",
+    "engine",
+    "forest",
+    "garden",
+    "hammer",
+    "island",
+    "jacket",
+]
 
 
 def sentence(seed: object, words: int = 9) -> str:
