@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_train(commands, folder)
     _add_batch(commands, folder)
+    _add_synthesize(commands, folder)
 
     keys = commands.add_parser("keys", help="API keys").add_subparsers(
         dest="action", required=True, metavar="ACTION"
@@ -133,6 +134,31 @@ def _add_batch(
     batch.set_defaults(run=_batch)
 
 
+def _add_synthesize(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", folder: argparse.ArgumentParser
+) -> None:
+    from gateway.synthesis.config import flags
+
+    synthesize = commands.add_parser(
+        "synthesize",
+        parents=[folder],
+        allow_abbrev=False,
+        help="have a model write rows of data after the example of others",
+        description="Have a model of the GenPlat that runs here, or at --url, write rows after the "
+        "example of a dataset's; without one, a model that is loaded for it. What was killed goes "
+        "on when it is started again. Exit codes: 0 all rows that were wanted, 1 none, 3 fewer.",
+    )
+    synthesize.add_argument(
+        "config", nargs="?", type=Path, help="a flat YAML file, such as examples/synthesize.yaml"
+    )
+    synthesize.add_argument("--url", default="", help="the GenPlat to talk to (GENPLAT_URL)")
+    synthesize.add_argument("--key", default="", help="an API key of it (GENPLAT_API_KEY)")
+    synthesize.add_argument("--local", action="store_true", help="right here, without a GenPlat")
+    synthesize.add_argument("--json", action="store_true", help="for machines: an object a line")
+    _add_keys(synthesize, flags())
+    synthesize.set_defaults(run=_synthesize)
+
+
 def _add_keys(command: argparse.ArgumentParser, flags: dict[str, tuple[str, str]]) -> None:
     """A flag for each key of the command's file."""
     keys = command.add_argument_group("the file's keys")
@@ -202,6 +228,23 @@ def _batch(arguments: argparse.Namespace) -> int:
     return batch_command.batch(batch_config(content), place=place, report=report)
 
 
+def _synthesize(arguments: argparse.Namespace) -> int:
+    from gateway import synthesize_command
+    from gateway.answering import Place
+    from gateway.synthesis.config import SYNTHESIZE, synthesize_config
+
+    names = SYNTHESIZE.known
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    content = SYNTHESIZE.read(arguments.config, given)
+    in_file = arguments.config is not None and "leakage" not in given
+    config = synthesize_config(content, arguments.config.parent if in_file else Path.cwd())
+    place = Place(
+        _settings(arguments), arguments.url, arguments.key, arguments.local, "genplat synthesize"
+    )
+    report = synthesize_command.Report(sys.stdout, as_json=arguments.json)
+    return synthesize_command.synthesize(config, place=place, report=report)
+
+
 def _days(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 3650:
         raise argparse.ArgumentTypeError("a number of days from 1 to 3650")
@@ -265,6 +308,10 @@ def _unknown(arguments: argparse.Namespace, unknown: list[str]) -> str:
         from gateway.batch_inference.config import BATCH
 
         return BATCH.unknown(name).message
+    if arguments.command == "synthesize" and name.startswith("--"):
+        from gateway.synthesis.config import SYNTHESIZE
+
+        return SYNTHESIZE.unknown(name).message
     return f"unrecognized arguments: {' '.join(unknown)}"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.client import CommandFailed
+from gateway.inference_client import InferenceClient
 from shared.errors import (
     Forbidden,
     GenPlatError,
@@ -45,7 +46,8 @@ class Answerer:
 
     ``model_sha`` is the sha256 of its weights' manifest (of a run's result, else of the base
     model's files), or empty where the weights are somebody else's. ``capacity``: how many requests
-    are answered at once.
+    are answered at once. ``inference``: the service of our own that holds the model, as
+    ``loaded_as``.
     """
 
     model_id: str
@@ -53,6 +55,8 @@ class Answerer:
     capacity: int
     ask: Ask = field(repr=False)
     patience: Patience = Patience()
+    inference: InferenceClient | None = field(default=None, repr=False)
+    loaded_as: str = ""
 
     async def answer(self, body: Body) -> Body:
         """OpenAI's answer to the body of a chat completion, whose ``model`` is filled in here.

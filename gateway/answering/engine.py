@@ -58,7 +58,14 @@ async def own_engine(settings: GatewaySettings, model: str, *, say: Say) -> Asyn
                 say(f"Loading {found.name} …")
                 await _load(client, found)
                 capacity = await client.capacity()
-                yield Answerer(found.name, sha256 or "", capacity, _asking(client, found))
+                yield Answerer(
+                    found.name,
+                    sha256 or "",
+                    capacity,
+                    _asking(client, found),
+                    inference=client,
+                    loaded_as=_NAME,
+                )
             finally:
                 await client.close()
 

@@ -144,7 +144,7 @@ def synthesis_pages() -> dict[str, str]:
         ),
         "synthesis-row-dropped": _row_page(dropped(), problem="Empty."),
         "synthesis-rows": render(
-            "syntheses/rows.html", rows=[row(), dropped(), row(status="edited")], **rows
+            "syntheses/rows.html", rows=[row(), dropped(), row(status="edited", number=9)], **rows
         ),
         "synthesis-rows-empty": render("syntheses/rows.html", rows=[], **rows),
     }
