@@ -16,9 +16,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from gateway.cli_keys import add_keys, settings_of
+from gateway.cli_loop import add_loop_commands, loop_keys
 from gateway.launcher.problems import LaunchProblem
 from gateway.migrations import UnusableDatabase
-from gateway.settings import GatewaySettings
 from shared.errors import GenPlatError, InvalidRequest
 from shared.settings import wrong_settings
 
@@ -51,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_train(commands, folder)
     _add_batch(commands, folder)
-    _add_synthesize(commands, folder)
+    _add_evaluate(commands, folder)
+    add_loop_commands(commands, folder)
 
     keys = commands.add_parser("keys", help="API keys").add_subparsers(
         dest="action", required=True, metavar="ACTION"
@@ -99,7 +101,7 @@ def _add_train(
     where = train.add_mutually_exclusive_group()
     where.add_argument("--detach", action="store_true", help="start the run, and leave")
     where.add_argument("--local", action="store_true", help="train right here, without a GenPlat")
-    _add_keys(train, flags())
+    add_keys(train, flags())
     train.set_defaults(run=_train)
 
 
@@ -130,65 +132,60 @@ def _add_batch(
     batch.add_argument("--key", default="", help="an API key of it (GENPLAT_API_KEY)")
     batch.add_argument("--local", action="store_true", help="right here, without a GenPlat")
     batch.add_argument("--json", action="store_true", help="for machines: an object a line")
-    _add_keys(batch, flags())
+    add_keys(batch, flags())
     batch.set_defaults(run=_batch)
 
 
-def _add_synthesize(
+def _add_evaluate(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", folder: argparse.ArgumentParser
 ) -> None:
-    from gateway.synthesis.config import flags
+    from gateway.evaluations.config import flags
 
-    synthesize = commands.add_parser(
-        "synthesize",
+    evaluate = commands.add_parser(
+        "evaluate",
         parents=[folder],
         allow_abbrev=False,
-        help="have a model write rows of data after the example of others",
-        description="Have a model of the GenPlat that runs here, or at --url, write rows after the "
-        "example of a dataset's; without one, a model that is loaded for it. What was killed goes "
-        "on when it is started again. Exit codes: 0 all rows that were wanted, 1 none, 3 fewer.",
+        help="measure models on data, as a YAML file says",
+        description="Ask models the rows of a dataset on the GenPlat that runs here, or at --url, "
+        "and tell how good their answers are. Exit codes: 0 succeeded, 1 failed, 3 cancelled, "
+        "4 a rule of `require` does not hold.",
     )
-    synthesize.add_argument(
-        "config", nargs="?", type=Path, help="a flat YAML file, such as examples/synthesize.yaml"
+    evaluate.add_argument(
+        "config",
+        nargs="?",
+        type=Path,
+        help="a flat YAML file (see examples/evaluate.yaml); each of its keys is also a flag",
     )
-    synthesize.add_argument("--url", default="", help="the GenPlat to talk to (GENPLAT_URL)")
-    synthesize.add_argument("--key", default="", help="an API key of it (GENPLAT_API_KEY)")
-    synthesize.add_argument("--local", action="store_true", help="right here, without a GenPlat")
-    synthesize.add_argument("--json", action="store_true", help="for machines: an object a line")
-    _add_keys(synthesize, flags())
-    synthesize.set_defaults(run=_synthesize)
-
-
-def _add_keys(command: argparse.ArgumentParser, flags: dict[str, tuple[str, str]]) -> None:
-    """A flag for each key of the command's file."""
-    keys = command.add_argument_group("the file's keys")
-    for name, (value, text) in flags.items():
+    evaluate.add_argument("--url", default="", help="the GenPlat to talk to (GENPLAT_URL)")
+    evaluate.add_argument("--key", default="", help="an API key of it (GENPLAT_API_KEY)")
+    evaluate.add_argument("--json", action="store_true", help="for machines: an object a line")
+    where = evaluate.add_mutually_exclusive_group()
+    where.add_argument("--detach", action="store_true", help="start the evaluation, and leave")
+    where.add_argument("--local", action="store_true", help="right here, without a GenPlat")
+    keys = evaluate.add_argument_group("the file's keys")
+    for name, text in flags().items():
         spellings = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
-        keys.add_argument(*spellings, dest=name, metavar=value, help=text.replace("%", "%%"))
-
-
-def _settings(arguments: argparse.Namespace) -> GatewaySettings:
-    given = {name: getattr(arguments, name, None) for name in ("data_dir", "host", "port")}
-    return GatewaySettings(**{name: value for name, value in given.items() if value is not None})
+        keys.add_argument(*spellings, dest=name, metavar="VALUE", help=text.replace("%", "%%"))
+    evaluate.set_defaults(run=_evaluate)
 
 
 def _up(arguments: argparse.Namespace) -> int:
     from gateway.launcher import up
 
-    up(_settings(arguments), browser=not arguments.no_browser, console=sys.stdout)
+    up(settings_of(arguments), browser=not arguments.no_browser, console=sys.stdout)
     return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     from gateway.demo import demo
 
-    return demo(_settings(arguments), browser=not arguments.no_browser, leave=arguments.exit)
+    return demo(settings_of(arguments), browser=not arguments.no_browser, leave=arguments.exit)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from gateway.doctor import examine, report
 
-    findings = examine(_settings(arguments))
+    findings = examine(settings_of(arguments))
     sys.stdout.write(report(findings, as_json=arguments.json) + "\n")
     return 1 if any(finding.state == "fail" for finding in findings) else 0
 
@@ -199,7 +196,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     given = {name: value for name in KEYS if (value := getattr(arguments, name)) is not None}
     content = read_config(arguments.config, given)
-    settings = _settings(arguments)
+    settings = settings_of(arguments)
     if arguments.local:
         return train_command.train_here(content, settings=settings, as_json=arguments.json)
     return train_command.train(
@@ -222,27 +219,32 @@ def _batch(arguments: argparse.Namespace) -> int:
     given = {name: value for name in BATCH.known if (value := getattr(arguments, name)) is not None}
     content = BATCH.read(arguments.config or arguments.from_config, given)
     place = Place(
-        _settings(arguments), arguments.url, arguments.key, arguments.local, "genplat batch"
+        settings_of(arguments), arguments.url, arguments.key, arguments.local, "genplat batch"
     )
     report = batch_command.Report(sys.stdout, as_json=arguments.json)
     return batch_command.batch(batch_config(content), place=place, report=report)
 
 
-def _synthesize(arguments: argparse.Namespace) -> int:
-    from gateway import synthesize_command
+def _evaluate(arguments: argparse.Namespace) -> int:
     from gateway.answering import Place
-    from gateway.synthesis.config import SYNTHESIZE, synthesize_config
+    from gateway.evaluations import command
+    from gateway.evaluations.config import EVALUATE, read_plan
+    from gateway.evaluations.here import evaluate_here
 
-    names = SYNTHESIZE.known
+    names = EVALUATE.known
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    content = SYNTHESIZE.read(arguments.config, given)
-    in_file = arguments.config is not None and "leakage" not in given
-    config = synthesize_config(content, arguments.config.parent if in_file else Path.cwd())
+    plan = read_plan(arguments.config, given)
     place = Place(
-        _settings(arguments), arguments.url, arguments.key, arguments.local, "genplat synthesize"
+        settings_of(arguments),
+        url=arguments.url,
+        key=arguments.key,
+        local=arguments.local,
+        command="genplat evaluate",
     )
-    report = synthesize_command.Report(sys.stdout, as_json=arguments.json)
-    return synthesize_command.synthesize(config, place=place, report=report)
+    report = command.Report(sys.stdout, as_json=arguments.json)
+    if arguments.local:
+        return evaluate_here(plan, place, report=report)
+    return command.evaluate(plan, place, report=report, detach=arguments.detach)
 
 
 def _days(text: str) -> int:
@@ -261,7 +263,7 @@ def _create_key(arguments: argparse.Namespace) -> int:
     from gateway.local_keys import create_local_key
 
     key, secret = create_local_key(
-        _settings(arguments),
+        settings_of(arguments),
         arguments.name,
         scopes=arguments.scope or ("admin",),
         days=arguments.days,
@@ -308,10 +310,13 @@ def _unknown(arguments: argparse.Namespace, unknown: list[str]) -> str:
         from gateway.batch_inference.config import BATCH
 
         return BATCH.unknown(name).message
-    if arguments.command == "synthesize" and name.startswith("--"):
-        from gateway.synthesis.config import SYNTHESIZE
+    if name.startswith("--") and (keys := loop_keys(arguments.command)) is not None:
+        return keys.unknown(name).message
+        return TRAIN.unknown(unknown[0].partition("=")[0]).message
+    if arguments.command == "evaluate" and unknown[0].startswith("--"):
+        from gateway.evaluations.config import EVALUATE
 
-        return SYNTHESIZE.unknown(name).message
+        return EVALUATE.unknown(unknown[0].partition("=")[0]).message
     return f"unrecognized arguments: {' '.join(unknown)}"
 
 

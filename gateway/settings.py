@@ -111,3 +111,6 @@ class CommandSettings(Settings):
 
     url: str = Field("", description="The GenPlat that `genplat train` talks to.")
     api_key: SecretStr = Field(SecretStr(""), description="A key of that GenPlat.")
+    once: str = Field(
+        "", description="A command that is repeated with the same value creates nothing twice."
+    )

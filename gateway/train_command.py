@@ -13,12 +13,12 @@ from typing import TextIO
 
 from gateway.client import Client, Json
 from gateway.flat_config import Content
-from gateway.platform import datasets, find_dataset, is_file, platform
+from gateway.platform import find_dataset, is_file, platform
 from gateway.progress import Progress, duration, training_line
 from gateway.settings import GatewaySettings
 from gateway.train_config import DATA, checked_spec, write_as_json
+from gateway.uploading import uploaded
 from shared.runs import TERMINAL
-from shared.storage import sha256_of
 
 _WITHOUT = "train without one: --local."
 INTERRUPTED = 130
@@ -115,25 +115,7 @@ def _dataset_id(client: Client, key: str, content: Content, report: Report) -> s
         return find_dataset(client, named, key=key)
     path = Path(named)
     name = (content.get("name") if key == "dataset" else None) or path.stem
-    return _uploaded(client, path, str(name), report)
-
-
-def _uploaded(client: Client, path: Path, name: str, report: Report) -> str:
-    """The dataset that a file is; one that was uploaded before is used again."""
-    digest = sha256_of(path)
-    for dataset in datasets(client, name):
-        if (dataset["name"], dataset["sha256"]) == (name, digest):
-            report.say(f"Dataset {dataset['id']}: {path.name} is there already.")
-            return str(dataset["id"])
-    with path.open("rb") as file:
-        made = client.ask(
-            "POST",
-            "/api/datasets",
-            data={"name": name, "sha256": digest},
-            files={"file": (path.name, file)},
-        )
-    report.say(f"Dataset {made['id']}: {made['rows']:,} rows of {path.name}.")
-    return str(made["id"])
+    return uploaded(client, path, say=report.say, name=str(name))
 
 
 def train_here(content: Content, *, settings: GatewaySettings, as_json: bool) -> int:

@@ -1,9 +1,10 @@
 """One answer of a candidate: asked, drawn and weighed as the metrics want it. Knows no database."""
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from gateway.answering import AnswersEnded
 from gateway.evaluations.metrics.answers import diagram_in
@@ -20,6 +21,7 @@ from shared.errors import (
 
 Body = dict[str, Any]
 Turns = Sequence[dict[str, Any]]
+Item = TypeVar("Item")
 # Its answer would be the same the next time: it counts as an empty one.
 _REFUSALS = (InvalidRequest, InvalidData, TooLarge)
 # These may pass, and are tried again so often.
@@ -154,3 +156,21 @@ async def _likelihood(asker: Asker, messages: Turns, reference: str) -> Likeliho
         except _HICCUPS:
             continue
     return None
+
+
+async def each(
+    items: Iterable[Item], do: Callable[[Item], Awaitable[None]], *, at_once: int
+) -> None:
+    """Do so many at once; the first trouble ends the others, and comes through as itself."""
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await do(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(worker())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors

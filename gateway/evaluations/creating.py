@@ -1,13 +1,14 @@
 """Makes evaluations: finds their data and candidates, and stores all that will be asked."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.database import Database
 from gateway.datasets import store
 from gateway.evaluations.candidates import Candidate, resolve, run_of
 from gateway.evaluations.examples import Example, drawn, grouped, read_tags, tag_column
-from gateway.evaluations.metrics.tasks import BY_TASK, task_of
+from gateway.evaluations.metrics.tasks import BY_TASK, Task, task_of
 from gateway.evaluations.spec import MAX_EXAMPLES, EvaluationSpec
 from gateway.evaluations.trained_on import held_out_records, warnings_of
 from gateway.evaluations.views import EvaluationView, view_of
@@ -16,6 +17,8 @@ from gateway.services import Services
 from gateway.tables import Dataset, Evaluation, EvaluationExample
 from shared.datasets import read_records
 from shared.errors import InvalidData, NotFound
+
+FEW = 30
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,8 @@ def _create(
         resolve(services, owner, spec.judge.model, param="judge.model")
     data = _data(services, owner, spec)
     examples = drawn(data.examples, limit=spec.limit, seed=spec.seed)
-    _check(examples)
-    references = [example.references for example in examples]
-    task = (
-        task_of([example.source for example in examples], references)
-        if spec.task == "auto"
-        else spec.task
-    )
-    metrics = list(BY_TASK[task]) if spec.metrics == "auto" else list(dict.fromkeys(spec.metrics))
+    check_examples(examples)
+    task, metrics = measured_by(spec, examples)
     evaluation = Evaluation(
         owner=owner,
         name=spec.name.strip() or f"{data.dataset.name} v{data.dataset.version}",
@@ -66,6 +63,17 @@ def _create(
     )
     _insert(services.database, evaluation, examples, claim)
     return view_of(evaluation)
+
+
+def measured_by(spec: EvaluationSpec, examples: Sequence[Example]) -> tuple[Task, list[str]]:
+    """The task and its metrics, as the data or the user says."""
+    references = [example.references for example in examples]
+    task = spec.task
+    if task == "auto":
+        task = task_of([example.source for example in examples], references)
+    if spec.metrics == "auto":
+        return task, list(BY_TASK[task])
+    return task, list(dict.fromkeys(spec.metrics))
 
 
 def judged(spec: EvaluationSpec, examples: int) -> int:
@@ -103,7 +111,7 @@ def _data(services: Services, owner: str, spec: EvaluationSpec) -> _Data:
     return _Data(dataset, grouped(records, tags))
 
 
-def _check(examples: list[Example]) -> None:
+def check_examples(examples: Sequence[Example]) -> None:
     if not examples:
         raise InvalidData("There are no examples to ask.", param="dataset_id")
     if len(examples) > MAX_EXAMPLES:
@@ -123,9 +131,30 @@ def _warnings(
         candidates=candidates,
         examples=examples,
     )
-    if len(examples) < 30:
-        found.append(f"{len(examples)} examples are few: intervals will be wide, and rough.")
-    return found
+    return [*found, *few(examples)]
+
+
+def few(examples: Sequence[Example]) -> list[str]:
+    if len(examples) >= FEW:
+        return []
+    return [f"{len(examples)} examples are few: intervals will be wide, and rough."]
+
+
+def as_rows(evaluation_id: str, examples: Sequence[Example]) -> list[EvaluationExample]:
+    return [
+        EvaluationExample(
+            evaluation_id=evaluation_id,
+            place=place,
+            row=example.row,
+            messages=[
+                message.model_dump(mode="json", include={"role", "content"})
+                for message in example.messages
+            ],
+            targets=example.references,
+            tag=example.tag or None,
+        )
+        for place, example in enumerate(examples)
+    ]
 
 
 def _insert(
@@ -134,19 +163,6 @@ def _insert(
     with database.write() as session:
         session.add(evaluation)
         session.flush()
-        session.add_all(
-            EvaluationExample(
-                evaluation_id=evaluation.id,
-                place=place,
-                row=example.row,
-                messages=[
-                    message.model_dump(mode="json", include={"role", "content"})
-                    for message in example.messages
-                ],
-                targets=example.references,
-                tag=example.tag or None,
-            )
-            for place, example in enumerate(examples)
-        )
+        session.add_all(as_rows(evaluation.id, examples))
         if claim is not None:
             claim.attach(session, evaluation.id)

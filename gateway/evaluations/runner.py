@@ -5,15 +5,13 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
-from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.answering import AnswersEnded
 from gateway.evaluations.asked_here import AskedHere
-from gateway.evaluations.asking import ask
+from gateway.evaluations.asking import ask, each
 from gateway.evaluations.candidates import resolve
 from gateway.evaluations.judge import Judge
 from gateway.evaluations.leases import Lease, LeaseLost, claim_next
@@ -26,7 +24,6 @@ from shared.errors import GenPlatError
 from shared.tasks import cancel_until_done
 
 log = logging.getLogger(__name__)
-Item = TypeVar("Item")
 
 
 async def run_evaluations(services: Services) -> None:
@@ -88,7 +85,8 @@ async def _work(services: Services, lease: Lease) -> None:
             work = await asyncio.to_thread(read_work, lease)
         await asyncio.to_thread(lease.enter, "scoring")
         results, scores = await score_apart(work.asked(), work.answered(), work.settings())
-        await asyncio.to_thread(lease.succeed, completed(results, work, services), scores)
+        results = completed(results, work, services.upstreams.upstreams)
+        await asyncio.to_thread(lease.succeed, results, scores)
     except LeaseLost:
         return
     except AnswersEnded as error:
@@ -138,21 +136,3 @@ async def _judge_rest(services: Services, lease: Lease, work: Work, spec: JudgeS
         await asyncio.to_thread(lease.store_verdicts, *place, verdicts)
 
     await each(work.unjudged(), judge_one, at_once=services.settings.evaluation_requests)
-
-
-async def each(
-    items: Iterable[Item], do: Callable[[Item], Awaitable[None]], *, at_once: int
-) -> None:
-    """Do so many at once; the first trouble ends the others, and comes through as itself."""
-    waiting = iter(items)
-
-    async def worker() -> None:
-        for item in waiting:
-            await do(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(worker())
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors

@@ -1,7 +1,7 @@
 """An evaluation with all that was asked and answered, as it is worked on and shown."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from gateway.evaluations.leases import Lease
 from gateway.evaluations.metrics.kinds import Answer
 from gateway.evaluations.spec import EvaluationSpec
 from gateway.evaluations.summary import Asked, Settings
-from gateway.services import Services
+from gateway.orchestrator.upstreams import Upstream
 from gateway.tables import Evaluation, EvaluationAnswer, EvaluationExample
 from shared.route_labels import UPSTREAM_PREFIX
 
@@ -153,7 +153,9 @@ def _answers(session: Session, evaluation_id: str) -> Answers:
     return {(found.candidate, found.place): found for found in session.exec(query)}
 
 
-def completed(results: dict[str, Any], work: Work, services: Services) -> dict[str, Any]:
+def completed(
+    results: dict[str, Any], work: Work, upstreams: Mapping[str, Upstream]
+) -> dict[str, Any]:
     """The results with what is known of the candidates beside their metrics: what they were asked
     and cost, who answered, what came to nothing; and what is to be said of the judge."""
     for number, (candidate, result) in enumerate(
@@ -170,23 +172,25 @@ def completed(results: dict[str, Any], work: Work, services: Services) -> dict[s
             "completion_tokens": tokens[1],
             "seconds": round(sum(one.seconds for one in own), 3),
             "served_by": sorted({one.served_by for one in own if one.served_by}),
-            "cost": cost_of(services, candidate.model, *tokens),
+            "cost": cost_of(upstreams, candidate.model, *tokens),
         }
     if work.spec.judge is not None:
         verdicts = [found.verdicts for found in work.answers.values() if found.verdicts]
         judged = summary_of(work.spec.judge, verdicts)
         spent = judged["prompt_tokens"], judged["completion_tokens"]
-        results["judge"] = judged | {"cost": cost_of(services, work.spec.judge.model, *spent)}
+        results["judge"] = judged | {"cost": cost_of(upstreams, work.spec.judge.model, *spent)}
     return results
 
 
 _KINDS = ("prompt", "completion")
 
 
-def cost_of(services: Services, model: str, prompt: int, completion: int) -> dict[str, Any] | None:
+def cost_of(
+    upstreams: Mapping[str, Upstream], model: str, prompt: int, completion: int
+) -> dict[str, Any] | None:
     """Where the operator has declared prices of a service LLM."""
     name = model.removeprefix(UPSTREAM_PREFIX) if model.startswith(UPSTREAM_PREFIX) else ""
-    upstream = services.upstreams.upstreams.get(name)
+    upstream = upstreams.get(name)
     if upstream is None or upstream.prices is None:
         return None
     amount = round(upstream.prices.of(prompt, completion), 6)
