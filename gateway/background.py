@@ -16,6 +16,7 @@ from gateway.projector import run_projector
 from gateway.reconciler import run_reconciler
 from gateway.request_log.retention import forget_old_requests
 from gateway.services import Services
+from gateway.synthesis.runner import run_syntheses
 from shared.errors import Unavailable
 from shared.model_library import BUNDLED_MODEL
 from shared.tasks import cancel_until_done
@@ -40,6 +41,7 @@ async def running(services: Services) -> AsyncIterator[None]:
         run_readiness,
         run_shadows,
         run_evaluations,
+        run_syntheses,
     )
     tasks = [asyncio.create_task(_kept_going(work, services)) for work in works]
     try:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from gateway.cli_keys import add_keys, settings_of
+from gateway.cli_loop import add_loop_commands, loop_keys
 from gateway.launcher.problems import LaunchProblem
 from gateway.migrations import UnusableDatabase
-from gateway.settings import GatewaySettings
 from shared.errors import GenPlatError, InvalidRequest
 from shared.settings import wrong_settings
 
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands, folder)
     _add_batch(commands, folder)
     _add_evaluate(commands, folder)
+    add_loop_commands(commands, folder)
 
     keys = commands.add_parser("keys", help="API keys").add_subparsers(
         dest="action", required=True, metavar="ACTION"
@@ -99,7 +101,7 @@ def _add_train(
     where = train.add_mutually_exclusive_group()
     where.add_argument("--detach", action="store_true", help="start the run, and leave")
     where.add_argument("--local", action="store_true", help="train right here, without a GenPlat")
-    _add_keys(train, flags())
+    add_keys(train, flags())
     train.set_defaults(run=_train)
 
 
@@ -130,16 +132,8 @@ def _add_batch(
     batch.add_argument("--key", default="", help="an API key of it (GENPLAT_API_KEY)")
     batch.add_argument("--local", action="store_true", help="right here, without a GenPlat")
     batch.add_argument("--json", action="store_true", help="for machines: an object a line")
-    _add_keys(batch, flags())
+    add_keys(batch, flags())
     batch.set_defaults(run=_batch)
-
-
-def _add_keys(command: argparse.ArgumentParser, flags: dict[str, tuple[str, str]]) -> None:
-    """A flag for each key of the command's file."""
-    keys = command.add_argument_group("the file's keys")
-    for name, (value, text) in flags.items():
-        spellings = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
-        keys.add_argument(*spellings, dest=name, metavar=value, help=text.replace("%", "%%"))
 
 
 def _add_evaluate(
@@ -168,32 +162,27 @@ def _add_evaluate(
     where = evaluate.add_mutually_exclusive_group()
     where.add_argument("--detach", action="store_true", help="start the evaluation, and leave")
     where.add_argument("--local", action="store_true", help="right here, without a GenPlat")
-    _add_keys(evaluate, {name: ("VALUE", text) for name, text in flags().items()})
+    add_keys(evaluate, {name: ("VALUE", text) for name, text in flags().items()})
     evaluate.set_defaults(run=_evaluate)
-
-
-def _settings(arguments: argparse.Namespace) -> GatewaySettings:
-    given = {name: getattr(arguments, name, None) for name in ("data_dir", "host", "port")}
-    return GatewaySettings(**{name: value for name, value in given.items() if value is not None})
 
 
 def _up(arguments: argparse.Namespace) -> int:
     from gateway.launcher import up
 
-    up(_settings(arguments), browser=not arguments.no_browser, console=sys.stdout)
+    up(settings_of(arguments), browser=not arguments.no_browser, console=sys.stdout)
     return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     from gateway.demo import demo
 
-    return demo(_settings(arguments), browser=not arguments.no_browser, leave=arguments.exit)
+    return demo(settings_of(arguments), browser=not arguments.no_browser, leave=arguments.exit)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from gateway.doctor import examine, report
 
-    findings = examine(_settings(arguments))
+    findings = examine(settings_of(arguments))
     sys.stdout.write(report(findings, as_json=arguments.json) + "\n")
     return 1 if any(finding.state == "fail" for finding in findings) else 0
 
@@ -204,7 +193,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     given = {name: value for name in KEYS if (value := getattr(arguments, name)) is not None}
     content = read_config(arguments.config, given)
-    settings = _settings(arguments)
+    settings = settings_of(arguments)
     if arguments.local:
         return train_command.train_here(content, settings=settings, as_json=arguments.json)
     return train_command.train(
@@ -227,7 +216,7 @@ def _batch(arguments: argparse.Namespace) -> int:
     given = {name: value for name in BATCH.known if (value := getattr(arguments, name)) is not None}
     content = BATCH.read(arguments.config or arguments.from_config, given)
     place = Place(
-        _settings(arguments), arguments.url, arguments.key, arguments.local, "genplat batch"
+        settings_of(arguments), arguments.url, arguments.key, arguments.local, "genplat batch"
     )
     report = batch_command.Report(sys.stdout, as_json=arguments.json)
     return batch_command.batch(batch_config(content), place=place, report=report)
@@ -243,7 +232,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     plan = read_plan(arguments.config, given)
     place = Place(
-        _settings(arguments),
+        settings_of(arguments),
         url=arguments.url,
         key=arguments.key,
         local=arguments.local,
@@ -271,7 +260,7 @@ def _create_key(arguments: argparse.Namespace) -> int:
     from gateway.local_keys import create_local_key
 
     key, secret = create_local_key(
-        _settings(arguments),
+        settings_of(arguments),
         arguments.name,
         scopes=arguments.scope or ("admin",),
         days=arguments.days,
@@ -322,6 +311,8 @@ def _unknown(arguments: argparse.Namespace, unknown: list[str]) -> str:
         from gateway.evaluations.config import EVALUATE
 
         return EVALUATE.unknown(name).message
+    if name.startswith("--") and (keys := loop_keys(arguments.command)) is not None:
+        return keys.unknown(name).message
     return f"unrecognized arguments: {' '.join(unknown)}"
 
 

@@ -1,5 +1,6 @@
 """A small client of the public REST API, as any user could write it; knows no database."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -27,10 +28,12 @@ class CommandFailed(LaunchProblem):
 
 
 class Client:
-    """Requests with a key. An answer that is an error ends the command with its message."""
+    """Requests with a key. An answer that is an error ends the command with its message. Under the
+    same ``once``, a request that creates something is answered as it was the first time."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, *, once: str = "") -> None:
         self.url = url
+        self._once = once
         self.http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {key}"},
@@ -52,6 +55,10 @@ class Client:
         return response
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        if self._once and method == "POST" and "json" in arguments:
+            what = f"{self._once} {path} {json.dumps(arguments['json'], sort_keys=True)}"
+            digest = hashlib.sha256(what.encode()).hexdigest()
+            arguments = {"headers": {"Idempotency-Key": f"once-{digest}"}} | arguments
         try:
             return self.http.request(method, path, **arguments)
         except httpx.HTTPError as error:

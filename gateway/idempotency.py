@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, col, delete
@@ -57,6 +57,13 @@ class Claim:
         """The key's row, unless another request took it over."""
         row = session.get(IdempotentRequest, (self.owner, self.key), with_for_update=True)
         return row if row is not None and row.claim == self.token else None
+
+
+class Attached(Protocol):
+    """Whoever has to note what was created, in the transaction that creates it: a `Claim`, or what
+    is made of several."""
+
+    def attach(self, session: Session, object_id: str) -> None: ...
 
 
 Create = Callable[[Claim | None], Awaitable[dict[str, Any]]]

@@ -53,7 +53,7 @@ def platform(
             )
         if not key or not key.isascii() or not key.isprintable():
             raise CommandFailed(f"Give a key of {address} with --key or GENPLAT_API_KEY.")
-        client = Client(address.rstrip("/"), key)
+        client = Client(address.rstrip("/"), key, once=named.once)
         stack.callback(client.close)
         yield client
 

@@ -31,6 +31,7 @@ from gateway.api import keys as keys_api
 from gateway.api import requests as requests_api
 from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
+from gateway.api import syntheses as syntheses_api
 from gateway.api import upstreams as upstreams_api
 from gateway.deps import needs, page_owner
 from gateway.errors import ErrorAnswer
@@ -50,6 +51,8 @@ from gateway.pages import (
     run_compare,
     run_form,
     runs,
+    syntheses,
+    synthesis_review,
     trials,
 )
 from gateway.pages import models as model_pages
@@ -83,6 +86,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope | None], ...] = (
     (route_shadows, "read", "admin"),
     (routes_api, "read", "admin"),
     (runs_api, "read", "train"),
+    (syntheses_api, "read", "train"),
     (upstreams_api, "read", "admin"),
 )
 # Fixed paths before those with an id in them: "new", "import" and "compare" are no ids.
@@ -105,6 +109,8 @@ PAGES = (
     run_form,
     runs,
     run_actions,
+    syntheses,
+    synthesis_review,
 )
 # Open to all (health, logging in), or with guards of their own (metrics, docs).
 OTHERS = (health, docs, login)

@@ -65,7 +65,7 @@ class Served(Generic[Result]):
 
 
 async def plan_for(*, services: Services, owner: str, model: str, asker: Asker = NOBODY) -> Plan:
-    """Whom ``model`` stands for, in order."""
+    """Whom to ask for ``model``, in order. `NotFound` where nobody has this name."""
     find = partial(
         find_named,
         database=services.database,

@@ -86,6 +86,12 @@ class GatewaySettings(Settings):
     evaluation_requests: int = Field(
         16, ge=1, le=256, description="Answers that an evaluation asks for at once."
     )
+    synthesis_lease_seconds: float = Field(
+        30, gt=0, description="A synthesis whose gateway died is gone on with after this."
+    )
+    synthesis_requests: int = Field(
+        8, ge=1, le=256, description="Answers that a synthesis asks for at once."
+    )
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -123,3 +129,6 @@ class CommandSettings(Settings):
 
     url: str = Field("", description="The GenPlat that commands talk to.")
     api_key: SecretStr = Field(SecretStr(""), description="A key of that GenPlat.")
+    once: str = Field(
+        "", description="A command that is repeated with the same value creates nothing twice."
+    )

@@ -65,6 +65,7 @@ class DatasetPublic(Encodable):
     problems: list[dict[str, Any]]
     mapping: dict[str, str] | None
     imported_from: dict[str, Any] | None
+    derived_from: dict[str, Any] | None
     created_at: datetime
 
 

@@ -20,7 +20,7 @@ router = APIRouter(prefix="/api/diagrams", tags=["diagrams"])
 
 _MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png", "puml": "text/plain; charset=utf-8"}
 # An SVG that is opened by itself is a document: nothing in it may run or load.
-_SVG_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
+SVG_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
 
 
 @router.post("", status_code=201, response_model=DiagramView)
@@ -130,5 +130,5 @@ def _file(services: Services, owner: str, diagram_id: str, suffix: str) -> FileR
     )
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, max-age=86400"}
     if suffix == "svg":
-        headers["Content-Security-Policy"] = _SVG_POLICY
+        headers["Content-Security-Policy"] = SVG_POLICY
     return FileResponse(path, media_type=_MEDIA_TYPES[suffix], headers=headers)

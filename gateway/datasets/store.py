@@ -16,7 +16,7 @@ from gateway.datasets.canonical import Checked, check_file
 from gateway.datasets.formats import Columns
 from gateway.datasets.placing import note_placing, settle_placing
 from gateway.datasets.same_bytes import place_file, share_files
-from gateway.idempotency import Claim
+from gateway.idempotency import Attached
 from gateway.paging import Page, paginate
 from gateway.tables import Dataset, Run, now
 from shared.chaos import stage
@@ -52,7 +52,8 @@ def create_dataset(
     system_column: str | None = None,
     skip_bad_rows: bool = False,
     imported_from: dict[str, Any] | None = None,
-    claim: Claim | None = None,
+    derived_from: dict[str, Any] | None = None,
+    claim: Attached | None = None,
 ) -> Dataset:
     """Check ``source`` completely and keep a copy of it, as the next version of ``name``.
 
@@ -64,6 +65,7 @@ def create_dataset(
         description=_check_description(description),
         filename=clean_filename(filename),
         imported_from=imported_from,
+        derived_from=derived_from,
         **_UNREAD,
     )
     try:
@@ -134,7 +136,7 @@ def _share(database: Database, storage: Storage, dataset: Dataset, folder: Path)
         dataset.warnings = [*dataset.warnings, said]
 
 
-def _insert(database: Database, dataset: Dataset, claim: Claim | None) -> Dataset:
+def _insert(database: Database, dataset: Dataset, claim: Attached | None) -> Dataset:
     for last_try in [False] * (_VERSION_TRIES - 1) + [True]:
         try:
             with database.write() as session:

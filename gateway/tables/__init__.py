@@ -16,6 +16,7 @@ from gateway.tables.runs import (
     StreamPosition,
 )
 from gateway.tables.serving import Deployment, Diagram, Route
+from gateway.tables.synthesis import Synthesis, SynthesisAnswer, SynthesisRow
 
 __all__ = [
     "ApiKey",
@@ -43,6 +44,9 @@ __all__ = [
     "Run",
     "RunEventRow",
     "StreamPosition",
+    "Synthesis",
+    "SynthesisAnswer",
+    "SynthesisRow",
     "new_id",
     "now",
 ]

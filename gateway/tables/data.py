@@ -41,6 +41,8 @@ class Dataset(SQLModel, table=True):
     # Which column is what, and where an import came from: {repo, config, split, revision}.
     mapping: dict[str, Any] | None = maybe_json_column()
     imported_from: dict[str, Any] | None = maybe_json_column()
+    # Of what it was made: {parents, synthesis_id, generator, counts, …}.
+    derived_from: dict[str, Any] | None = maybe_json_column()
     created_at: datetime = time_column(index=True)
     # The row outlives its files: finished runs refer to it, and its version is not given again.
     deleted_at: datetime | None = maybe_time_column()

@@ -27,7 +27,7 @@ def gallery_server() -> Iterator[tuple[str, list[str]]]:
             if path.startswith("static/"):
                 file = STATIC / path.removeprefix("static/")
                 self._send(TYPES[file.suffix], file.read_bytes())
-            elif path.startswith("api/diagrams/"):
+            elif path.startswith("api/diagrams/") or path.endswith(".svg"):
                 self._send("image/svg+xml", DRAWING)
             elif path.endswith("/panel"):
                 self._send("text/event-stream", b"event: done\ndata: \n\n")

@@ -53,6 +53,7 @@ def dataset(**changes: Any) -> SimpleNamespace:
         "problems": [],
         "mapping": {"text_column": "prompt", "target_column": "completion"},
         "imported_from": None,
+        "derived_from": None,
         "created_at": NOW - timedelta(hours=2),
     }
     return SimpleNamespace(**(values | changes))

@@ -15,6 +15,7 @@ from tests.ui.gallery_objects import (
 )
 from tests.ui.gallery_requests import request_pages
 from tests.ui.gallery_runs import run_pages
+from tests.ui.gallery_syntheses import synthesis_pages
 from tests.ui.gallery_trials import readiness, trial_pages
 from tests.ui.texts import BASE, EVIL, LONG, NOW, SOURCE
 from ui import chat_form, snippets
@@ -157,6 +158,7 @@ def pages() -> dict[str, str]:
         **run_pages(),
         **batch_pages(),
         **model_pages(),
+        **synthesis_pages(),
         **evaluation_pages(),
         **request_pages(),
         "deployments-empty": render("deployments/list.html", deployments=[], has_more=False),

@@ -1,0 +1,265 @@
+"""What each kind of step does: commands of their own for the heavy ones, requests to the platform
+for the others. All return what they made."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.answering import Place
+from gateway.client import Client, CommandFailed, Json
+from gateway.evaluations.required import GateQuestion, answered
+from gateway.evaluations.views import EvaluationView
+from gateway.pipeline.config import Content, Step
+from gateway.platform import platform
+from shared.errors import InvalidRequest
+from shared.storage import atomic_file
+
+GATE_CLOSED = 4
+PARTIAL = 3
+_READY_SECONDS = 600
+# Which event of a command tells what it made.
+_COMMANDS = {
+    "synthesize": "synthesis",
+    "train": "run",
+    "batch": "batch",
+    "evaluate": "evaluation",
+}
+
+
+class StepFailed(Exception):
+    """A step came to its end, and that was none. ``code``: the exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Doing:
+    """A step that is being done. ``content``: its keys, references replaced; ``work``: a folder of
+    its own; ``once``: under this nothing is created twice on a platform."""
+
+    step: Step
+    content: Content
+    folder: Path
+    work: Path
+    once: str
+    place: Place
+    say: Callable[[str], None]
+    progress: Callable[[str, Json], None]
+
+
+def do(doing: Doing) -> Content:
+    """The step's outputs. `StepFailed`, `CommandFailed` and the named errors tell what is wrong."""
+    if doing.step.kind in _COMMANDS:
+        return _command(doing)
+    return {"gate": _gate, "deploy": _deploy, "promote": _promote}[doing.step.kind](doing)
+
+
+def written_by(outputs: Content) -> list[Path]:
+    """The files and folders that a step made: while they are as they were, it is done."""
+    paths = (Path(value) for value in outputs.values() if isinstance(value, str))
+    return [path for path in paths if path.is_absolute() and path.exists()]
+
+
+def _command(doing: Doing) -> Content:
+    kind = doing.step.kind
+    content = dict(doing.content)
+    writes = kind in ("synthesize", "batch", "evaluate") or (kind == "train" and doing.place.local)
+    if writes:
+        content.setdefault("output_dir", str(doing.work))
+    told, code = _run(doing, [kind, "--json", *_flags(content)])
+    last = told.get(_COMMANDS[kind], {})
+    if code and not (code == PARTIAL and doing.step.allow_partial and last):
+        raise StepFailed(f"genplat {kind} ended with {code}.", code)
+    return _outputs(doing, last)
+
+
+def _flags(content: Content) -> Iterator[str]:
+    for name, value in content.items():
+        if value is None:
+            continue
+        text = value if isinstance(value, str) else json.dumps(value)
+        yield f"--{name}={text}"
+
+
+def _run(doing: Doing, arguments: list[str]) -> tuple[dict[str, Json], int]:
+    """What the command told last of each kind of event, and its exit code."""
+    place = doing.place
+    command = [sys.executable, "-m", "gateway.cli", *arguments]
+    command += ["--data-dir", str(place.settings.root)]
+    command += ["--local"] if place.local else []
+    named = {"GENPLAT_URL": place.url, "GENPLAT_API_KEY": place.key, "GENPLAT_ONCE": doing.once}
+    process = subprocess.Popen(
+        command,
+        cwd=doing.folder,
+        env={**os.environ, "PYTHONSAFEPATH": "1"} | {k: v for k, v in named.items() if v},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    told: dict[str, Json] = {}
+    try:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        for line in process.stdout:
+            try:
+                event = json.loads(line)
+                told[event["event"]] = event["data"]
+                doing.progress(event["event"], event["data"])
+            except (ValueError, KeyError, TypeError):
+                doing.say(line.rstrip())
+        return told, process.wait()
+    finally:
+        if process.poll() is None:
+            # (Ctrl-C reaches it, too: it may put things in order.)
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _outputs(doing: Doing, last: Json) -> Content:
+    match doing.step.kind:
+        case "synthesize":
+            return {name: last[name] for name in ("jsonl", "parquet", "report", "kept")}
+        case "batch":
+            return {name: last[name] for name in ("jsonl", "parquet")}
+        case "train" if doing.place.local:
+            return {"output_dir": last["output_dir"], "model": last["output_dir"]}
+        case "train":
+            return {"run": last["id"], "model": last["fine_tuned_model"]}
+        case _:
+            return _kept_evaluation(doing, last)
+
+
+def _kept_evaluation(doing: Doing, evaluation: Json) -> Content:
+    path = doing.work / "evaluation.json"
+    with atomic_file(path) as out:
+        out.write(json.dumps(evaluation).encode())
+    return {"evaluation": str(path), "id": evaluation.get("id")}
+
+
+def _gate(doing: Doing) -> Content:
+    """``evaluation``: what an evaluate step made, a report as JSON, or an evaluation's id."""
+    named, content = str(doing.content["evaluation"]), doing.content
+    path = doing.folder / named
+    if path.is_file():
+        evaluation = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        with _platform(doing) as client:
+            evaluation = client.ask("GET", f"/api/evaluations/{named}")
+    try:
+        rules = content["rules"] if isinstance(content["rules"], list) else [content["rules"]]
+        question = GateQuestion.model_validate(
+            {"rules": rules, "candidate": content.get("candidate")}
+        )
+        found = answered(EvaluationView.model_validate(evaluation), question)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidRequest(f"{doing.step.id}: {first['msg']}.") from error
+    for one in found.verdicts:
+        doing.say(f"  {'holds' if one.holds else 'fails'}: {one.sentence}")
+    if not found.holds:
+        raise StepFailed(f"The gate {doing.step.id} is closed for {found.candidate}.", GATE_CLOSED)
+    return {"holds": True, "evaluation": named}
+
+
+@contextmanager
+def _platform(doing: Doing) -> Iterator[Client]:
+    place = doing.place
+    with platform(
+        place.settings,
+        place.url,
+        place.key,
+        command=place.command,
+        without="leave out the steps that need one.",
+    ) as client:
+        yield client
+
+
+def _deploy(doing: Doing) -> Content:
+    content = dict(doing.content)
+    replace, seconds = bool(content.pop("replace", False)), float(content.pop("seconds", 0) or 0)
+    name, model = str(content["name"]), str(content["model"])
+    with _platform(doing) as client:
+        known = client.request("GET", f"/api/deployments/{name}")
+        if known.is_success and not _is_of(known.json(), model):
+            if not replace:
+                raise CommandFailed(
+                    f"{doing.step.id}: {name} is a deployment of another model. Name another one, "
+                    "or say `replace: true`."
+                )
+            client.ask("DELETE", f"/api/deployments/{name}")
+        if not known.is_success or not _is_of(known.json(), model):
+            client.ask("POST", "/api/deployments", json=content)
+        found = _ready(client, name, seconds or _READY_SECONDS)
+    doing.say(f"  {name} is {found['state']}.")
+    return {"name": name, "model": model}
+
+
+def _is_of(deployment: Json, model: str) -> bool:
+    return model in (deployment["model"], deployment["run_id"])
+
+
+def _ready(client: Client, name: str, seconds: float) -> Json:
+    deadline = time.monotonic() + seconds
+    while (found := client.ask("GET", f"/api/deployments/{name}"))["state"] not in (
+        "ready",
+        "failed",
+    ):
+        if time.monotonic() > deadline:
+            raise CommandFailed(f"{name} is still {found['state']} after {seconds:.0f} s.")
+        time.sleep(0.5)
+    if found["state"] == "failed":
+        raise CommandFailed(f"{name} cannot be served: {found['error']}")
+    return found
+
+
+def _promote(doing: Doing) -> Content:
+    """``weight``: percent of the route's requests that the deployment gets; the others share what
+    is left as they did before."""
+    content = doing.content
+    name, deployment = str(content["route"]), str(content["deployment"])
+    weight = content.get("weight", 100)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 100:
+        raise InvalidRequest(
+            f"{doing.step.id}: weight must lie above 0, up to 100.", param="weight"
+        )
+    with _platform(doing) as client:
+        known = client.request("GET", f"/api/routes/{name}")
+        if known.status_code == 404:
+            targets = [{"deployment": deployment, "weight": 100}]
+            client.ask("POST", "/api/routes", json={"name": name, "targets": targets})
+        else:
+            route = client.ask("GET", f"/api/routes/{name}")
+            body: dict[str, Any] = {
+                "targets": weighted(route["targets"], deployment, float(weight)),
+                "fallbacks": route["fallbacks"],
+                "sticky": route["sticky"],
+            }
+            client.ask("PUT", f"/api/routes/{name}", json=body)
+    doing.say(f"  {deployment} gets {weight:g}% of {name}.")
+    return {"route": name}
+
+
+def weighted(targets: list[Json], deployment: str, percent: float) -> list[Json]:
+    """The targets with so many percent for the deployment; where it gets all, the others keep their
+    places with no weight, to be gone back to."""
+    others = [one for one in targets if one.get("deployment") != deployment]
+    total = sum(one["weight"] for one in others)
+    if not total:
+        percent = 100
+    shares = [
+        one | {"weight": round((100 - percent) * one["weight"] / total, 6) if total else 0}
+        for one in others
+    ]
+    return [*shares, {"deployment": deployment, "weight": percent}]
