@@ -121,14 +121,18 @@ def _read(answer: Body, served_by: str, seconds: float) -> Reply:
     message, usage = choice.get("message") or {}, answer.get("usage") or {}
     content = message.get("content")
     return Reply(
-        # (Half of a surrogate pair is no text that could be stored.)
-        text=(content if isinstance(content, str) else "").encode(errors="replace").decode(),
+        text=_storable(content if isinstance(content, str) else ""),
         finish_reason=str(choice.get("finish_reason") or ""),
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0),
         seconds=seconds,
         served_by=served_by,
     )
+
+
+def _storable(text: str) -> str:
+    """Without half of a surrogate pair, which no file holds, and NUL, which PostgreSQL refuses."""
+    return text.encode(errors="replace").decode().replace("\x00", "\ufffd")
 
 
 async def _renders(asker: Asker, text: str) -> bool | None:

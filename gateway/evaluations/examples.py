@@ -93,4 +93,5 @@ def _named(dataset: Dataset) -> Columns:
 
 def _tag(value: Any) -> str:
     text = value if isinstance(value, str) else "" if value is None else str(value)
-    return " ".join(text.split())[:MAX_TAG]
+    # (PostgreSQL refuses NUL.)
+    return " ".join(text.replace("\x00", " ").split())[:MAX_TAG]

@@ -88,15 +88,13 @@ def _warning(
             f"{candidate.name} learned from {rows:,} rows: too many to look whether these examples "
             "are among them."
         )
-    seen = 0
-    for run in runs:
-        try:
-            seen = max(seen, len(keys & _trained(storage, run)))
-        except FileNotFoundError:
-            return (
-                f"What {candidate.name} learned from was deleted: nobody can tell whether it has "
-                "seen these examples."
-            )
+    try:
+        seen = len(keys & set().union(*(_trained(storage, run) for run in runs)))
+    except FileNotFoundError:
+        return (
+            f"What {candidate.name} learned from was deleted: nobody can tell whether it has seen "
+            "these examples."
+        )
     if not seen:
         return None
     return (

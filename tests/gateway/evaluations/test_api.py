@@ -186,6 +186,14 @@ def test_reports_hold_everything_and_no_formula(live: Live) -> None:
     assert lines[0]["rougeL"] != ""
 
 
+def test_what_cannot_be_stored_is_replaced(live: Live) -> None:
+    live.inference.says = lambda body: "a\x00b"
+    found = evaluate(live, dataset_id=upload(live.http, word_rows(1))["id"], candidates=["good"])
+    assert found["status"] == "succeeded"
+    (example,) = live.http.get(f"/api/evaluations/{found['id']}/examples").json()["data"]
+    assert example["answers"][0]["text"] == "a\ufffdb"
+
+
 def test_somebody_elses_evaluation_is_not_there(live: Live) -> None:
     from gateway import keys
 

@@ -12,9 +12,15 @@ from gateway.database import Database
 from gateway.evaluations import leases
 from gateway.evaluations.creating import create_evaluation
 from gateway.evaluations.leases import MAX_LOST, LeaseLost, claim_next
+from gateway.evaluations.rows import Wanted, list_examples
 from gateway.evaluations.runner import run_evaluations
 from gateway.evaluations.spec import EvaluationSpec
-from gateway.evaluations.views import cancel_evaluation, resume_evaluation
+from gateway.evaluations.views import (
+    cancel_evaluation,
+    delete_evaluation,
+    list_evaluations,
+    resume_evaluation,
+)
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.tables import Deployment, Evaluation, EvaluationAnswer, now
@@ -103,6 +109,29 @@ async def test_two_gateways_share_the_work_of_two_evaluations(
                 await until(lambda one=one: read(services, one).status == "succeeded")
         assert len(answers(services)) == len(inference.asked) == 40
         assert read(services, first).holder is None
+
+
+@asynchronous
+async def test_a_postgres_keeps_it_all(
+    quick: GatewaySettings, inference: FakeInference, postgres: Database
+) -> None:
+    url = postgres.engine.url.render_as_string(hide_password=False)
+    inference.says = lambda body: "ünï\x00"
+    async with gateway_services(quick.model_copy(update={"database_url": url})) as services:
+        evaluation = await prepared(services, 8)
+        async with background(run_evaluations(services), run_evaluations(services)):
+            await until(lambda: read(services, evaluation).status == "succeeded")
+        found = read(services, evaluation)
+        assert found.results is not None and found.done == 8
+        listed = list_evaluations(database=services.database, owner=OWNER, dataset_name=DATASET)
+        assert [one.id for one in listed.data] == [evaluation]
+        wanted = Wanted("worst", limit=3)
+        rows = list_examples(
+            database=services.database, owner=OWNER, evaluation_id=evaluation, wanted=wanted
+        )
+        assert len(rows.data) == 3 and rows.has_more
+        delete_evaluation(database=services.database, owner=OWNER, evaluation_id=evaluation)
+        assert answers(services) == []
 
 
 @asynchronous
