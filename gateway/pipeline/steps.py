@@ -18,6 +18,7 @@ from gateway.answering import Place
 from gateway.client import Client, CommandFailed, Json
 from gateway.evaluations.required import GateQuestion, answered
 from gateway.evaluations.views import EvaluationView
+from gateway.launcher.processes import dying_with
 from gateway.pipeline.config import Content, Step
 from gateway.platform import platform
 from shared.errors import InvalidRequest
@@ -99,32 +100,36 @@ def _run(doing: Doing, arguments: list[str]) -> tuple[dict[str, Json], int]:
     command += ["--data-dir", str(place.settings.root)]
     command += ["--local"] if place.local else []
     named = {"GENPLAT_URL": place.url, "GENPLAT_API_KEY": place.key, "GENPLAT_ONCE": doing.once}
-    process = subprocess.Popen(
+    told: dict[str, Json] = {}
+    with subprocess.Popen(
         command,
         cwd=doing.folder,
         env={**os.environ, "PYTHONSAFEPATH": "1"} | {k: v for k, v in named.items() if v},
         stdout=subprocess.PIPE,
         text=True,
-    )
-    told: dict[str, Json] = {}
-    try:
-        assert process.stdout is not None  # noqa: S101 - it is a pipe
-        for line in process.stdout:
-            try:
-                event = json.loads(line)
-                told[event["event"]] = event["data"]
-                doing.progress(event["event"], event["data"])
-            except (ValueError, KeyError, TypeError):
-                doing.say(line.rstrip())
-        return told, process.wait()
-    finally:
-        if process.poll() is None:
+        preexec_fn=dying_with(os.getpid()),
+    ) as process:
+        try:
+            _listen(process, doing, told)
+        finally:
             # (Ctrl-C reaches it, too: it may put things in order.)
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=10 if sys.exc_info()[0] else None)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
+        return told, process.wait()
+
+
+def _listen(process: "subprocess.Popen[str]", doing: Doing, told: dict[str, Json]) -> None:
+    """Until the command says no more. What is no event is passed on."""
+    for line in process.stdout or ():
+        try:
+            event = json.loads(line)
+            told[event["event"]] = event["data"]
+        except (ValueError, KeyError, TypeError):
+            doing.say(line.rstrip())
+            continue
+        doing.progress(event["event"], event["data"])
 
 
 def _outputs(doing: Doing, last: Json) -> Content:
