@@ -9,6 +9,7 @@ from typing import Any
 from gateway import keys, library
 from gateway.batches.runner import run_batches
 from gateway.evaluations.runner import run_evaluations
+from gateway.orchestrator.experiments.judging import run_judges
 from gateway.orchestrator.experiments.watch import run_experiments
 from gateway.orchestrator.readiness_reports import run_readiness
 from gateway.orchestrator.shadow_work import run_shadows
@@ -38,6 +39,7 @@ async def running(services: Services) -> AsyncIterator[None]:
         forget_old_requests,
         run_batches,
         run_experiments,
+        run_judges,
         run_readiness,
         run_shadows,
         run_evaluations,

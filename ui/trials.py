@@ -8,6 +8,7 @@ from ui.sequence_plot import SequencePlot, sequence_plot
 
 OUTCOMES = [
     ("thumbs", "Thumbs: share of good ones"),
+    ("judge", "A judge’s score: from 0 to 1"),
     ("rendered", "Diagrams: share that renders"),
     ("answered", "Answers: share that comes without trouble"),
     ("latency", "Time: seconds to the whole answer"),
@@ -116,6 +117,7 @@ EXPERIMENT_FORM = {
     "treatment": "",
     "share": "50",
     "outcome": "thumbs",
+    "judge": "",
     "goal": "superiority",
     "effect": "5",
     "max_error_increase": "2",
@@ -127,6 +129,7 @@ MIGRATION_FORM = {
     "from": "",
     "to": "",
     "outcome": "thumbs",
+    "judge": "",
     "margin": "5",
     "steps": "0, 10, 50, 100",
     "on_setback": "step_back",
@@ -162,6 +165,7 @@ def parse_migration(values: Mapping[str, str]) -> dict[str, Any]:
 def _terms(values: Mapping[str, str]) -> dict[str, Any]:
     return {
         "outcome": values["outcome"],
+        "judge": values["judge"].strip() or None,
         "max_days": values["max_days"],
         "guardrails": {
             "max_error_increase": _hundredth(values["max_error_increase"]),

@@ -57,6 +57,7 @@ class ListedRequest(BaseModel):
     reply: str | None
     withheld: str | None
     tags: list[str]
+    judge_score: float | None
     feedback: int | None
     feedback_comment: str | None
     correction: str | None

@@ -52,6 +52,11 @@ where neither is. Their order means nothing."""
 _QUALITY_SHAPE = '{"reason": "one sentence", "winner": "A" or "B" or "tie"}'
 
 
+_WORTH = """\
+"answer" answers "question". Say how good it is by the rubric: 5 nothing is missing or wrong, \
+4 good but for details, 3 partly right, 2 mostly wrong, 1 wrong or no answer."""
+
+
 class SimilarityVerdict(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -112,6 +117,15 @@ class Judge:
         if "quality" in self.spec.kinds and judged.other is not None:
             found.quality = await self._quality(judged, judged.other, found)
         return found.model_dump()
+
+    async def worth(self, question: str, answer: str) -> float | None:
+        """How good an answer is by itself, from 0 to 1; None where no verdict could be read."""
+        if not answer.strip():
+            return 0.0
+        prompt = self._prompt(_WORTH, _SIMILARITY_SHAPE)
+        data = {"question": question, "answer": answer}
+        verdict = await self._ask(prompt, data, SimilarityVerdict, JudgedText())
+        return None if verdict is None else (verdict.score - 1) / 4
 
     async def _similarity(self, judged: Judged, found: JudgedText) -> dict[str, Any] | None:
         own = judged.answer or ""

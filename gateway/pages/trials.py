@@ -24,11 +24,11 @@ from ui import trials
 router = APIRouter(prefix="/routes/{name}", include_in_schema=False)
 
 EXPERIMENT_FIELDS = (
-    "control", "treatment", "share", "outcome", "goal", "margin", "min_effect", "guardrails",
-    "max_days", "on_failure",
+    "control", "treatment", "share", "outcome", "judge", "goal", "margin", "min_effect",
+    "guardrails", "max_days", "on_failure",
 )  # fmt: skip
 MIGRATION_FIELDS = (
-    "from", "to", "outcome", "margin", "steps", "on_setback", "guardrails", "max_days",
+    "from", "to", "outcome", "judge", "margin", "steps", "on_setback", "guardrails", "max_days",
 )  # fmt: skip
 WRONG = (GenPlatError, ValidationError)
 

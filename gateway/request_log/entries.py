@@ -139,6 +139,8 @@ def row_of(entry: Entry, *, masks: bool) -> dict[str, Any]:
         "parameters": _parameters(entry.request) if full else {},
         "tags": _tags(entry.request) if full else [],
         **_content(entry, said.text, masks=masks),
+        "judge_score": None,
+        "judged_at": None,
         "feedback": None,
         "feedback_comment": None,
         "correction": None,

@@ -60,6 +60,9 @@ class LoggedRequest(SQLModel, table=True):
     parameters: dict[str, Any] = json_column(dict)
     tags: list[str] = json_column(list)
 
+    judge_score: float | None = Field(default=None, description="From 0 to 1, by a judge.")
+    judged_at: datetime | None = maybe_time_column()
+
     feedback: int | None = Field(default=None, description="1 or -1.")
     feedback_comment: str | None = None
     correction: str | None = None

@@ -45,6 +45,8 @@ def upgrade() -> None:
         sa.Column("withheld", text, nullable=True),
         sa.Column("parameters", sa.JSON(), nullable=False),
         sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("judge_score", sa.Float(), nullable=True),
+        sa.Column("judged_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("feedback", sa.Integer(), nullable=True),
         sa.Column("feedback_comment", text, nullable=True),
         sa.Column("correction", text, nullable=True),

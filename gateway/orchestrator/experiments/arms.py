@@ -48,6 +48,10 @@ class Logged(Protocol):
     @property
     def feedback_at(self) -> datetime | None: ...
     @property
+    def judge_score(self) -> float | None: ...
+    @property
+    def judged_at(self) -> datetime | None: ...
+    @property
     def shadow_of(self) -> str | None: ...
     @property
     def unit(self) -> str | None: ...
@@ -87,7 +91,7 @@ def read_arms(
         _note(row, arms[label])
         outcome = outcome_of(row, label, terms)
         if outcome is not None:
-            moment = row.feedback_at if terms.outcome == "thumbs" else None
+            moment = _known_at(row, terms.outcome)
             known.append((moment or _ended(row)[0], row.id, label, row.unit or row.id, outcome))
     seen: set[tuple[str, str]] = set()
     for _, _, label, unit, outcome in sorted(known):
@@ -119,6 +123,11 @@ def _pairs(rows: list[Logged], control: Arm, treatment: Arm, terms: Terms) -> Ar
     return Arms(control, treatment)
 
 
+def _known_at(row: Logged, outcome: Outcome) -> datetime | None:
+    """Where that is later than the answer."""
+    return {"thumbs": row.feedback_at, "judge": row.judged_at}.get(outcome)
+
+
 def _ended(row: Logged) -> tuple[datetime, str]:
     return row.created_at + timedelta(seconds=row.seconds), row.id
 
@@ -148,6 +157,8 @@ def outcome_of(row: Logged, label: str | None, terms: Terms) -> float | None:
         return None
     if terms.outcome == "thumbs":
         return None if not row.feedback else float(row.feedback > 0)
+    if terms.outcome == "judge":
+        return row.judge_score
     if terms.outcome == "rendered":
         return None if row.rendered is None else float(row.rendered)
     cap = terms.latency_cap_seconds

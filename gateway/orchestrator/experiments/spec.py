@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.orchestrator.routes import RoutePlace
 
-Outcome = Literal["thumbs", "rendered", "answered", "latency"]
+Outcome = Literal["thumbs", "judge", "rendered", "answered", "latency"]
 Goal = Literal["superiority", "non_inferiority"]
 # live: both arms answer readers; shadow: the treatment is asked the same in the background.
 Mode = Literal["live", "shadow"]
@@ -31,6 +31,11 @@ class Terms(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     outcome: Outcome = "thumbs"
+    judge: str | None = Field(
+        None, min_length=1, max_length=200,
+        description="Who judges: a route, a deployment or upstream/NAME; for the outcome judge.",
+    )  # fmt: skip
+    rubric: str = Field("", max_length=20_000, description="Of the judge; empty: the bundled one.")
     goal: Goal = "superiority"
     margin: float | None = Field(
         None, gt=0, le=3600, allow_inf_nan=False,
@@ -52,6 +57,8 @@ class Terms(BaseModel):
     def _distances_fit(self) -> Self:
         if self.goal == "non_inferiority" and self.margin is None:
             raise ValueError("margin: say by how much the treatment may be worse")
+        if (self.outcome == "judge") != (self.judge is not None):
+            raise ValueError("judge: names who judges where the outcome is judge, and only there")
         if self.goal == "superiority" and self.margin is not None:
             raise ValueError("margin: is for the goal non_inferiority")
         for name, value in (("margin", self.margin), ("min_effect", self.min_effect)):
