@@ -105,6 +105,7 @@ def shown_results(evaluation: dict[str, Any]) -> Shown:
                 metric["unit"],
             )
             for metric in metrics
+            if any(one["metrics"][metric["name"]]["value"] is not None for one in candidates)
         ),
         slice_metric=main["title"],
         slices=tuple(
@@ -230,6 +231,9 @@ def scale(values: Sequence[float], unit: str) -> tuple[float, float, float]:
     if not values:
         return 0.0, 1.0, 0.5
     low, high = min(values), max(values)
+    whole = {"share": 1.0, "points": 100.0}.get(unit)
+    if low == high and whole is not None and 0 <= low <= whole:
+        return 0.0, whole, whole / 4
     if unit != "number" and low >= 0 and low < 0.6 * high:
         low = 0.0
     if high <= low:
