@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from gateway.doctor import machine, programs, variables
+from gateway.doctor import machine, programs, service_llms, variables
 from gateway.doctor.finding import Finding
 from gateway.settings import GatewaySettings
 
@@ -25,6 +25,7 @@ def examine(settings: GatewaySettings) -> list[Finding]:
         programs.queue(settings),
         *programs.renderer(os.environ),
         programs.base_model(),
+        service_llms.upstreams(settings),
         programs.platform_running(settings),
         *variables.values(os.environ),
     ]

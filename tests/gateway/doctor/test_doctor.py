@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.doctor import machine, programs, report, variables
+from gateway.doctor import machine, programs, report, service_llms, variables
 from gateway.doctor.finding import Finding
 from gateway.launcher.lock import StackLock
 from gateway.settings import GatewaySettings
@@ -144,3 +144,19 @@ def test_passwords_in_urls_are_masked(value: str, shown: str) -> None:
 def test_a_secret_is_masked_whole() -> None:
     assert variables.mask("s3cret", secret=True) == "***"
     assert variables.mask("", secret=True) == ""
+
+
+def test_declared_service_llms_are_looked_at_and_not_asked(tmp_path: Path) -> None:
+    def finding(text: str, **environment: str) -> Finding:
+        file = tmp_path / "upstreams.yaml"
+        file.write_text(text)
+        settings = GatewaySettings(data_dir=tmp_path, upstreams_file=file)
+        return service_llms.upstreams(settings, environment)
+
+    one = "upstreams: [{name: large, base_url: 'http://127.0.0.1:9/v1', model: m, api_key_env: K}]"
+    assert finding(one, K="secret").state == "ok"
+    lacking = finding(one)
+    assert (lacking.state, "K is not set" in (lacking.way_out or "")) == ("warn", True)
+    wrong = finding("upstreams: [{name: large}]")
+    assert wrong.state == "fail" and "upstreams.0.base_url" in (wrong.way_out or "")
+    assert service_llms.upstreams(GatewaySettings(data_dir=tmp_path), {}).state == "ok"
