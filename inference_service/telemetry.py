@@ -28,7 +28,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         # When each counter began is a second series beside each, which nobody looks at.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._requests = Counter(
