@@ -147,12 +147,13 @@ PageOwnerDep = Annotated[str, Depends(page_owner)]
 
 
 async def metrics_reader(request: Request, services: ServicesDep) -> None:
-    """Whoever holds a key, and a scraper with the services' own token."""
+    """A key that may read, and a scraper with the services' own token: the metrics name what is
+    served."""
     token = services.settings.internal_token.get_secret_value()
     secret = bearer_secret(request)
     if token and secret and hmac.compare_digest(secret.encode(), token.encode()):
         return
-    await current_caller(request, services)
+    require(await current_caller(request, services), "read")
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,13 @@ def test_metrics_are_for_keys_and_the_services_token(anonymous: TestClient) -> N
     assert "secret" not in answer.text
 
 
+def test_metrics_name_what_is_served_and_are_not_for_every_key(client: TestClient) -> None:
+    for scopes, status in ((["infer"], 403), (["read"], 200)):
+        made = client.post("/api/keys", json={"name": "k", "scopes": scopes}).json()
+        headers = {"Authorization": f"Bearer {made['key']}"}
+        assert client.get("/metrics", headers=headers).status_code == status
+
+
 def test_unknown_methods_and_paths_make_no_labels(anonymous: TestClient) -> None:
     anonymous.request("BREW", "/coffee")
     token = {"Authorization": "Bearer the-services-own-token"}
