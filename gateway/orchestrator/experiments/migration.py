@@ -22,6 +22,7 @@ from gateway.orchestrator.experiments.migration_shapes import (
 from gateway.orchestrator.experiments.spec import Terms
 from gateway.orchestrator.experiments.store import (
     Made,
+    check_draws_by_weight,
     end,
     places_of,
     restore,
@@ -48,6 +49,7 @@ def start_migration(
     with database.write() as session:
         route = owned_route(session, owner, name, to_change=True)
         check_nothing_runs(session, name)
+        check_draws_by_weight(route)
         check_place(session, owner, spec.target, "to", upstreams)
         source = label_of(spec.source.model_dump())
         if source not in {label_of(target) for target in route.targets if target["weight"] > 0}:

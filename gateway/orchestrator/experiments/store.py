@@ -98,6 +98,7 @@ def start_experiment(
     with database.write() as session:
         route = owned_route(session, owner, name, to_change=True)
         check_nothing_runs(session, name)
+        check_draws_by_weight(route)
         check_place(session, owner, spec.treatment, "treatment", upstreams)
         experiment = Experiment(
             owner=owner,
@@ -114,6 +115,16 @@ def start_experiment(
         if claim is not None:
             claim.attach(session, experiment.id)
     return experiment
+
+
+def check_draws_by_weight(route: Route) -> None:
+    """Who is asked must be up to chance, and not to how quick the targets are at the moment."""
+    if route.balance == "fastest":
+        raise Conflict(
+            f"{route.name!r} gives its requests to the faster of two targets. Let it draw by "
+            "weight alone (balance: weights) while they are compared.",
+            code="not_drawn_by_weight",
+        )
 
 
 def places_of(route: Route) -> dict[str, Any]:

@@ -143,6 +143,16 @@ def test_forecasts_follow_the_route_s_last_days(client: TestClient, database: Da
     assert client.get(PLACE).status_code == 404 and shares(client) == {"old": 100}
 
 
+def test_routes_that_prefer_the_fastest_are_not_compared_on(
+    client: TestClient, database: Database
+) -> None:
+    rules = {"targets": [{"deployment": "old"}], "balance": "fastest"}
+    assert client.put("/api/routes/best", json=rules).status_code == 200
+    for place, body in ((PLACE, ARMS), (WALK, STEPS)):
+        answer = client.post(place, json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_drawn_by_weight")
+
+
 def test_others_see_none_of_it(client: TestClient, database: Database, other_owner: str) -> None:
     client.post(PLACE, json=ARMS)
     client.headers["Authorization"] = f"Bearer {other_owner}"
