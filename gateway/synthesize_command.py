@@ -19,7 +19,6 @@ from gateway.launcher.checks import prepare_data_folder
 from gateway.launcher.lock import LOCK_FILE
 from gateway.platform import platform
 from gateway.progress import Progress
-from gateway.synthesis.clusters import cluster
 from gateway.synthesis.config import SynthesizeConfig
 from gateway.synthesis.generating import Aim
 from gateway.synthesis.journal import Facts, Journal, open_journal
@@ -92,6 +91,8 @@ def _plan(config: SynthesizeConfig, place: Place, report: Report) -> tuple[Plan,
     if config.failures is not None:
         failures = _pairs(config, place, config.failures, "failures")
         guarded[_short(config.failures)] = failures.pairs
+        from gateway.synthesis.clusters import cluster
+
         kinds = cluster(
             [pair.prompt for pair in failures.pairs],
             count=config.clusters if isinstance(config.clusters, int) else "auto",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from gateway.answering import AnswersEnded
-from gateway.evaluations.metrics.answers import diagram_in
+from gateway.evaluations.answered import diagram_in
 from shared.chat import Likelihood
 from shared.errors import (
     GenPlatError,

@@ -13,8 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from gateway.evaluations.metrics.kinds import Answer
-from gateway.evaluations.summary import Asked, Json, Settings, summarise
+from gateway.evaluations.answered import Answer, Asked, Json, Settings
 from shared.errors import GenPlatError
 
 CPU_SECONDS = 3600
@@ -63,6 +62,9 @@ async def score_apart(
 
 
 def score(given: Json) -> tuple[Json, Scores]:
+    # In this process alone: the gateway loads none of the libraries that count.
+    from gateway.evaluations.summary import summarise
+
     settings = given["settings"] | {"metrics": tuple(given["settings"]["metrics"])}
     asked = [Asked(one["source"], tuple(one["references"]), one["tag"]) for one in given["asked"]]
     answers = [

@@ -1,15 +1,20 @@
 """How alike two texts are: chrF of sacrebleu, from 0 to 1. Pure."""
 
 from functools import cache
+from typing import TYPE_CHECKING
 
-from sacrebleu.metrics.chrf import CHRF
+if TYPE_CHECKING:
+    from sacrebleu.metrics.chrf import CHRF
 
 # What is longer is compared by its beginning: the time that it takes grows with the length.
 MOST_CHARACTERS = 20_000
 
 
 @cache
-def _chrf() -> CHRF:
+def _chrf() -> "CHRF":
+    # Loaded where it is needed first: with it comes numpy.
+    from sacrebleu.metrics.chrf import CHRF
+
     return CHRF()
 
 

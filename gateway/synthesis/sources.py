@@ -8,7 +8,6 @@ from sqlmodel import Session, col, select
 
 from gateway.datasets.store import get_dataset
 from gateway.services import Services
-from gateway.synthesis.clusters import cluster
 from gateway.synthesis.generating import Aim
 from gateway.synthesis.pairs import Pair, Seeds, seeds_of
 from gateway.synthesis.spec import SynthesisSpec
@@ -147,6 +146,9 @@ def _scores(
 
 def _aims(failures: Sequence[Pair], spec: SynthesisSpec) -> list[Aim]:
     """Each kind of failure, in proportion to how often it is one."""
+    # (With it comes numpy.)
+    from gateway.synthesis.clusters import cluster
+
     found = cluster([pair.prompt for pair in failures], count=spec.clusters)
     return [
         Aim(

@@ -3,10 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
+from gateway.evaluations.answered import Answer, Asked, Settings
 from gateway.evaluations.judge import RUBRIC
-from gateway.evaluations.metrics.kinds import Answer
 from gateway.evaluations.rows import AnswerView, ExampleView, Wanted
-from gateway.evaluations.summary import Asked, Settings, summarise
+from gateway.evaluations.summary import summarise
 from gateway.evaluations.views import EvaluationError, EvaluationView
 from tests.ui.texts import BASE, EVIL, LONG, NOW
 from ui import evaluation_form

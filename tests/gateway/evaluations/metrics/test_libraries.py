@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 
+from gateway.evaluations.answered import Answer
 from gateway.evaluations.metrics.catalogue import metrics_of
-from gateway.evaluations.metrics.kinds import Answer, Metric
+from gateway.evaluations.metrics.kinds import Metric
 from gateway.evaluations.metrics.overlap import KINDS, rouge
 from gateway.evaluations.metrics.tasks import NAMES
 from gateway.evaluations.metrics.translation import bleu, chrf

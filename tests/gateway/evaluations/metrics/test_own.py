@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from gateway.evaluations.answered import Answer
 from gateway.evaluations.metrics import answers, labels, questions
 from gateway.evaluations.metrics.gleu import Gleu, gleu
-from gateway.evaluations.metrics.kinds import Answer, Metric
+from gateway.evaluations.metrics.kinds import Metric
 from gateway.evaluations.metrics.tasks import task_of
 
 SOURCES = [
