@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from gateway.answering import AnswersEnded
-from gateway.evaluations.metrics.answers import diagram_in
+from gateway.evaluations.metrics.texts import diagram_in
 from gateway.inference_client import InferenceClient
 from shared.chat import DiagramRequest, Likelihood
 from shared.errors import (

@@ -8,13 +8,12 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from gateway.database import Database
+from gateway.evaluations.answered import Answer, Asked, Settings
 from gateway.evaluations.asking import Sampling
 from gateway.evaluations.candidates import Candidate
 from gateway.evaluations.judge import Judged, summary_of
 from gateway.evaluations.leases import Lease
-from gateway.evaluations.metrics.kinds import Answer
 from gateway.evaluations.spec import EvaluationSpec
-from gateway.evaluations.summary import Asked, Settings
 from gateway.orchestrator.upstreams import Upstream
 from gateway.tables import Evaluation, EvaluationAnswer, EvaluationExample
 from shared.route_labels import UPSTREAM_PREFIX

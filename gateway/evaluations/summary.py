@@ -7,38 +7,20 @@ In and out are JSON-shaped, since it runs in a process of its own (`scoring`).
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gateway.evaluations import statistics
+from gateway.evaluations.answered import Answer, Asked, Settings
 from gateway.evaluations.metrics.catalogue import metrics_of
-from gateway.evaluations.metrics.kinds import Answer, Floats, Measured, Metric
+from gateway.evaluations.metrics.kinds import Floats, Measured, Metric
 
 Json = dict[str, Any]
 # A slice of fewer examples says nothing.
 FEWEST = 5
 MAX_TAGS = 20
 LENGTHS = ("short", "medium", "long")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """An example. ``source`` is the last thing the user says."""
-
-    source: str
-    references: tuple[str, ...]
-    tag: str | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    metrics: tuple[str, ...]
-    baseline: int = 0
-    seed: int = 42
-    confidence: float = 0.95
-    resamples: int = 1000
 
 
 class _Column:

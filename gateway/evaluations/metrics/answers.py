@@ -1,31 +1,21 @@
 """Metrics of an answer's form: whether it ended, its length, whether it is exactly what was wanted,
 whether its diagram renders, and how likely the model holds the reference. Pure."""
 
-import re
 import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
+from gateway.evaluations.answered import Answer
 from gateway.evaluations.metrics.kinds import (
-    Answer,
     Averaged,
     Floats,
     Kind,
     Measured,
     quotient,
 )
+from gateway.evaluations.metrics.texts import diagram_in
 from gateway.evaluations.structure import structure_f1
-
-_BEGIN = re.compile(r"^[ \t]*@startuml\b", re.MULTILINE | re.IGNORECASE)
-_END = re.compile(r"^[ \t]*@enduml\b", re.MULTILINE | re.IGNORECASE)
-
-
-def diagram_in(text: str) -> str:
-    """The first diagram of an answer, which may stand between sentences; empty without one."""
-    begin = _BEGIN.search(text)
-    end = _END.search(text, begin.end()) if begin else None
-    return text[begin.start() : end.end()].strip() if begin and end else ""
 
 
 class ExactMatch(Averaged):

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gateway.evaluations.metrics.kinds import Answer, Floats, Kind, Measured
+from gateway.evaluations.answered import Answer
+from gateway.evaluations.metrics.kinds import Floats, Kind, Measured
 
 ORDER = 4
 DRAWS = 500

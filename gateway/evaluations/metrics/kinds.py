@@ -12,31 +12,12 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.evaluations.answered import Answer
+
 Floats = NDArray[np.float64]
 # ``share``: 0 to 1. ``points``: 0 to 100. ``number``: without a bound.
 Unit = Literal["share", "points", "number"]
 Better = Literal["higher", "lower", "neither"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A model's answer to one example, with what it is measured against.
-
-    ``source`` is the last thing the user said. ``rendered``: whether its diagram was drawn.
-    ``log_likelihood`` is that of the first reference under the model, in nats, of so many
-    ``likelihood_tokens``. ``similarity`` (1 to 5) and ``preference`` (1 won, 0.5 a tie, 0 lost) are
-    a judge's. None where something was not measured.
-    """
-
-    source: str
-    references: tuple[str, ...]
-    text: str
-    finish_reason: str = "stop"
-    rendered: bool | None = None
-    log_likelihood: float | None = None
-    likelihood_tokens: int | None = None
-    similarity: float | None = None
-    preference: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,16 @@ macro average is over the labels that the references have, as scikit-learn's ``f
 ``labels`` set to those and ``zero_division=0``; an answer that is none of them is simply wrong.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.evaluations.metrics.kinds import Answer, Averaged, Floats, Kind, Measured, quotient
+from gateway.evaluations.answered import Answer
+from gateway.evaluations.metrics.kinds import Averaged, Floats, Kind, Measured, quotient
+from gateway.evaluations.metrics.texts import label_of
 
 MAX_LABELS = 200
-
-
-def label_of(text: str) -> str:
-    return unicodedata.normalize("NFC", text).strip().rstrip(".!。").strip().casefold()
 
 
 class Accuracy(Averaged):

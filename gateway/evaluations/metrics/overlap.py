@@ -10,7 +10,8 @@ from functools import cache
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 
-from gateway.evaluations.metrics.kinds import Answer, Averaged
+from gateway.evaluations.answered import Answer
+from gateway.evaluations.metrics.kinds import Averaged
 from gateway.evaluations.metrics.scripts import Words, tokens
 
 KINDS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}

@@ -8,7 +8,8 @@ import re
 import string
 from collections import Counter
 
-from gateway.evaluations.metrics.kinds import Answer, Averaged
+from gateway.evaluations.answered import Answer
+from gateway.evaluations.metrics.kinds import Averaged
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)

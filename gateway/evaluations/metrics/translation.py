@@ -13,7 +13,8 @@ from sacrebleu.metrics.base import Metric as Reference
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from gateway.evaluations.metrics.kinds import Answer, Floats, Kind, Measured
+from gateway.evaluations.answered import Answer
+from gateway.evaluations.metrics.kinds import Floats, Kind, Measured
 from gateway.evaluations.metrics.scripts import Words
 
 _TOKENIZERS = {"latin": "13a", "unicode": "13a", "chinese": "zh", "characters": "char"}
