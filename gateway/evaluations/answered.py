@@ -1,33 +1,8 @@
-"""Examples and the answers to them, as they are handed to those who score them, and how answers are
-read. Pure; loads no library that counts."""
+"""What was asked and answered, as it is handed to the process that scores it. Loads no library that
+computes: the gateway's own process must stay small.
+"""
 
-import re
-import unicodedata
 from dataclasses import dataclass
-from typing import Any
-
-Json = dict[str, Any]
-
-_BEGIN = re.compile(r"^[ \t]*@startuml\b", re.MULTILINE | re.IGNORECASE)
-_END = re.compile(r"^[ \t]*@enduml\b", re.MULTILINE | re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """An example. ``source`` is the last thing the user says."""
-
-    source: str
-    references: tuple[str, ...]
-    tag: str | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    metrics: tuple[str, ...]
-    baseline: int = 0
-    seed: int = 42
-    confidence: float = 0.95
-    resamples: int = 1000
 
 
 @dataclass(frozen=True)
@@ -51,12 +26,19 @@ class Answer:
     preference: float | None = None
 
 
-def diagram_in(text: str) -> str:
-    """The first diagram of an answer, which may stand between sentences; empty without one."""
-    begin = _BEGIN.search(text)
-    end = _END.search(text, begin.end()) if begin else None
-    return text[begin.start() : end.end()].strip() if begin and end else ""
+@dataclass(frozen=True)
+class Asked:
+    """An example. ``source`` is the last thing the user says."""
+
+    source: str
+    references: tuple[str, ...]
+    tag: str | None = None
 
 
-def label_of(text: str) -> str:
-    return unicodedata.normalize("NFC", text).strip().rstrip(".!。").strip().casefold()
+@dataclass(frozen=True)
+class Settings:
+    metrics: tuple[str, ...]
+    baseline: int = 0
+    seed: int = 42
+    confidence: float = 0.95
+    resamples: int = 1000

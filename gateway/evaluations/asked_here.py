@@ -8,13 +8,13 @@ from pydantic import ValidationError
 from gateway.answering.answerer import Answerer
 from gateway.completion_requests import CHAT_PATH
 from gateway.completions import complete
-from gateway.evaluations.asking import Body, Turns
+from gateway.evaluations.asking import Body, Turns, drawn_by
 from gateway.evaluations.candidates import Candidate
 from gateway.orchestrator.plans import Target
 from gateway.request_log.entries import Origin
 from gateway.services import Services
 from gateway.serving import ask_in_turn, plan_for, serve
-from shared.chat import ChatMessage, ChatRequest, DiagramRequest, Likelihood, LikelihoodQuestion
+from shared.chat import ChatMessage, ChatRequest, Likelihood, LikelihoodQuestion
 from shared.errors import InvalidData
 from shared.route_labels import UPSTREAM_PREFIX
 
@@ -61,7 +61,7 @@ class AskedHere:
 
     async def renders(self, source: str) -> bool:
         async def ask(_: Body) -> Body:
-            return (await self._services.inference.draw(DiagramRequest(source=source))).model_dump()
+            return {"rendered": await drawn_by(self._services.inference, source)}
 
         return bool((await self._patient(ask).answer({}))["rendered"])
 

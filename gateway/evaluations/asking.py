@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from gateway.answering import AnswersEnded
-from gateway.evaluations.answered import diagram_in
-from shared.chat import Likelihood
+from gateway.evaluations.metrics.texts import diagram_in
+from gateway.inference_client import InferenceClient
+from shared.chat import DiagramRequest, Likelihood
 from shared.errors import (
     GenPlatError,
     InvalidData,
@@ -16,6 +17,7 @@ from shared.errors import (
     StorageFull,
     TimedOut,
     TooLarge,
+    Unavailable,
     UpstreamFailed,
 )
 
@@ -27,6 +29,8 @@ _REFUSALS = (InvalidRequest, InvalidData, TooLarge)
 # These may pass, and are tried again so often.
 _HICCUPS = (TimedOut, UpstreamFailed)
 TRIES = 3
+# A renderer may be starting; where there is none, nothing is said of what would render.
+RENDERER_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Asker(Protocol):
     async def likelihood(self, messages: Turns, answer: str) -> Likelihood | None:
         """None where nobody can say: the weights are somebody else's, or more than one model's."""
 
-    async def renders(self, source: str) -> bool: ...
+    async def renders(self, source: str) -> bool | None:
+        """None where nothing can be drawn here."""
 
 
 async def ask(
@@ -147,7 +152,7 @@ async def _renders(asker: Asker, text: str) -> bool | None:
         except (AnswersEnded, StorageFull):
             raise
         except GenPlatError:
-            continue
+            await asyncio.sleep(RENDERER_SECONDS)
     return None
 
 
@@ -178,3 +183,14 @@ async def each(
                 group.create_task(worker())
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from errors
+
+
+async def drawn_by(inference: InferenceClient, source: str) -> bool:
+    """Whether the inference service's renderer draws it. UpstreamFailed where it has none: nobody
+    should wait for that."""
+    try:
+        return (await inference.draw(DiagramRequest(source=source))).rendered
+    except Unavailable as error:
+        if error.code != "renderer_unavailable":
+            raise
+        raise UpstreamFailed(error.message, code=error.code) from error

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from gateway.answering import Answerer, Place, open_answerer
 from gateway.datasets.canonical import check_file
-from gateway.evaluations.asking import Body, Turns, ask, each
+from gateway.evaluations.asking import Body, Turns, ask, drawn_by, each
 from gateway.evaluations.candidates import Candidate
 from gateway.evaluations.command import REPORTS, Report, as_json, concluded, keep
 from gateway.evaluations.config import Plan
@@ -30,7 +30,7 @@ from gateway.evaluations.stored import Work, completed
 from gateway.evaluations.views import EvaluationView, view_of
 from gateway.orchestrator.upstreams import read_upstreams
 from gateway.tables import Dataset, Evaluation, EvaluationAnswer, now
-from shared.chat import ChatMessage, DiagramRequest, Likelihood, LikelihoodQuestion
+from shared.chat import ChatMessage, Likelihood, LikelihoodQuestion
 from shared.datasets import read_records
 from shared.errors import InvalidRequest
 from shared.route_labels import UPSTREAM_PREFIX
@@ -57,10 +57,10 @@ class AskedAnswerer:
             LikelihoodQuestion(model=self._answerer.loaded_as, messages=turns, answer=answer)
         )
 
-    async def renders(self, source: str) -> bool:
+    async def renders(self, source: str) -> bool | None:
         if (inference := self._answerer.inference) is None:
-            raise InvalidRequest("A service LLM draws nothing.")
-        return (await inference.draw(DiagramRequest(source=source))).rendered
+            return None
+        return await drawn_by(inference, source)
 
 
 def evaluate_here(plan: Plan, place: Place, *, report: Report) -> int:

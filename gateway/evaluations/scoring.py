@@ -1,9 +1,5 @@
-"""Scores answers in a process of its own: counting words of many long texts takes seconds, during
-which the gateway must answer others; and texts come from anybody. The process has limits and no
-secret.
-
-Run as ``python -m gateway.evaluations.scoring``: JSON in, JSON out.
-"""
+"""Has answers scored in a process of its own (`scoring_process`): counting words of many long texts
+takes seconds, during which the gateway must answer others; and texts come from anybody."""
 
 import asyncio
 import contextlib
@@ -12,15 +8,15 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
-from gateway.evaluations.answered import Answer, Asked, Json, Settings
+from gateway.evaluations.answered import Answer, Asked, Settings
 from shared.errors import GenPlatError
 
-CPU_SECONDS = 3600
-MEMORY_BYTES = 4 * 1024**3
 # What Python needs to start and to find GenPlat; no secret is among them.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
+Json = dict[str, Any]
 Scores = list[list[Json | None]]
 
 
@@ -36,7 +32,7 @@ async def score_apart(
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "gateway.evaluations.scoring",
+        "gateway.evaluations.scoring_process",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -59,33 +55,3 @@ async def score_apart(
         )
     results, scores = json.loads(said)
     return results, scores
-
-
-def score(given: Json) -> tuple[Json, Scores]:
-    # In this process alone: the gateway loads none of the libraries that count.
-    from gateway.evaluations.summary import summarise
-
-    settings = given["settings"] | {"metrics": tuple(given["settings"]["metrics"])}
-    asked = [Asked(one["source"], tuple(one["references"]), one["tag"]) for one in given["asked"]]
-    answers = [
-        [one and Answer(**one | {"references": tuple(one["references"])}) for one in own]
-        for own in given["answers"]
-    ]
-    return summarise(asked, answers, Settings(**settings))
-
-
-def _limit() -> None:
-    # Windows has no such limits.
-    with contextlib.suppress(ImportError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-        # macOS knows this one and refuses to set it.
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-        os.nice(5)
-
-
-if __name__ == "__main__":
-    _limit()
-    json.dump(score(json.load(sys.stdin)), sys.stdout, allow_nan=False)

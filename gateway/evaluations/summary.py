@@ -7,14 +7,16 @@ In and out are JSON-shaped, since it runs in a process of its own (`scoring`).
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from gateway.evaluations import statistics
-from gateway.evaluations.answered import Answer, Asked, Json, Settings
+from gateway.evaluations.answered import Answer, Asked, Settings
 from gateway.evaluations.metrics.catalogue import metrics_of
 from gateway.evaluations.metrics.kinds import Floats, Measured, Metric
 
+Json = dict[str, Any]
 # A slice of fewer examples says nothing.
 FEWEST = 5
 MAX_TAGS = 20

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway.api.diagrams import SVG_POLICY
 from gateway.deps import PageOwnerDep, ServicesDep
-from gateway.evaluations.answered import diagram_in
+from gateway.evaluations.metrics.texts import diagram_in
 from gateway.pages.html import UNPROCESSABLE, page, see_other
 from gateway.services import Services
 from gateway.synthesis import reviewing, views

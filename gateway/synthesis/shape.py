@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.evaluations.answered import diagram_in
+from gateway.evaluations.metrics.texts import diagram_in
 from gateway.synthesis.pairs import Pair
 
 Kind = Literal["diagram", "json", "label", "text"]

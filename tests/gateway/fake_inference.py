@@ -80,6 +80,7 @@ class FakeInference:
     garbled_word: str = ""
     drawing: dict[str, Any] = field(default_factory=lambda: DRAWN)
     cannot_draw: str = ""
+    no_renderer: bool = False
     seconds_a_word: float = 0.0
     capacity: int = 8
     # Whole answers are held back until so many are being written at once.
@@ -162,6 +163,8 @@ class FakeInference:
         name = body.get("model")
         if (refused := self.refusal(request, name)) is not None:
             return refused
+        if self.no_renderer:
+            return error(503, "renderer_unavailable")
         return JSONResponse(self.drawing)
 
     async def likelihood(self, request: Request) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gateway.evaluations.answered import Answer, diagram_in
+from gateway.evaluations.answered import Answer
 from gateway.evaluations.metrics.kinds import (
     Averaged,
     Floats,
@@ -14,6 +14,7 @@ from gateway.evaluations.metrics.kinds import (
     Measured,
     quotient,
 )
+from gateway.evaluations.metrics.texts import diagram_in
 from gateway.evaluations.structure import structure_f1
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.evaluations.answered import Answer, label_of
+from gateway.evaluations.answered import Answer
 from gateway.evaluations.metrics.kinds import Averaged, Floats, Kind, Measured, quotient
+from gateway.evaluations.metrics.texts import label_of
 
 MAX_LABELS = 200
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
-from gateway.evaluations.answered import label_of
+from gateway.evaluations.metrics.texts import label_of
 
 Task = Literal["plantuml", "correction", "classification", "questions", "general"]
 TASKS: tuple[Task, ...] = get_args(Task)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from gateway.evaluations import asking
 from gateway.settings import GatewaySettings
 from tests.gateway.api.live import Live, live_gateway, refusal
 from tests.gateway.evaluations.asked import ended, evaluate, says, upload, word_rows
+from tests.gateway.fake_inference import BROKEN
 from tests.gateway.parts import until_true
 
 
@@ -184,6 +186,29 @@ def test_reports_hold_everything_and_no_formula(live: Live) -> None:
     lines = list(csv.DictReader(io.StringIO(live.http.get(path, params={"format": "csv"}).text)))
     assert len(lines) == 3 and lines[0]["answer"] == f"'{evil}"
     assert lines[0]["rougeL"] != ""
+
+
+def test_diagrams_are_rendered_where_there_is_a_renderer(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "RENDERER_SECONDS", 0.01)
+    source = "@startuml\nAlice -> Bob: hello\n@enduml"
+    live.inference.says = lambda body: f"Here it is:\n{source}"
+    rows = [{"prompt": f"Draw {n}.", "completion": source} for n in range(3)]
+    dataset = upload(live.http, rows)
+
+    def values() -> tuple[float | None, float | None]:
+        found = evaluate(live, dataset_id=dataset["id"], candidates=["good"])
+        assert (found["status"], found["task"]) == ("succeeded", "plantuml")
+        metrics = found["results"]["candidates"][0]["metrics"]
+        return metrics["render_rate"]["value"], metrics["structure_f1"]["value"]
+
+    assert values() == (1, 1)
+    live.inference.drawing = BROKEN
+    assert values() == (0, 1)
+    # Nobody can say: it is not measured, and not 0.
+    live.inference.no_renderer = True
+    assert values() == (None, 1)
 
 
 def test_what_cannot_be_stored_is_replaced(live: Live) -> None:
