@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway import keys, library
 from gateway.evaluations.runner import run_evaluations
+from gateway.loops.worker import run_loops
 from gateway.projector import run_projector
 from gateway.reconciler import run_reconciler
 from gateway.request_log.retention import forget_old_requests
@@ -31,6 +32,7 @@ async def running(services: Services) -> AsyncIterator[None]:
         run_reconciler,
         run_evaluations,
         run_syntheses,
+        run_loops,
         prepare_bundled_model,
         write_request_log,
         forget_old_requests,

@@ -23,6 +23,7 @@ from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
 from gateway.api import evaluations as evaluations_api
 from gateway.api import keys as keys_api
+from gateway.api import loops as loops_api
 from gateway.api import requests as requests_api
 from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
@@ -64,6 +65,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope], ...] = (
     (fine_tuning, "read", "train"),
     (keys_api, "admin", "admin"),
     (library, "read", "train"),
+    (loops_api, "read", "admin"),
     (models, None, "admin"),
     (openai_files, "read", "train"),
     (predictions, None, "infer"),

@@ -42,6 +42,8 @@ class Services:
     evaluation_wanted: asyncio.Event = field(default_factory=asyncio.Event)
     # Set where a synthesis waits to be worked on.
     synthesis_wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set where a loop can go on.
+    loop_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     @cached_property
     def known_keys(self) -> Fresh[ApiKey]:
