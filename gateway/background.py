@@ -9,6 +9,7 @@ from typing import Any
 from gateway import keys, library
 from gateway.batches.runner import run_batches
 from gateway.evaluations.runner import run_evaluations
+from gateway.loops.worker import run_loops
 from gateway.orchestrator.experiments.judging import run_judges
 from gateway.orchestrator.experiments.watch import run_experiments
 from gateway.orchestrator.readiness_reports import run_readiness
@@ -34,6 +35,9 @@ async def running(services: Services) -> AsyncIterator[None]:
     works: tuple[Work, ...] = (
         run_projector,
         run_reconciler,
+        run_evaluations,
+        run_syntheses,
+        run_loops,
         prepare_bundled_model,
         write_request_log,
         forget_old_requests,
@@ -42,8 +46,6 @@ async def running(services: Services) -> AsyncIterator[None]:
         run_judges,
         run_readiness,
         run_shadows,
-        run_evaluations,
-        run_syntheses,
     )
     tasks = [asyncio.create_task(_kept_going(work, services)) for work in works]
     try:

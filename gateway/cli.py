@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gateway.cli_keys import add_keys, settings_of
-from gateway.cli_loop import add_loop_commands, loop_keys
+from gateway.cli_keys import add_keys, keys_of, settings_of
+from gateway.cli_loop import add_loop_commands
 from gateway.launcher.problems import LaunchProblem
 from gateway.migrations import UnusableDatabase
 from shared.errors import GenPlatError, InvalidRequest
@@ -52,7 +52,6 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_train(commands, folder)
     _add_batch(commands, folder)
-    _add_evaluate(commands, folder)
     add_loop_commands(commands, folder)
 
     keys = commands.add_parser("keys", help="API keys").add_subparsers(
@@ -136,36 +135,6 @@ def _add_batch(
     batch.set_defaults(run=_batch)
 
 
-def _add_evaluate(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", folder: argparse.ArgumentParser
-) -> None:
-    from gateway.evaluations.config import flags
-
-    evaluate = commands.add_parser(
-        "evaluate",
-        parents=[folder],
-        allow_abbrev=False,
-        help="measure models on data, as a YAML file says",
-        description="Ask models the rows of a dataset on the GenPlat that runs here, or at --url, "
-        "and tell how good their answers are. Exit codes: 0 succeeded, 1 failed, 3 cancelled, "
-        "4 a rule of `require` does not hold.",
-    )
-    evaluate.add_argument(
-        "config",
-        nargs="?",
-        type=Path,
-        help="a flat YAML file (see examples/evaluate.yaml); each of its keys is also a flag",
-    )
-    evaluate.add_argument("--url", default="", help="the GenPlat to talk to (GENPLAT_URL)")
-    evaluate.add_argument("--key", default="", help="an API key of it (GENPLAT_API_KEY)")
-    evaluate.add_argument("--json", action="store_true", help="for machines: an object a line")
-    where = evaluate.add_mutually_exclusive_group()
-    where.add_argument("--detach", action="store_true", help="start the evaluation, and leave")
-    where.add_argument("--local", action="store_true", help="right here, without a GenPlat")
-    add_keys(evaluate, {name: ("VALUE", text) for name, text in flags().items()})
-    evaluate.set_defaults(run=_evaluate)
-
-
 def _up(arguments: argparse.Namespace) -> int:
     from gateway.launcher import up
 
@@ -220,28 +189,6 @@ def _batch(arguments: argparse.Namespace) -> int:
     )
     report = batch_command.Report(sys.stdout, as_json=arguments.json)
     return batch_command.batch(batch_config(content), place=place, report=report)
-
-
-def _evaluate(arguments: argparse.Namespace) -> int:
-    from gateway.answering import Place
-    from gateway.evaluations import command
-    from gateway.evaluations.config import EVALUATE, read_plan
-    from gateway.evaluations.here import evaluate_here
-
-    names = EVALUATE.known
-    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    plan = read_plan(arguments.config, given)
-    place = Place(
-        settings_of(arguments),
-        url=arguments.url,
-        key=arguments.key,
-        local=arguments.local,
-        command="genplat evaluate",
-    )
-    report = command.Report(sys.stdout, as_json=arguments.json)
-    if arguments.local:
-        return evaluate_here(plan, place, report=report)
-    return command.evaluate(plan, place, report=report, detach=arguments.detach)
 
 
 def _days(text: str) -> int:
@@ -299,19 +246,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _unknown(arguments: argparse.Namespace, unknown: list[str]) -> str:
     name = unknown[0].partition("=")[0]
-    if arguments.command == "train" and name.startswith("--"):
-        from gateway.train_config import TRAIN
-
-        return TRAIN.unknown(name).message
-    if arguments.command == "batch" and name.startswith("--"):
-        from gateway.batch_inference.config import BATCH
-
-        return BATCH.unknown(name).message
-    if arguments.command == "evaluate" and name.startswith("--"):
-        from gateway.evaluations.config import EVALUATE
-
-        return EVALUATE.unknown(name).message
-    if name.startswith("--") and (keys := loop_keys(arguments.command)) is not None:
+    if name.startswith("--") and (keys := keys_of(arguments.command)) is not None:
         return keys.unknown(name).message
     return f"unrecognized arguments: {' '.join(unknown)}"
 

@@ -1,5 +1,5 @@
-"""The commands of the loop: `genplat synthesize` and `genplat pipeline`. Reads arguments and hands
-over."""
+"""The commands of the loop: `genplat evaluate`, `synthesize` and `pipeline`. Reads arguments and
+hands over."""
 
 import argparse
 import sys
@@ -7,24 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli_keys import add_keys, settings_of
-from gateway.flat_config import Keys
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def add_loop_commands(commands: "Commands", folder: argparse.ArgumentParser) -> None:
+    _add_evaluate(commands, folder)
     _add_synthesize(commands, folder)
     _add_pipeline(commands, folder)
-
-
-def loop_keys(command: str) -> Keys | None:
-    """What a command understands, to say what was probably meant."""
-    if command != "synthesize":
-        return None
-    from gateway.synthesis.config import SYNTHESIZE
-
-    return SYNTHESIZE
 
 
 def _add_place(command: argparse.ArgumentParser) -> None:
@@ -32,6 +23,34 @@ def _add_place(command: argparse.ArgumentParser) -> None:
     command.add_argument("--key", default="", help="an API key of it (GENPLAT_API_KEY)")
     command.add_argument("--local", action="store_true", help="right here, without a GenPlat")
     command.add_argument("--json", action="store_true", help="for machines: an object a line")
+
+
+def _add_evaluate(commands: "Commands", folder: argparse.ArgumentParser) -> None:
+    from gateway.evaluations.config import flags
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        parents=[folder],
+        allow_abbrev=False,
+        help="measure models on data, as a YAML file says",
+        description="Ask models the rows of a dataset on the GenPlat that runs here, or at --url, "
+        "and tell how good their answers are. Exit codes: 0 succeeded, 1 failed, 3 cancelled, "
+        "4 a rule of `require` does not hold.",
+    )
+    evaluate.add_argument(
+        "config",
+        nargs="?",
+        type=Path,
+        help="a flat YAML file (see examples/evaluate.yaml); each of its keys is also a flag",
+    )
+    evaluate.add_argument("--url", default="", help="the GenPlat to talk to (GENPLAT_URL)")
+    evaluate.add_argument("--key", default="", help="an API key of it (GENPLAT_API_KEY)")
+    evaluate.add_argument("--json", action="store_true", help="for machines: an object a line")
+    where = evaluate.add_mutually_exclusive_group()
+    where.add_argument("--detach", action="store_true", help="start the evaluation, and leave")
+    where.add_argument("--local", action="store_true", help="right here, without a GenPlat")
+    add_keys(evaluate, {name: ("VALUE", text) for name, text in flags().items()})
+    evaluate.set_defaults(run=_evaluate)
 
 
 def _add_synthesize(commands: "Commands", folder: argparse.ArgumentParser) -> None:
@@ -68,6 +87,28 @@ def _add_pipeline(commands: "Commands", folder: argparse.ArgumentParser) -> None
     _add_place(pipeline)
     pipeline.add_argument("--dry-run", action="store_true", help="say what would be done")
     pipeline.set_defaults(run=_pipeline)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from gateway.answering import Place
+    from gateway.evaluations import command
+    from gateway.evaluations.config import EVALUATE, read_plan
+    from gateway.evaluations.here import evaluate_here
+
+    names = EVALUATE.known
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    plan = read_plan(arguments.config, given)
+    place = Place(
+        settings_of(arguments),
+        url=arguments.url,
+        key=arguments.key,
+        local=arguments.local,
+        command="genplat evaluate",
+    )
+    report = command.Report(sys.stdout, as_json=arguments.json)
+    if arguments.local:
+        return evaluate_here(plan, place, report=report)
+    return command.evaluate(plan, place, report=report, detach=arguments.detach)
 
 
 def _synthesize(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from gateway.checkpoint_files import forget, put_aside
 from gateway.database import Database
 from gateway.evaluations.gates import Gate
 from gateway.evaluations.required import check_gate
-from gateway.idempotency import Claim
+from gateway.idempotency import Attached
 from gateway.inference_client import NOT_PREPARED
 from gateway.models import find_weights
 from gateway.orchestrator.plans import deployment_ref
@@ -74,7 +74,7 @@ def view_of(deployment: Deployment) -> DeploymentView:
 
 
 async def create_deployment(
-    *, services: Services, owner: str, spec: DeploymentSpec, claim: Claim | None = None
+    *, services: Services, owner: str, spec: DeploymentSpec, claim: Attached | None = None
 ) -> DeploymentView:
     """Note what is to be served; it is loaded in the background."""
     deployment = await asyncio.to_thread(_insert, services, owner, spec, claim)
@@ -83,7 +83,7 @@ async def create_deployment(
 
 
 def _insert(
-    services: Services, owner: str, spec: DeploymentSpec, claim: Claim | None
+    services: Services, owner: str, spec: DeploymentSpec, claim: Attached | None
 ) -> Deployment:
     weights = find_weights(
         database=services.database,

@@ -28,6 +28,7 @@ from gateway.api import datasets as datasets_api
 from gateway.api import deployments as deployments_api
 from gateway.api import evaluations as evaluations_api
 from gateway.api import keys as keys_api
+from gateway.api import loops as loops_api
 from gateway.api import requests as requests_api
 from gateway.api import routes as routes_api
 from gateway.api import runs as runs_api
@@ -45,6 +46,7 @@ from gateway.pages import (
     home,
     keys,
     login,
+    loops,
     preflights,
     routes,
     run_actions,
@@ -75,6 +77,7 @@ API: tuple[tuple[ModuleType, Scope | None, Scope | None], ...] = (
     (fine_tuning, "read", "train"),
     (keys_api, "admin", "admin"),
     (library, "read", "train"),
+    (loops_api, "read", "admin"),
     (models, None, "admin"),
     # (It depends on the file.)
     (openai_files, None, None),
@@ -99,6 +102,7 @@ PAGES = (
     evaluations,
     home,
     keys,
+    loops,
     model_pages,
     preflights,
     request_pages,

@@ -13,7 +13,7 @@ from gateway.checkpoint_files import put_aside
 from gateway.continuing import resolve_origin
 from gateway.database import Database
 from gateway.fair_queue import next_rank
-from gateway.idempotency import Claim
+from gateway.idempotency import Attached
 from gateway.models import is_engine_name_of
 from gateway.run_controls import cancel_run, pause_run, resume_run, stop_run
 from gateway.run_queue import REDIS_ERRORS, continued_run, enqueue_run, queued_command
@@ -45,7 +45,7 @@ async def create_run(
     services: Services,
     owner: str,
     spec: FineTuneSpec,
-    claim: Claim | None = None,
+    claim: Attached | None = None,
     openai: dict[str, Any] | None = None,
 ) -> RunView:
     """Check and store a run; it is safe from then on, whether the queue is there or not.
@@ -73,7 +73,7 @@ def _insert_run(
     storage: Storage,
     owner: str,
     spec: FineTuneSpec,
-    claim: Claim | None,
+    claim: Attached | None,
     openai: dict[str, Any] | None,
 ) -> RunView:
     spec = checked_spec(database=database, storage=storage, owner=owner, spec=spec)

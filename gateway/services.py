@@ -45,6 +45,8 @@ class Services:
     evaluation_wanted: asyncio.Event = field(default_factory=asyncio.Event)
     # Set where a synthesis waits to be worked on.
     synthesis_wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set where a loop can go on.
+    loop_wanted: asyncio.Event = field(default_factory=asyncio.Event)
     retry_budgets: RetryBudgets = field(default_factory=RetryBudgets)
     latencies: Latencies = field(default_factory=Latencies)
     # Set where a batch was made or asked to end.

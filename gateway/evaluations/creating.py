@@ -12,7 +12,7 @@ from gateway.evaluations.metrics.tasks import BY_TASK, Task, task_of
 from gateway.evaluations.spec import MAX_EXAMPLES, EvaluationSpec
 from gateway.evaluations.trained_on import held_out_records, warnings_of
 from gateway.evaluations.views import EvaluationView, view_of
-from gateway.idempotency import Claim
+from gateway.idempotency import Attached
 from gateway.services import Services
 from gateway.tables import Dataset, Evaluation, EvaluationExample
 from shared.datasets import read_records
@@ -28,7 +28,7 @@ class _Data:
 
 
 async def create_evaluation(
-    *, services: Services, owner: str, spec: EvaluationSpec, claim: Claim | None = None
+    *, services: Services, owner: str, spec: EvaluationSpec, claim: Attached | None = None
 ) -> EvaluationView:
     """Check and store it with its examples; a gateway works on it from then on."""
     view = await asyncio.to_thread(_create, services, owner, spec, claim)
@@ -37,7 +37,7 @@ async def create_evaluation(
 
 
 def _create(
-    services: Services, owner: str, spec: EvaluationSpec, claim: Claim | None
+    services: Services, owner: str, spec: EvaluationSpec, claim: Attached | None
 ) -> EvaluationView:
     candidates = [
         resolve(services, owner, name, param=f"candidates.{place}")
@@ -158,7 +158,7 @@ def as_rows(evaluation_id: str, examples: Sequence[Example]) -> list[EvaluationE
 
 
 def _insert(
-    database: Database, evaluation: Evaluation, examples: list[Example], claim: Claim | None
+    database: Database, evaluation: Evaluation, examples: list[Example], claim: Attached | None
 ) -> None:
     with database.write() as session:
         session.add(evaluation)

@@ -19,6 +19,7 @@ from gateway.client import Client, CommandFailed, Json
 from gateway.evaluations.required import GateQuestion, answered
 from gateway.evaluations.views import EvaluationView
 from gateway.launcher.processes import dying_with
+from gateway.orchestrator.shares import weighted
 from gateway.pipeline.config import Content, Step
 from gateway.platform import platform
 from shared.errors import InvalidRequest
@@ -254,17 +255,3 @@ def _promote(doing: Doing) -> Content:
             client.ask("PUT", f"/api/routes/{name}", json=body)
     doing.say(f"  {deployment} gets {weight:g}% of {name}.")
     return {"route": name}
-
-
-def weighted(targets: list[Json], deployment: str, percent: float) -> list[Json]:
-    """The targets with so many percent for the deployment; where it gets all, the others keep their
-    places with no weight, to be gone back to."""
-    others = [one for one in targets if one.get("deployment") != deployment]
-    total = sum(one["weight"] for one in others)
-    if not total:
-        percent = 100
-    shares = [
-        one | {"weight": round((100 - percent) * one["weight"] / total, 6) if total else 0}
-        for one in others
-    ]
-    return [*shares, {"deployment": deployment, "weight": percent}]

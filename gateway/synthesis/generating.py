@@ -102,7 +102,8 @@ def _task(asked: Request, wishes: Wishes, aims: Sequence[Aim], shape: Shape) -> 
         yield "Each answer is one of: " + " | ".join(sorted(shape.labels)[:_MAX_LABELS_TOLD])
     if shape.kind == "json" and shape.keys:
         yield "Each answer is a JSON object with: " + ", ".join(sorted(shape.keys))
-    yield "The row:" if asked.axis else "Examples:"
+    # (As a heading: a small model that goes on with it is cut off there.)
+    yield "### Row" if asked.axis else "### Examples"
     for pair in asked.shots:
         yield f"### Input\n{pair.prompt}\n### Output\n{pair.completion}"
     rows = "1 new row" if wishes.per_request == 1 else f"{wishes.per_request} new rows"

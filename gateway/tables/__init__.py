@@ -6,6 +6,7 @@ from gateway.tables.columns import new_id, now
 from gateway.tables.data import Dataset, LibraryModel, PlacedDataset
 from gateway.tables.evaluations import Evaluation, EvaluationAnswer, EvaluationExample
 from gateway.tables.experiments import Experiment, ReadinessReport, RouteMigration
+from gateway.tables.loops import Loop
 from gateway.tables.requests import LoggedRequest
 from gateway.tables.runs import (
     CheckpointRow,
@@ -35,6 +36,7 @@ __all__ = [
     "LibraryModel",
     "LoggedRequest",
     "LoginSession",
+    "Loop",
     "MetricRow",
     "PlacedDataset",
     "QueueSight",

@@ -110,6 +110,60 @@ def _show(found: SimpleNamespace, **changes: Any) -> str:
     return render("syntheses/show.html", **(context | changes))
 
 
+def loop_pages() -> dict[str, str]:
+    values = {
+        "id": "lp_1",
+        "status": "running",
+        "stage": "evaluating",
+        "run_id": "run_1",
+        "evaluation_id": "ev_1",
+        "deployment": None,
+        "verdicts": None,
+        "error": None,
+        "spec": {
+            "deployment": "plantuml-3",
+            "dataset_id": "ds_1",
+            "route": "support",
+            "weight": 10.0,
+        },
+        "created_at": NOW,
+    }
+    running = SimpleNamespace(**values)
+    failed = SimpleNamespace(
+        **values
+        | {
+            "status": "failed",
+            "error": SimpleNamespace(message=EVIL),
+            "verdicts": [{"holds": True, "sentence": EVIL}, {"holds": False, "sentence": LONG}],
+        }
+    )
+    form: dict[str, Any] = {
+        "values": {
+            "dataset_id": "ds_1",
+            "like_run": "run_1",
+            "like_evaluation": "ev_1",
+            "baseline": "",
+            "rules": "rougeL >= base",
+            "deployment": "plantuml-3",
+            "route": "support",
+            "weight": "100",
+        },
+        "datasets": [("ds_1", "plantuml v2, 212 rows")],
+        "runs": [("run_1", LONG)],
+        "evaluations": [("ev_1", EVIL)],
+        "routes": [("support", "support")],
+        "errors": {"rules": "There is no metric 'x'."},
+        "error": None,
+    }
+    return {
+        "loops-empty": render("loops/list.html", loops=[], has_more=False),
+        "loops": render("loops/list.html", loops=[running, failed], has_more=True),
+        "loop-new": render("loops/new.html", **form),
+        "loop-running": render("loops/show.html", item=running, problem=None),
+        "loop-failed": render("loops/show.html", item=failed, problem="Too late."),
+    }
+
+
 def synthesis_pages() -> dict[str, str]:
     failed = synthesis(status="failed", error=SimpleNamespace(message=EVIL), dataset_id=None)
     chosen = {
@@ -123,7 +177,7 @@ def synthesis_pages() -> dict[str, str]:
         "statuses": STATUSES,
         "reasons": REASONS,
     }
-    return {
+    return loop_pages() | {
         "syntheses-empty": render("syntheses/list.html", syntheses=[], has_more=False),
         "syntheses": render(
             "syntheses/list.html",

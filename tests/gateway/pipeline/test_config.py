@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.orchestrator.shares import weighted
 from gateway.pipeline.config import Made, Step, read_pipeline
 from gateway.pipeline.state import Done, State, fingerprint
-from gateway.pipeline.steps import weighted
 from shared.errors import InvalidRequest
 
 GOOD = """\

@@ -1,0 +1,1 @@
+"""Loops: retrain, evaluate, gate, deploy and promote, from one request."""
