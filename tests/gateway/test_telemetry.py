@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
@@ -72,7 +72,8 @@ def test_who_stepped_in_and_who_went_on(live: Live, upstream: DyingUpstream) -> 
     failed = {"route": "best", "reason": "upstream_500"}
     rested = {"route": "best", "reason": "circuit_open"}
     counts = [value(found, "genplat_model_fallbacks_total", **one) for one in (failed, rested)]
-    assert counts == [2, 2]
+    # The first of the four was asked twice, which made three failures in a row.
+    assert counts == [1, 3]
     assert value(found, "genplat_breaker_state", target="upstream/service") == 2
 
 
@@ -143,6 +144,7 @@ def test_a_copy_for_comparison_is_no_request() -> None:
     assert value(found, "genplat_model_tokens_total", **tokens) == 4
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=3), min_size=3, max_size=3), st.integers(1, 3))
 def test_there_are_never_more_series_than_names_allowed(names: list[str], times: int) -> None:
     telemetry = ModelTelemetry()
