@@ -40,7 +40,6 @@ def test_a_renderer_that_is_down_is_told_apart(settings: GatewaySettings) -> Non
 
 def test_not_ready_without_the_database(anonymous: TestClient, app: FastAPI) -> None:
     services = app.state.services
-    services.database.close()
     path = services.settings.root / "genplat.db"
     hidden = path.rename(path.with_suffix(".away"))
     # A background task may have opened, and so made, an empty one in between.
@@ -48,6 +47,8 @@ def test_not_ready_without_the_database(anonymous: TestClient, app: FastAPI) -> 
         path.unlink(missing_ok=True)
         with suppress(FileExistsError):
             path.mkdir()
+    # Now nobody opens it again, whatever works in the background.
+    services.database.close()
     try:
         answer = anonymous.get("/readyz")
         assert (answer.status_code, answer.json()["status"]) == (503, "not_ready")
