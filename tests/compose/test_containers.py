@@ -75,8 +75,9 @@ def test_everything_in_one_container(one_container: str) -> None:
 
 def test_the_web_image_is_small_and_has_no_torch() -> None:
     image = engine.build("web")
-    # More than half of it is pyarrow, which reads and writes Parquet.
-    assert engine.own_bytes(image, "python:3.11-slim") < 300_000_000
+    # Nearly half of it is pyarrow, which reads and writes Parquet; a fifth is numpy, which counts in
+    # evaluations.
+    assert engine.own_bytes(image, "python:3.11-slim") < 420_000_000
     code = "import importlib.util as u; print(u.find_spec('torch'))"
     assert engine.run("docker", "run", "--rm", image, "python", "-c", code) == "None"
 
