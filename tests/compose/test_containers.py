@@ -75,8 +75,8 @@ def test_everything_in_one_container(one_container: str) -> None:
 
 def test_the_web_image_is_small_and_has_no_torch() -> None:
     image = engine.build("web")
-    # Nearly half of it is pyarrow, which reads and writes Parquet; a fifth is numpy, which counts in
-    # evaluations.
+    # Nearly half of it is pyarrow, which reads and writes Parquet; a fifth is numpy, with which
+    # evaluations count.
     assert engine.own_bytes(image, "python:3.11-slim") < 420_000_000
     code = "import importlib.util as u; print(u.find_spec('torch'))"
     assert engine.run("docker", "run", "--rm", image, "python", "-c", code) == "None"
