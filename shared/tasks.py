@@ -1,8 +1,10 @@
-"""Ending asyncio tasks for certain; knows nothing of what they do."""
+"""Asyncio tasks: some at once, and ending them for certain. Knows nothing of what they do."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
 
 RETRY_SECONDS = 0.5
 
@@ -20,3 +22,21 @@ async def cancel_until_done(tasks: Iterable["asyncio.Task[Any]"]) -> None:
             task.cancel()
         _, waiting = await asyncio.wait(waiting, timeout=RETRY_SECONDS)
     await asyncio.gather(*every, return_exceptions=True)
+
+
+async def each(
+    items: Iterable[Item], do: Callable[[Item], Awaitable[None]], *, at_once: int
+) -> None:
+    """Do so many at once; the first trouble ends the others, and comes through as itself."""
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await do(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(worker())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors

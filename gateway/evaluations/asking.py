@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from gateway.answering import AnswersEnded
 from gateway.evaluations.metrics.texts import diagram_in
@@ -23,7 +23,6 @@ from shared.errors import (
 
 Body = dict[str, Any]
 Turns = Sequence[dict[str, Any]]
-Item = TypeVar("Item")
 # Its answer would be the same the next time: it counts as an empty one.
 _REFUSALS = (InvalidRequest, InvalidData, TooLarge)
 # These may pass, and are tried again so often.
@@ -165,24 +164,6 @@ async def _likelihood(asker: Asker, messages: Turns, reference: str) -> Likeliho
         except _HICCUPS:
             continue
     return None
-
-
-async def each(
-    items: Iterable[Item], do: Callable[[Item], Awaitable[None]], *, at_once: int
-) -> None:
-    """Do so many at once; the first trouble ends the others, and comes through as itself."""
-    waiting = iter(items)
-
-    async def worker() -> None:
-        for item in waiting:
-            await do(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(worker())
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
 
 
 async def drawn_by(inference: InferenceClient, source: str) -> bool:

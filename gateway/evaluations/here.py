@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from gateway.answering import Answerer, Place, open_answerer
 from gateway.datasets.canonical import check_file
-from gateway.evaluations.asking import Body, Turns, ask, drawn_by, each
+from gateway.evaluations.asking import Body, Turns, ask, drawn_by
 from gateway.evaluations.candidates import Candidate
 from gateway.evaluations.command import REPORTS, Report, as_json, concluded, keep
 from gateway.evaluations.config import Plan
@@ -35,6 +35,7 @@ from shared.datasets import read_records
 from shared.errors import InvalidRequest
 from shared.route_labels import UPSTREAM_PREFIX
 from shared.storage import Storage, sha256_of
+from shared.tasks import each
 
 ANSWERS = "answers.jsonl"
 _LOCAL = "ev_local"

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.answering import AnswersEnded
 from gateway.evaluations.asked_here import AskedHere
-from gateway.evaluations.asking import ask, each
+from gateway.evaluations.asking import ask
 from gateway.evaluations.candidates import resolve
 from gateway.evaluations.judge import Judge
 from gateway.evaluations.leases import Lease, LeaseLost, claim_next
@@ -21,7 +21,7 @@ from gateway.evaluations.stored import Work, completed, read_work
 from gateway.services import Services
 from gateway.tables import EvaluationAnswer
 from shared.errors import GenPlatError
-from shared.tasks import cancel_until_done
+from shared.tasks import cancel_until_done, each
 
 log = logging.getLogger(__name__)
 

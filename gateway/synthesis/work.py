@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 from gateway.synthesis import judging
 from gateway.synthesis.filtering import Drop, Sieve
@@ -18,13 +18,13 @@ from gateway.synthesis.pairs import Pair
 from gateway.synthesis.shape import Shape, shape_of
 from gateway.synthesis.spec import Wishes
 from shared.errors import GenPlatError
+from shared.tasks import each
 
 ROUND = 16
 _JUDGES_EXAMPLES = 2
 _MAX_ANSWER = 200_000
 
 Body = dict[str, Any]
-Item = TypeVar("Item")
 Status = Literal["dropped", "pending"]
 
 
@@ -263,21 +263,3 @@ async def _answer(ask: Callable[[Body], Awaitable[Body]], said: Body) -> Answer:
 
 def _storable(text: str) -> str:
     return text[:_MAX_ANSWER].replace("\x00", "").encode(errors="replace").decode()
-
-
-async def each(
-    items: Iterable[Item], do: Callable[[Item], Awaitable[None]], *, at_once: int
-) -> None:
-    """Do so many at once; the first trouble ends the others, and comes through as itself."""
-    waiting = iter(items)
-
-    async def worker() -> None:
-        for item in waiting:
-            await do(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(worker())
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors

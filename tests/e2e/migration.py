@@ -62,7 +62,6 @@ class Figures:
     streams: int = 0
     continued: int = 0
     errors: int = 0
-    readiness: Json | None = None
 
 
 class Own:

@@ -1,9 +1,11 @@
-"""`cancel_until_done`, with a task that does what redis-py under Python 3.11 sometimes does."""
+"""Some at once; and `cancel_until_done`, with a task that does what redis-py sometimes does."""
 
 import asyncio
 import contextlib
 
-from shared.tasks import cancel_until_done
+import pytest
+
+from shared.tasks import cancel_until_done, each
 
 
 async def swallow(times: int) -> None:
@@ -35,3 +37,26 @@ def test_the_failure_of_a_task_does_not_come_through() -> None:
         return isinstance(task.exception(), RuntimeError)
 
     assert asyncio.run(scenario())
+
+
+def test_so_many_are_done_at_once_and_the_first_trouble_ends_the_others() -> None:
+    under_way, most, done = 0, 0, []
+
+    async def do(item: int) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            await asyncio.sleep(0.01)
+            if item == 7:
+                raise ValueError("seven")
+            done.append(item)
+        finally:
+            under_way -= 1
+
+    asyncio.run(each(range(7), do, at_once=3))
+    assert (done, most) == (list(range(7)), 3)
+    with pytest.raises(ValueError, match="seven"):
+        asyncio.run(each(range(7, 100), do, at_once=3))
+    assert under_way == 0
+    assert len(done) < 20

@@ -84,7 +84,8 @@ def test_what_is_no_row_is_not_guessed(text: str) -> None:
 @given(st.text())
 def test_any_text_can_be_read(text: str) -> None:
     for row in rows_in(text):
-        (row.prompt + row.completion).encode()
+        assert row.prompt.strip() and row.completion.strip()
+        assert (row.prompt + row.completion).encode().decode() == row.prompt + row.completion
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=1, max_size=5))
