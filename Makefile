@@ -16,6 +16,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer
 export PIP_DEFAULT_TIMEOUT ?= 120
 export PIP_RETRIES ?= 10
 
+# So many processes share the tests; 0: pytest itself runs them (for `--pdb` and the like).
+JOBS ?= 2
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test setup up lint format e2e chaos gpu-test bench compose-test browser clean
 
@@ -32,7 +35,7 @@ up: $(VENV)/.installed
 setup: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev browser
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 e2e: $(VENV)/.installed-dev browser
 	$(BIN)/python -m pytest -m e2e $(ARGS)

