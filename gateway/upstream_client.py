@@ -38,25 +38,29 @@ _REFUSED = {400, 413, 422}
 _OURS = ("diagram", "top_k", "continue_final_message")
 
 
-@dataclass(frozen=True)
+@dataclass
 class UpstreamStream:
-    """An answer that is still coming; whoever holds it closes it."""
+    """An answer that is still coming, up to the moment ``until`` by which something must have been
+    said; whoever holds it closes it."""
 
     upstream: Upstream
     response: aiohttp.ClientResponse
+    until: float
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Bytes as they come. `TimedOut` after too long a silence."""
         read = self.response.content.readany
-        patience = self.upstream.first_token_seconds
         while True:
             with _named_errors(self.upstream):
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout_at(self.until):
                     piece = await read()
             if not piece:
                 return
             yield piece
-            patience = self.upstream.stall_seconds
+
+    def heard(self) -> None:
+        """Something was said: bytes alone may be comments that keep a connection up."""
+        self.until = asyncio.get_running_loop().time() + self.upstream.stall_seconds
 
     async def aclose(self) -> None:
         self.response.close()
@@ -108,9 +112,10 @@ class UpstreamClient:
 
     async def stream(self, upstream: Upstream, path: str, body: dict[str, Any]) -> UpstreamStream:
         """The same, as it is being written; returns when the upstream has accepted it."""
+        until = asyncio.get_running_loop().time() + upstream.first_token_seconds
         with _named_errors(upstream):
-            async with asyncio.timeout(upstream.first_token_seconds):
-                return UpstreamStream(upstream, await self._accepted(upstream, path, body))
+            async with asyncio.timeout_at(until):
+                return UpstreamStream(upstream, await self._accepted(upstream, path, body), until)
 
     async def _accepted(
         self, upstream: Upstream, path: str, body: dict[str, Any]

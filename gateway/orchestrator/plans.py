@@ -32,6 +32,11 @@ class Target:
     fault: Fault | None = None
     timeout_seconds: float | None = None
 
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on with an answer that was begun."""
+        return self.upstream is None or self.upstream.continues
+
 
 @dataclass(frozen=True)
 class Shadow:

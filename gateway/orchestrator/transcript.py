@@ -1,11 +1,12 @@
-"""What a streamed answer has said so far, and how another model's stream goes on with it. Pure.
+"""What comes of a streamed answer, what it has said so far, and how another model's stream goes on
+with it. Pure.
 
-Events are passed on as bytes and read only where an answer breaks off: most never do.
+Whole events are passed on as the bytes they came in. Each is read first: what a client could not
+read must not reach it, since somebody else may have to go on.
 """
 
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,23 +14,28 @@ from shared.errors import UpstreamFailed
 
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 DONE = b"data: [DONE]\n\n"
-# At the beginning of a line: a model may write these words itself.
-_DONE_LINE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_LONGEST_END = 4
+# What a line of an event begins with; anything else is no event stream.
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_MAX_SAID = 500
 
 
 class WholeEvents:
-    """Cuts a stream of bytes behind its last whole event: half of one must not reach a client,
-    since somebody else may have to go on."""
+    """Cuts a stream of bytes behind its last whole event: half of one must not reach a client."""
 
     def __init__(self) -> None:
-        self._waiting = b""
+        self._waiting = bytearray()
 
     def add(self, piece: bytes) -> bytes:
         """All whole events that there are now; UpstreamFailed where one never ends."""
-        text = self._waiting + piece
-        end = max(text.rfind(mark) + len(mark) if mark in text else 0 for mark in _ENDS)
-        whole, self._waiting = text[:end], text[end:]
+        # What was looked through before is not looked through again: an event may be long.
+        begin = max(0, len(self._waiting) + 1 - _LONGEST_END)
+        self._waiting += piece
+        places = ((self._waiting.rfind(mark, begin), len(mark)) for mark in _ENDS)
+        end = max(place + length if place >= 0 else 0 for place, length in places)
+        whole = bytes(self._waiting[:end])
+        del self._waiting[:end]
         if len(self._waiting) > MAX_EVENT_BYTES:
             raise UpstreamFailed("The model's answer holds an event without an end.")
         return whole
@@ -37,30 +43,123 @@ class WholeEvents:
     @property
     def rest(self) -> bytes:
         """An event that is not whole."""
-        return self._waiting
+        return bytes(self._waiting)
 
 
-@dataclass
-class Transcript:
-    """The events that a client was sent. ``kind``: which of OpenAI's two shapes they have."""
+@dataclass(frozen=True)
+class Piece:
+    """Whole events: as they are passed on, and what they hold. Without ``events`` it is a comment
+    that keeps the connection up."""
 
-    kind: str
-    _sent: list[bytes] = field(default_factory=list)
+    raw: bytes
+    events: tuple[dict[str, Any], ...] = ()
 
-    def add(self, events: bytes) -> None:
-        self._sent.append(events)
 
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return sum(map(len, self._sent))
+class AnswerReader:
+    """Reads an answer of one of OpenAI's two shapes (``kind``) as its bytes come. ``done``: its end
+    mark was there. ``trouble``: it cannot be read any further, or says itself that it broke off;
+    what came before is good."""
 
-    def read(self) -> "Said":
-        """What they say. Events that cannot be read say nothing."""
-        said = Said()
-        for event in read_events(b"".join(self._sent)):
-            said.hear(event, self.kind)
-        return said
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._whole = WholeEvents()
+        self.done = False
+        self.trouble: UpstreamFailed | None = None
+
+    def add(self, chunk: bytes) -> Piece:
+        """What can be passed on now."""
+        try:
+            whole = self._whole.add(chunk)
+        except UpstreamFailed as error:
+            self.trouble = error
+            return Piece(b"")
+        passed: list[bytes] = []
+        found: list[dict[str, Any]] = []
+        for raw, data in _split(whole):
+            event = self._read(raw, data)
+            if self.done or self.trouble is not None:
+                break
+            if event is not None:
+                found.append(event)
+            # Objects that are no part of an answer say nothing to clients, or make them stumble.
+            if event is not None or data is None:
+                passed.append(raw)
+        return Piece(b"".join(passed), tuple(found))
+
+    def _read(self, raw: bytes, data: bytes | None) -> dict[str, Any] | None:
+        """The event, if it is a part of the answer."""
+        if data is not None and data.strip() == b"[DONE]":
+            self.done = True
+            return None
+        try:
+            _check_lines(raw)
+            event = _JSON.decode(data.decode()) if data is not None else None
+        except (ValueError, RecursionError):
+            self.trouble = _unreadable()
+            return None
+        if data is None:
+            return None
+        if (said := _error_in(event, raw)) is not None:
+            self.trouble = UpstreamFailed(f"The answer broke off: {said}", code="stream_failed")
+        elif not isinstance(event, dict) or not _has_shape(event.get("choices"), self._kind):
+            self.trouble = _unreadable()
+        elif event.get("choices") is not None:
+            return event
+        return None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_number)
+
+
+def _split(whole: bytes) -> Iterator[tuple[bytes, bytes | None]]:
+    """Each event, and its data; None where it has none."""
+    raw: list[bytes] = []
+    data: list[bytes] = []
+    for line in whole.splitlines(keepends=True):
+        raw.append(line)
+        said = line.rstrip(b"\r\n")
+        if said.startswith(b"data:"):
+            data.append(said[5:])
+        elif not said:
+            yield b"".join(raw), b"\n".join(data) if data else None
+            raw, data = [], []
+
+
+def _check_lines(raw: bytes) -> None:
+    """ValueError where a client's parser would stumble over the lines of an event."""
+    raw.decode()
+    if not all(line.startswith(_FIELDS) or not line for line in raw.splitlines()):
+        raise ValueError("no event stream")
+
+
+def _unreadable() -> UpstreamFailed:
+    return UpstreamFailed("The answer cannot be read any further.", code="stream_unreadable")
+
+
+def _error_in(event: Any, raw: bytes) -> str | None:
+    """What an error event says: services tell so that a stream broke off, each in its own way."""
+    if not isinstance(event, dict):
+        return None
+    # (OpenAI's clients take any event with an ``error`` for one, whatever else it holds.)
+    error = event.get("error")
+    if not error and (event.get("object") == "error" or raw.startswith(b"event: error")):
+        error = event
+    if not error:
+        return None
+    said = error.get("message", "") if isinstance(error, dict) else error
+    return str(said)[:_MAX_SAID]
+
+
+def _has_shape(choices: Any, kind: str) -> bool:
+    if choices is None:
+        return True
+    if not isinstance(choices, list) or not all(isinstance(one, dict) for one in choices):
+        return False
+    return kind == "text" or all(isinstance(one.get("delta"), dict) for one in choices)
 
 
 @dataclass
@@ -69,90 +168,105 @@ class Said:
     came to an end, and only `[DONE]` may be missing. ``odd``: it is more than one text.
     ``rendered``: of a diagram."""
 
-    text: str = ""
+    kind: str
     pieces: int = 0
+    # Of its text, in characters.
+    size: int = 0
     head: dict[str, Any] = field(default_factory=dict)
+    role_told: bool = False
     closed: bool = False
     odd: bool = False
     usage: dict[str, Any] | None = None
     finish_reason: str | None = None
     rendered: bool | None = None
+    _texts: list[str] = field(default_factory=list)
 
-    def hear(self, event: dict[str, Any], kind: str) -> None:
-        self.head = self.head or {
-            name: event[name] for name in ("id", "created", "model") if name in event
-        }
+    @property
+    def text(self) -> str:
+        """Characters that came as two halves in two events are put together; a half alone, which
+        nobody could store or send, is replaced."""
+        whole = "".join(self._texts)
+        try:
+            whole.encode()
+        except UnicodeEncodeError:
+            return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return whole
+
+    @property
+    def tokens(self) -> int:
+        """About how many; some services send several at once."""
+        return max(self.pieces, self.size // 6)
+
+    def hear(self, events: Iterable[dict[str, Any]]) -> None:
+        for event in events:
+            self._hear(event)
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        choices = _choices(event)
+        if choices and not self.head:
+            names = ("id", "object", "created", "model")
+            self.head = {name: event[name] for name in names if name in event}
         if isinstance(usage := event.get("usage"), dict):
             self.usage = usage
-        for choice in _choices(event):
-            piece = text_of(choice, kind)
-            self.text += piece
-            self.pieces += bool(piece)
-            if (reason := choice.get("finish_reason")) is not None:
+        for choice in choices:
+            if piece := text_of(choice, self.kind):
+                self._texts.append(piece)
+                self.pieces += 1
+                self.size += len(piece)
+            if reason := choice.get("finish_reason"):
                 self.closed, self.finish_reason = True, str(reason)
-            delta = choice.get("delta")
-            drawn = delta.get("diagram") if isinstance(delta, dict) else None
-            if isinstance(drawn, dict) and "rendered" in drawn:
-                self.rendered = bool(drawn["rendered"])
-            more = isinstance(delta, dict) and any(
-                delta.get(name) for name in ("tool_calls", "function_call", "audio", "draft")
-            )
-            self.odd = self.odd or more or choice.get("index", 0) != 0
+            self.odd = self.odd or choice.get("index", 0) != 0
+            if isinstance(delta := choice.get("delta"), dict):
+                self._hear_delta(delta)
+
+    def _hear_delta(self, delta: dict[str, Any]) -> None:
+        self.role_told = self.role_told or bool(delta.get("role"))
+        drawn = delta.get("diagram")
+        if isinstance(drawn, dict) and "rendered" in drawn:
+            self.rendered = bool(drawn["rendered"])
+        more = ("tool_calls", "function_call", "audio", "draft", "diagram")
+        self.odd = self.odd or any(delta.get(name) for name in more)
 
 
-def read_events(stream: bytes) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a stream of whole events."""
-    for line in stream.splitlines():
-        if not line.startswith(b"data:") or _DONE_LINE.match(line):
-            continue
-        try:
-            event = json.loads(line.removeprefix(b"data:"))
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            yield event
-
-
-def before_done(events: bytes) -> bytes | None:
-    """What comes before the `[DONE]` among the events; None where there is none."""
-    if b"[DONE]" not in events or (done := _DONE_LINE.search(events)) is None:
-        return None
-    return events[: done.start()]
-
-
-def error_in(events: bytes) -> str | None:
-    """What an error event among them says: services tell so that a stream broke off."""
-    if b'"error"' not in events:
-        return None
-    for event in read_events(events):
-        error = event.get("error")
-        if isinstance(error, dict) and not event.get("choices"):
-            return str(error.get("message", ""))[:500]
-    return None
-
-
-def rewritten(events: bytes, said: Said, kind: str) -> bytes:
-    """Events of the model that goes on, as if they were the first one's: its id, no second role,
-    no `[DONE]` yet. What the first one wrote counts as completion, not as prompt."""
-    out = []
-    for event in read_events(events):
+def rewritten(piece: Piece, said: Said, *, written: int) -> Piece:
+    """Events of the model that goes on, as if they were the first one's: its id, no second role.
+    The tokens that were ``written`` before count as completion, not as prompt."""
+    kept = []
+    for event in piece.events:
         choices = _choices(event)
         for choice in choices:
-            delta = choice.get("delta")
-            if isinstance(delta, dict):
+            if said.role_told and isinstance(delta := choice.get("delta"), dict):
                 delta.pop("role", None)
         says = any(
-            text_of(choice, kind) or choice.get("finish_reason") is not None for choice in choices
+            text_of(choice, said.kind) or choice.get("finish_reason") or _tells_role(choice)
+            for choice in choices
         )
         if isinstance(usage := event.get("usage"), dict):
-            _count_as_written(usage, said.pieces)
+            _count_as_written(usage, written)
         if says or usage:
-            out.append(b"data: " + json.dumps(event | said.head).encode() + b"\n\n")
-    return b"".join(out)
+            kept.append(event | said.head)
+    return Piece(b"".join(map(event_of, kept)), tuple(kept))
 
 
-def _count_as_written(usage: dict[str, Any], pieces: int) -> None:
-    for name, more in (("prompt_tokens", -pieces), ("completion_tokens", pieces)):
+def event_of(data: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(data, separators=(",", ":")).encode() + b"\n\n"
+
+
+def closing(said: Said) -> Piece:
+    """The end of an answer that has used up all that it may write."""
+    choice: dict[str, Any] = {"index": 0, "finish_reason": "length", "logprobs": None}
+    choice |= {"text": ""} if said.kind == "text" else {"delta": {}}
+    event = said.head | {"choices": [choice]}
+    return Piece(event_of(event), (event,))
+
+
+def _tells_role(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    return isinstance(delta, dict) and bool(delta.get("role"))
+
+
+def _count_as_written(usage: dict[str, Any], tokens: int) -> None:
+    for name, more in (("prompt_tokens", -tokens), ("completion_tokens", tokens)):
         if isinstance(counted := usage.get(name), int):
             usage[name] = max(0, counted + more)
 

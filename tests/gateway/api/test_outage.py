@@ -52,7 +52,7 @@ def live(
 
 
 def close_breaker(live: Live) -> None:
-    live.services.breakers.of("upstream/service").succeeded()
+    live.services.breakers.of("upstream/service").visit().succeeded()
 
 
 def streamed(live: Live) -> tuple[str, list[str | None], set[str]]:

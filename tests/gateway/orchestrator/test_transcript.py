@@ -1,20 +1,21 @@
-"""A stream cut at any byte: what a client has of it, and how it goes on."""
+"""A stream cut at any byte, or holding anything: what a client has of it, and how it goes on."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai._streaming import SSEDecoder
 
 from gateway.orchestrator.transcript import (
     DONE,
     MAX_EVENT_BYTES,
-    Transcript,
+    AnswerReader,
+    Said,
     WholeEvents,
-    before_done,
-    error_in,
-    read_events,
+    closing,
     rewritten,
 )
 from shared.errors import UpstreamFailed
@@ -35,37 +36,77 @@ def stream(*words: str) -> bytes:
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 
 
+def read(raw: bytes, kind: str = "chat") -> tuple[AnswerReader, bytes, Said]:
+    """What a reader makes of a stream, what it passes on, and what was said."""
+    reader, said = AnswerReader(kind), Said(kind)
+    piece = reader.add(raw)
+    said.hear(piece.events)
+    return reader, piece.raw, said
+
+
+def as_the_client_reads(raw: bytes) -> list[dict[str, Any]]:
+    """The events that OpenAI's client makes of bytes."""
+    found = [event.data for event in SSEDecoder().iter_bytes(iter([raw])) if event.data]
+    return [json.loads(data) for data in found if not data.startswith("[DONE]")]
+
+
 @given(st.lists(TEXT, max_size=6), st.data())
 def test_a_client_never_gets_half_an_event(words: list[str], data: st.DataObject) -> None:
     whole = stream(*words)
     cut = data.draw(st.integers(0, len(whole)))
     steps = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=60))
-    events, transcript, sent, place = WholeEvents(), Transcript("chat"), b"", 0
+    events, reader, said, sent, passed, place = (
+        WholeEvents(),
+        AnswerReader("chat"),
+        Said("chat"),
+        b"",
+        b"",
+        0,
+    )
     while place < cut:
         for step in steps:
-            piece = whole[place : min(cut, place + step)]
-            place += len(piece)
-            passed = events.add(piece)
-            transcript.add(passed)
-            sent += passed
+            chunk = whole[place : min(cut, place + step)]
+            place += len(chunk)
+            sent += events.add(chunk)
+            piece = reader.add(chunk)
+            passed += piece.raw
+            said.hear(piece.events)
     assert sent + events.rest == whole[:cut]
+    assert passed == sent.removesuffix(DONE)
     assert not sent or sent.endswith(b"\n\n")
-    said = transcript.read()
     assert "".join(words).startswith(said.text)
     assert said.pieces <= len(words)
     assert said.closed == (b'"stop"' in sent)
-    assert (before_done(sent) is not None) == (cut == len(whole))
+    assert reader.done == (cut == len(whole)) and reader.trouble is None
 
 
-def test_events_of_other_line_ends_are_whole_too() -> None:
+@pytest.mark.parametrize("end", [b"\r\n", b"\r", b"\n"])
+def test_events_of_all_line_ends_are_whole(end: bytes) -> None:
+    raw = stream("Hel", "lo").replace(b"\n", end)
+    reader, passed, said = read(raw)
+    assert (said.text, reader.done) == ("Hello", True)
+    assert as_the_client_reads(passed) == as_the_client_reads(stream("Hel", "lo"))
     events = WholeEvents()
-    assert events.add(b"data: {}\r\n\r\ndata: ") == b"data: {}\r\n\r\n"
+    half = b"data: {}" + end * 2 + b"data: "
+    assert events.add(half[:9]) + events.add(half[9:]) == b"data: {}" + end * 2
     assert events.rest == b"data: "
 
 
 def test_an_event_without_an_end_is_given_up() -> None:
     with pytest.raises(UpstreamFailed):
         WholeEvents().add(b"x" * (MAX_EVENT_BYTES + 1))
+    reader, passed, _ = read(b"x" * (MAX_EVENT_BYTES + 1))
+    assert reader.trouble is not None and passed == b""
+
+
+def test_a_long_event_costs_no_more_than_its_length() -> None:
+    events, piece = WholeEvents(), b"x" * 16
+    began = time.process_time()
+    for _ in range(200_000):
+        events.add(piece)
+    # Looking through all of it with each piece took a minute and more.
+    assert time.process_time() - began < 5
+    assert len(events.add(b"\n\n")) == 3_200_002
 
 
 def test_what_cannot_be_continued_is_known() -> None:
@@ -73,48 +114,142 @@ def test_what_cannot_be_continued_is_known() -> None:
         event({"tool_calls": [{"index": 0}]}),
         event({"content": "b"}, choices=[{"index": 1, "delta": {"content": "b"}}]),
     ):
-        transcript = Transcript("chat")
-        transcript.add(odd)
-        assert transcript.read().odd
-    transcript = Transcript("text")
-    transcript.add(b'data: {"id": "cmpl-1", "choices": [{"index": 0, "text": "ab"}]}\n\n')
-    said = transcript.read()
+        assert read(odd)[2].odd
+    raw = b'data: {"id": "cmpl-1", "choices": [{"index": 0, "text": "ab"}]}\n\n'
+    said = read(raw, "text")[2]
     assert (said.text, said.pieces, said.odd, said.head) == ("ab", 1, False, {"id": "cmpl-1"})
 
 
-def test_an_error_event_is_heard_and_text_about_errors_is_not() -> None:
-    assert error_in(b'data: {"error": {"message": "gone"}}\n\n') == "gone"
-    assert error_in(event({"content": 'an "error": {"message": "x"}'})) is None
-    assert error_in(event({"content": "fine"})) is None
+GOOD = event({"content": "fine"})
 
 
-@given(st.lists(st.binary(max_size=30), max_size=8))
-def test_whatever_comes_is_read_without_a_fault(pieces: list[bytes]) -> None:
-    junk = b"".join(b"data: " + piece + b"\n\n" for piece in pieces)
-    transcript = Transcript("chat")
-    transcript.add(junk)
-    said = transcript.read()
-    assert said.text == "" or isinstance(said.text, str)
-    assert list(read_events(rewritten(junk, said, "chat"))) is not None
-    error_in(junk)
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (b'data: {"error": {"message": "gone"}}\n\n', "stream_failed"),
+        (b'data: {"error": "gone"}\n\n', "stream_failed"),
+        (event({"content": ""}, "error", error={"message": "gone"}), "stream_failed"),
+        (b'event: error\ndata: {"message": "gone"}\n\n', "stream_failed"),
+        (b'data: {"object": "error", "message": "gone"}\n\n', "stream_failed"),
+        (b'data: {"choi\n\n', "stream_unreadable"),
+        (b"data: \xf0\x9f\n\n", "stream_unreadable"),
+        (b'data: {"choices": [{"delta": {"content": "\xed\xa0\x80"}}]}\n\n', "stream_unreadable"),
+        (b"\xff\xfe\n\n", "stream_unreadable"),
+        (b"<html>\n\n", "stream_unreadable"),
+        (b": \xff\n\n", "stream_unreadable"),
+        (b"data: 5\n\n", "stream_unreadable"),
+        (b"data: []\n\n", "stream_unreadable"),
+        (b"data: " + b"[" * 100_000 + b"\n\n", "stream_unreadable"),
+        (b'data: {"choices": 5}\n\n', "stream_unreadable"),
+        (b'data: {"choices": [5]}\n\n', "stream_unreadable"),
+        (b'data: {"choices": [{"index": 0, "delta": null}]}\n\n', "stream_unreadable"),
+        (b'data: {"choices": [{"index": 0}]}\n\n', "stream_unreadable"),
+        (b'data: {"choices": [{"delta": {}, "logprobs": NaN}]}\n\n', "stream_unreadable"),
+    ],
+)
+def test_what_a_client_would_stumble_over_ends_an_answer(bad: bytes, code: str) -> None:
+    reader, passed, said = read(GOOD + bad + GOOD)
+    assert reader.trouble is not None and reader.trouble.code == code
+    # What came before it is good.
+    assert (passed, said.text) == (GOOD, "fine")
+
+
+def test_what_says_nothing_is_passed_on_or_left_out() -> None:
+    comment, kept = b": still here\n\n", event({"content": 'an "error": {"message": "x"}'})
+    for more, passed in (
+        (b"event: ping\ndata: {}\n\n", b""),
+        (b'data: {"choices": null}\n\n', b""),
+        (comment, comment),
+        (b"id: 7\nretry: 1\n\n", b"id: 7\nretry: 1\n\n"),
+        (event({}, error=None), event({}, error=None)),
+        (kept, kept),
+    ):
+        reader, got, _ = read(GOOD + more + GOOD)
+        assert got == GOOD + passed + GOOD and reader.trouble is None
+
+
+JUNK = st.one_of(
+    st.binary(max_size=30),
+    st.binary(max_size=30).map(lambda raw: b"data: " + raw + b"\n\n"),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | TEXT,
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(["choices", "delta", "content", "error", "usage", "index"]), inner
+            )
+        ),
+        max_leaves=8,
+    ).map(lambda value: b"data: " + json.dumps(value).encode() + b"\n\n"),
+    TEXT.map(lambda word: event({"content": word})),
+)
+
+
+@given(st.lists(JUNK, max_size=8))
+def test_whatever_comes_a_client_can_read_what_is_passed_on(pieces: list[bytes]) -> None:
+    reader, passed, said = AnswerReader("chat"), b"", Said("chat")
+    for junk in pieces:
+        piece = reader.add(junk)
+        passed += piece.raw
+        said.hear(piece.events)
+        # The next one may have sent it, too.
+        as_the_client_reads(rewritten(piece, said, written=said.tokens).raw)
+        if reader.trouble or reader.done:
+            break
+    heard = as_the_client_reads(passed)
+    for chunk in heard:
+        assert not chunk.get("error")
+        assert all(isinstance(choice["delta"], dict) for choice in chunk["choices"])
+    said.text.encode()
 
 
 def test_the_next_models_events_carry_the_first_ones_name_and_no_second_role() -> None:
-    transcript = Transcript("chat")
-    transcript.add(event({"role": "assistant", "content": "Hel"}))
-    others = (
-        event({"role": "assistant", "content": ""}, id="chatcmpl-b", model="small")
-        + event({"content": "lo"}, id="chatcmpl-b", model="small")
-        + event({}, "stop", id="chatcmpl-b", model="small")
-        + DONE
-    )
-    first, last = read_events(rewritten(others, transcript.read(), "chat"))
+    said = read(event({"role": "assistant", "content": "Hel"}))[2]
+    others = [
+        event({"role": "assistant", "content": ""}, id="chatcmpl-b", model="small"),
+        event({"content": "lo"}, id="chatcmpl-b", model="small"),
+        event({}, "stop", id="chatcmpl-b", model="small"),
+        event({}, choices=[], usage={"prompt_tokens": 9, "completion_tokens": 2}),
+    ]
+    piece = AnswerReader("chat").add(b"".join(others) + DONE)
+    first, last, counted = as_the_client_reads(rewritten(piece, said, written=said.tokens).raw)
     assert (first["id"], first["model"]) == ("chatcmpl-a", "m")
     assert first["choices"][0]["delta"] == {"content": "lo"}
     assert last["choices"][0]["finish_reason"] == "stop"
+    assert counted["usage"] == {"prompt_tokens": 8, "completion_tokens": 3}
+
+
+def test_who_told_no_role_leaves_that_to_the_next_one() -> None:
+    # Azure's first event is of its filters, and has empty names.
+    filters = b'data: {"id": "", "choices": [], "prompt_filter_results": []}\n\n'
+    said = read(filters + event({"content": ""}))[2]
+    assert said.head["id"] == "chatcmpl-a"
+    piece = AnswerReader("chat").add(event({"role": "assistant"}))
+    (told,) = as_the_client_reads(rewritten(piece, said, written=0).raw)
+    assert told["choices"][0]["delta"] == {"role": "assistant"}
+
+
+def test_a_finish_reason_that_is_empty_is_none() -> None:
+    said = read(event({"content": "a"}, ""))[2]
+    assert not said.closed
+
+
+def test_halves_of_a_character_are_put_together() -> None:
+    said = read(event({"content": "a\ud83d"}) + event({"content": "\ude00b\ud83d"}))[2]
+    assert said.text == "a\U0001f600b\ufffd"
+
+
+def test_an_answer_that_used_up_what_it_may_write_is_closed() -> None:
+    for kind, empty in (("chat", {"delta": {}}), ("text", {"text": ""})):
+        said = Said(kind, head={"id": "x", "object": "o", "created": 1, "model": "m"})
+        (end,) = as_the_client_reads(closing(said).raw)
+        assert end["id"] == "x" and end["choices"][0].items() >= empty.items()
+        said.hear([end])
+        assert said.closed and said.finish_reason == "length"
 
 
 def test_a_model_may_write_the_end_mark_itself() -> None:
     own = event({"content": "data: [DONE]"}) + event({"content": "\n\ndata: [DONE]\n\n"})
-    assert before_done(own) is None
-    assert before_done(own + b"data:[DONE]\n\n: bye\n\n") == own
+    assert not read(own)[0].done
+    reader, passed, _ = read(own + b"data:[DONE]\n\n" + GOOD + b"garbage\n\n")
+    assert reader.done and reader.trouble is None and passed == own
