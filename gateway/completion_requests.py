@@ -16,6 +16,10 @@ def path_of(request: Request) -> str:
     return CHAT_PATH if isinstance(request, ChatRequest) else COMPLETIONS_PATH
 
 
+def kind_of_path(path: str) -> str:
+    return "chat" if path == CHAT_PATH else "text"
+
+
 def body_of(request: Request) -> dict[str, Any]:
     return request.model_dump(mode="json", exclude_unset=True)
 

@@ -163,7 +163,7 @@ async def predict(
         raise errors.exceptions[0] from errors
     bodies = [task.result().body for task in tasks]
     usage = {
-        name: sum(body.get("usage", {}).get(name, 0) for body in bodies)
+        name: sum((body.get("usage") or {}).get(name, 0) for body in bodies)
         for name in ("prompt_tokens", "completion_tokens", "total_tokens")
     }
     outputs = [body["choices"][0]["message"]["content"] for body in bodies]

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -88,7 +89,7 @@ async def plan_for(*, services: Services, owner: str, model: str, asker: Asker =
     )
     named = await services.known_names.get((owner, model), find)
     if named is not None:
-        return named.plan(draw=_random.random(), asker=asker, cost=services.latencies.cost)
+        return named.plan(draw=_random.random(), asker=asker, cost=partial(_cost, services))
     return await asyncio.to_thread(
         plan_unnamed,
         database=services.database,
@@ -96,6 +97,13 @@ async def plan_for(*, services: Services, owner: str, model: str, asker: Asker =
         owner=owner,
         model=model,
     )
+
+
+def _cost(services: Services, label: str) -> float:
+    """What asking a target costs in time; one that is given a rest cannot be the quickest."""
+    if services.breakers.of(label).state == "open":
+        return math.inf
+    return services.latencies.cost(label)
 
 
 def able_to_answer(plan: Plan, request: Request) -> Plan:

@@ -16,8 +16,10 @@ MAX_EVENT_BYTES = 32 * 1024 * 1024
 DONE = b"data: [DONE]\n\n"
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _LONGEST_END = 4
-# What a line of an event begins with; anything else is no event stream.
-_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_PASSED_ON = (b"data:", b":")
+# Fields that mean nothing here are left out: OpenAI's client takes a comment behind an id for an
+# event without data, which it cannot read.
+_LEFT_OUT = (b"event:", b"id:", b"retry:")
 _MAX_SAID = 500
 
 
@@ -83,7 +85,7 @@ class AnswerReader:
                 found.append(event)
             # Objects that are no part of an answer say nothing to clients, or make them stumble.
             if event is not None or data is None:
-                passed.append(raw)
+                passed.append(_without_fields(raw))
         return Piece(b"".join(passed), tuple(found))
 
     def _read(self, raw: bytes, data: bytes | None) -> dict[str, Any] | None:
@@ -130,10 +132,17 @@ def _split(whole: bytes) -> Iterator[tuple[bytes, bytes | None]]:
 
 
 def _check_lines(raw: bytes) -> None:
-    """ValueError where a client's parser would stumble over the lines of an event."""
+    """ValueError where it is no event stream."""
     raw.decode()
-    if not all(line.startswith(_FIELDS) or not line for line in raw.splitlines()):
+    known = _PASSED_ON + _LEFT_OUT
+    if not all(line.startswith(known) or not line for line in raw.splitlines()):
         raise ValueError("no event stream")
+
+
+def _without_fields(raw: bytes) -> bytes:
+    lines = raw.splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(_LEFT_OUT)]
+    return raw if len(kept) == len(lines) else b"".join(kept)
 
 
 def _unreadable() -> UpstreamFailed:
@@ -159,7 +168,12 @@ def _has_shape(choices: Any, kind: str) -> bool:
         return True
     if not isinstance(choices, list) or not all(isinstance(one, dict) for one in choices):
         return False
-    return kind == "text" or all(isinstance(one.get("delta"), dict) for one in choices)
+    if kind == "text":
+        return all(isinstance(one.get("text"), str) for one in choices)
+    deltas = [one.get("delta") for one in choices]
+    return all(
+        isinstance(delta, dict) and isinstance(delta.get("content"), str | None) for delta in deltas
+    )
 
 
 @dataclass
@@ -254,8 +268,8 @@ def event_of(data: dict[str, Any]) -> bytes:
 
 def closing(said: Said) -> Piece:
     """The end of an answer that has used up all that it may write."""
-    choice: dict[str, Any] = {"index": 0, "finish_reason": "length", "logprobs": None}
-    choice |= {"text": ""} if said.kind == "text" else {"delta": {}}
+    nothing: dict[str, Any] = {"text": ""} if said.kind == "text" else {"delta": {}}
+    choice = {"index": 0, "finish_reason": "length", "logprobs": None} | nothing
     event = said.head | {"choices": [choice]}
     return Piece(event_of(event), (event,))
 

@@ -28,6 +28,8 @@ _PARAMETERS = (
     "diagram",
 )  # fmt: skip
 HEADER = "x-genplat-request-id"
+# By which a caller asks for less to be kept.
+LOG_HEADER = "x-genplat-log"
 
 
 def new_log_id() -> str:

@@ -49,10 +49,14 @@ def asked_in(body: dict[str, Any]) -> str:
 
 def rest_of(words: list[str], body: dict[str, Any]) -> list[str]:
     """The words, or what is left of them behind what was begun."""
-    if not body.get("continue_final_message"):
-        return words
-    begun = len(body["messages"][-1]["content"])
-    return [rest for rest in ["".join(words)[begun:]] if rest]
+    whole, begun = "".join(words), 0
+    if "prompt" in body:
+        # As much of the prompt's end as is the beginning of the words.
+        lengths = range(len(whole), -1, -1)
+        begun = next(n for n in lengths if body["prompt"].endswith(whole[:n]))
+    elif body.get("continue_final_message"):
+        begun = len(body["messages"][-1]["content"])
+    return words if not begun else [rest for rest in [whole[begun:]] if rest]
 
 
 @dataclass
@@ -222,11 +226,12 @@ class FakeInference:
 
     async def chunks(self, body: dict[str, Any], served_as: str) -> AsyncIterator[bytes]:
         def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
-            choice = {"index": 0, "delta": delta, "finish_reason": finish}
-            data = self.head(served_as) | {
-                "object": "chat.completion.chunk",
-                "choices": [choice],
-            }
+            choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
+            if "messages" in body:
+                kind, choice["delta"] = "chat.completion.chunk", delta
+            else:
+                kind, choice["text"] = "text_completion", delta.get("content", "")
+            data = self.head(served_as) | {"object": kind, "choices": [choice]}
             return f"data: {json.dumps(data)}\n\n".encode()
 
         done = False

@@ -46,7 +46,7 @@ def read(raw: bytes, kind: str = "chat") -> tuple[AnswerReader, bytes, Said]:
 
 def as_the_client_reads(raw: bytes) -> list[dict[str, Any]]:
     """The events that OpenAI's client makes of bytes."""
-    found = [event.data for event in SSEDecoder().iter_bytes(iter([raw])) if event.data]
+    found = [event.data for event in SSEDecoder().iter_bytes(iter([raw]))]
     return [json.loads(data) for data in found if not data.startswith("[DONE]")]
 
 
@@ -144,6 +144,7 @@ GOOD = event({"content": "fine"})
         (b'data: {"choices": [5]}\n\n', "stream_unreadable"),
         (b'data: {"choices": [{"index": 0, "delta": null}]}\n\n', "stream_unreadable"),
         (b'data: {"choices": [{"index": 0}]}\n\n', "stream_unreadable"),
+        (b'data: {"choices": [{"delta": {"content": 7}}]}\n\n', "stream_unreadable"),
         (b'data: {"choices": [{"delta": {}, "logprobs": NaN}]}\n\n', "stream_unreadable"),
     ],
 )
@@ -160,12 +161,15 @@ def test_what_says_nothing_is_passed_on_or_left_out() -> None:
         (b"event: ping\ndata: {}\n\n", b""),
         (b'data: {"choices": null}\n\n', b""),
         (comment, comment),
-        (b"id: 7\nretry: 1\n\n", b"id: 7\nretry: 1\n\n"),
+        # The client takes a comment behind an id for an event without data.
+        (b"id: 7\nretry: 1\n" + GOOD + comment, GOOD + comment),
+        (b"id: 7\n\n", b"\n"),
         (event({}, error=None), event({}, error=None)),
         (kept, kept),
     ):
         reader, got, _ = read(GOOD + more + GOOD)
         assert got == GOOD + passed + GOOD and reader.trouble is None
+        assert as_the_client_reads(got)
 
 
 JUNK = st.one_of(
@@ -182,6 +186,7 @@ JUNK = st.one_of(
         max_leaves=8,
     ).map(lambda value: b"data: " + json.dumps(value).encode() + b"\n\n"),
     TEXT.map(lambda word: event({"content": word})),
+    st.sampled_from([b"id: 7\n", b"event: x\n", b": comment\n\n", b"retry: 5\r\n\r\n"]),
 )
 
 
