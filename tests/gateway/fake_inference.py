@@ -52,8 +52,9 @@ def rest_of(words: list[str], body: dict[str, Any]) -> list[str]:
     whole, begun = "".join(words), 0
     if "prompt" in body:
         # As much of the prompt's end as is the beginning of the words.
-        lengths = range(len(whole), -1, -1)
-        begun = next(n for n in lengths if body["prompt"].endswith(whole[:n]))
+        # (Whoever said it may have said it in other letters.)
+        prompt, said = body["prompt"].lower(), whole.lower()
+        begun = next(n for n in range(len(said), -1, -1) if prompt.endswith(said[:n]))
     elif body.get("continue_final_message"):
         begun = len(body["messages"][-1]["content"])
     return words if not begun else [rest for rest in [whole[begun:]] if rest]
