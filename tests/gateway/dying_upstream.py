@@ -48,6 +48,7 @@ class DyingUpstream:
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     request_ids: list[str | None] = field(default_factory=list)
+    log_headers: list[str | None] = field(default_factory=list)
     url: str = ""
 
     @property
@@ -101,6 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
         told.asked.append(body | {"path": self.path})
         told.keys.append(self.headers.get("authorization"))
         told.request_ids.append(self.headers.get("x-request-id"))
+        told.log_headers.append(self.headers.get("x-genplat-log"))
         time.sleep(told.slow)
         if told.times is not None and told.status is not None:
             told.times -= 1

@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from gateway import speaking
 from tests.gateway.api.live import Live, chat
 from tests.gateway.api.outages.route import heard
 from tests.gateway.dying_upstream import DyingUpstream
@@ -10,11 +11,17 @@ from tests.gateway.parts import until_true
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "stall", "cut"])
-def test_a_drill_shows_who_steps_in(live: Live, upstream: DyingUpstream, fault: str) -> None:
+def test_a_drill_shows_who_steps_in(
+    live: Live, upstream: DyingUpstream, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speaking, "STALL_SECONDS", 0.2)
     drill = live.http.post("/api/routes/best/drill", json={"fault": fault, "seconds": 600})
     assert drill.json()["drill"]["fault"] == fault
     found = heard(live)
     assert (found.text, found.ends) == (upstream.text, ["stop"])
+    # By that experiments know that it was no failure of the target's own.
+    (row,) = live.http.get("/api/requests").json()["data"]
+    assert row["fallback_reason"] == f"drill_{fault}"
     answer = chat(live, "best")
     assert answer.headers["x-genplat-served-by"] == "small"
     assert answer.headers["x-genplat-fallback-reason"] == f"drill_{fault}"

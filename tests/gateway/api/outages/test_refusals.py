@@ -1,6 +1,8 @@
 """A service LLM refuses, is left alone, asked again and probed."""
 
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -103,3 +105,75 @@ def test_a_429_is_waited_for_where_there_is_nobody_else(
     began = time.monotonic()
     assert chat(live, "alone").headers["x-genplat-retries"] == "1"
     assert 1 <= time.monotonic() - began < 10
+
+
+def test_of_many_at_once_one_probes(live: Live, upstream: DyingUpstream) -> None:
+    upstream.status = 500
+    for _ in range(3):
+        chat(live, "best")
+    live.services.breakers.of("upstream/service").open_until = 0
+    before, upstream.status, upstream.slow = len(upstream.asked), None, 0.5
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: chat(live, "best"), range(16)))
+    assert len(upstream.asked) == before + 1
+    served = Counter(answer.headers["x-genplat-served-by"] for answer in answers)
+    assert served == {"small": 15, "upstream/service": 1}
+    assert live.services.breakers.of("upstream/service").state == "closed"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_how_long_it_wants_to_be_left_alone_is_heard(
+    live: Live, upstream: DyingUpstream, status: int
+) -> None:
+    upstream.status, upstream.headers = status, {"retry-after": "30"}
+    for _ in range(3):
+        assert chat(live, "best").status_code == 200
+    assert len(upstream.asked) == 1
+    breaker = live.services.breakers.of("upstream/service")
+    assert 25 < breaker.open_until - time.monotonic() <= 30
+
+
+def test_what_an_upstream_would_refuse_is_not_sent(live: Live, upstream: DyingUpstream) -> None:
+    tags = {"metadata": {"team": "a"}}
+    chat(live, "best", **tags, store=False, frequency_penalty=0, top_k=3)
+    chat(live, "best", **tags)
+    chat(live, "best", **tags, store=True)
+    kept = [
+        asked.keys() & {"metadata", "store", "frequency_penalty", "top_k"}
+        for asked in upstream.asked
+    ]
+    assert kept == [set(), set(), {"metadata", "store"}]
+    # Another GenPlat keeps no words of the first either.
+    assert upstream.log_headers == ["metadata", None, None]
+
+
+def test_half_a_character_is_passed_on(live: Live, upstream: DyingUpstream) -> None:
+    upstream.words = ["a\ud83d"]
+    answer = chat(live, "best")
+    assert answer.headers["x-genplat-served-by"] == "upstream/service"
+    assert answer.json()["choices"][0]["message"]["content"] == "a\ud83d"
+    (row,) = live.http.get("/api/requests").json()["data"]
+    assert row["status"] == 200
+
+
+def test_a_key_from_a_file_ends_without_its_line(
+    live: Live, upstream: DyingUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE_KEY", f"{KEY}\n")
+    assert chat(live, "best").headers["x-genplat-served-by"] == "upstream/service"
+    assert upstream.keys == [f"Bearer {KEY}"]
+    monkeypatch.setenv("SERVICE_KEY", "two\nlines")
+    assert chat(live, "best").headers["x-genplat-fallback-reason"] == "upstream_without_key"
+
+
+def test_the_one_that_rests_is_not_the_fastest(live: Live, upstream: DyingUpstream) -> None:
+    rules = {
+        "targets": [{"upstream": "service"}, {"deployment": "small"}],
+        "balance": "fastest",
+    }
+    assert live.http.put("/api/routes/best", json=rules).status_code == 200
+    live.services.breakers.of("upstream/service").visit().failed("down", retry_after=60)
+    for _ in range(6):
+        answer = chat(live, "best")
+        assert answer.headers["x-genplat-served-by"] == "small"
+        assert answer.headers["x-genplat-fallbacks"] == "0"
