@@ -17,9 +17,9 @@ from gateway import upstream_drawing
 from gateway.closing import Stream
 from gateway.completion_requests import Request, asker_of, body_of, draws_diagram, path_of
 from gateway.diagrams import store_diagram
+from gateway.orchestrator.answer_reader import event_of
 from gateway.orchestrator.drills import made_error
 from gateway.orchestrator.plans import Target
-from gateway.orchestrator.transcript import event_of
 from gateway.relay import broken_off, open_stream
 from gateway.request_log.entries import NOWHERE, Origin
 from gateway.services import Services

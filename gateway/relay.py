@@ -16,8 +16,9 @@ from gateway.completion_requests import (
     draws_diagram,
     kind_of,
 )
+from gateway.orchestrator.answer_reader import DONE, Piece
 from gateway.orchestrator.plans import Target
-from gateway.orchestrator.transcript import DONE, Piece, Said, closing, rewritten
+from gateway.orchestrator.transcript import Said, closing, rewritten
 from gateway.request_log.entries import NOWHERE, Entry, Origin
 from gateway.services import Services
 from gateway.serving import (

@@ -9,9 +9,9 @@ from typing import Any
 
 from gateway import upstream_drawing
 from gateway.completion_requests import Request, kind_of, path_of
+from gateway.orchestrator.answer_reader import DONE, AnswerReader, Piece, event_of
 from gateway.orchestrator.drills import EVENTS_BEFORE, STALL_SECONDS, Fault, made_error
 from gateway.orchestrator.plans import Target
-from gateway.orchestrator.transcript import DONE, AnswerReader, Piece, event_of
 from gateway.orchestrator.upstreams import Upstream
 from gateway.services import Services
 from shared.chat import ChatRequest

@@ -9,15 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
-from gateway.orchestrator.transcript import (
-    DONE,
-    MAX_EVENT_BYTES,
-    AnswerReader,
-    Said,
-    WholeEvents,
-    closing,
-    rewritten,
-)
+from gateway.orchestrator.answer_reader import DONE, MAX_EVENT_BYTES, AnswerReader, WholeEvents
+from gateway.orchestrator.transcript import Said, closing, rewritten
 from shared.errors import UpstreamFailed
 
 
