@@ -95,7 +95,7 @@ def whole_answer(upstream: Upstream, kind: str, content: bytes) -> dict[str, Any
     """An answer in one piece; `UpstreamFailed` where a client could not read it. ``kind``: which
     of OpenAI's two shapes it has."""
     try:
-        answer = json.loads(content, parse_constant=_no_number)
+        answer = _JSON.decode(content.decode())
         choices = answer["choices"]
         readable = isinstance(choices, list) and all(_is_readable(one, kind) for one in choices)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -113,6 +113,9 @@ def _is_readable(choice: Any, kind: str) -> bool:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_number)
 
 
 def _unreadable(upstream: Upstream) -> UpstreamFailed:
