@@ -130,7 +130,7 @@ class _Relay:
                 ) from error
             if piece is None:
                 return None
-            if piece.events:
+            if piece.says:
                 self.until = self._silent_until()
             if self.written is not None and self.said.head:
                 piece = rewritten(piece, self.said, written=self.written)

@@ -51,26 +51,28 @@ class _Source:
 
 
 async def begin(question: Question, target: Target) -> Speaking:
-    """Ask a target, and wait for its first event: until then its refusal has a status."""
+    """Ask a target, and wait for its first word: until then another one can answer instead."""
     if target.fault in ("429", "500"):
         raise made_error(target.fault)
     pieces = _pieces(question, target)
     if target.fault is not None:
         pieces = _drilled(pieces, target.fault)
     try:
-        # (Comments before it say only that the connection is up.)
-        async for first in pieces:
-            if first.events:
-                return Speaking(target, _behind(first, pieces))
+        early: list[Piece] = []
+        async for piece in pieces:
+            early.append(piece)
+            if piece.says:
+                return Speaking(target, _behind(early, pieces))
     except BaseException:
         await pieces.aclose()
         raise
     raise UpstreamFailed("The model's answer ended before it began.", code="stream_cut")
 
 
-async def _behind(first: Piece, rest: Pieces) -> Pieces:
+async def _behind(early: list[Piece], rest: Pieces) -> Pieces:
     async with aclosing(rest):
-        yield first
+        for piece in early:
+            yield piece
         async for piece in rest:
             yield piece
 
@@ -81,7 +83,7 @@ async def _pieces(question: Question, target: Target) -> Pieces:
     try:
         async for chunk in source.chunks:
             piece = reader.add(chunk)
-            if piece.events:
+            if piece.says:
                 source.heard()
             if piece.raw:
                 yield piece
@@ -143,4 +145,4 @@ async def _drilled(pieces: Pieces, fault: Fault) -> Pieces:
                         await asyncio.sleep(STALL_SECONDS)
                     raise made_error(fault)
                 left -= 1
-                yield Piece(event_of(event), (event,))
+                yield Piece(event_of(event), (event,), piece.says)

@@ -54,10 +54,11 @@ class WholeEvents:
 @dataclass(frozen=True)
 class Piece:
     """Whole events: as they are passed on, and what they hold. Without ``events`` it is a comment
-    that keeps the connection up."""
+    that keeps the connection up; ``says``: there is more in them than that an answer begins."""
 
     raw: bytes
     events: tuple[dict[str, Any], ...] = ()
+    says: bool = False
 
 
 class AnswerReader:
@@ -89,7 +90,7 @@ class AnswerReader:
             # Objects that are no part of an answer say nothing to clients, or make them stumble.
             if event is not None or data is None:
                 passed.append(_without_fields(raw))
-        return Piece(b"".join(passed), tuple(found))
+        return Piece(b"".join(passed), tuple(found), any(map(_says_something, found)))
 
     def _read(self, raw: bytes, data: bytes | None) -> dict[str, Any] | None:
         """The event, if it is a part of the answer."""
@@ -164,6 +165,18 @@ def _error_in(event: Any, raw: bytes) -> str | None:
         return None
     said = error.get("message", "") if isinstance(error, dict) else error
     return str(said)[:_MAX_SAID]
+
+
+def _says_something(event: dict[str, Any]) -> bool:
+    """A role alone, and an empty text, say nothing."""
+    for choice in event["choices"]:
+        delta = choice.get("delta")
+        said = delta.items() if isinstance(delta, dict) else ()
+        if choice.get("text") or choice.get("finish_reason"):
+            return True
+        if any(value for name, value in said if name != "role"):
+            return True
+    return False
 
 
 def _has_shape(choices: Any, kind: str) -> bool:

@@ -121,15 +121,29 @@ def test_a_targets_own_patience_holds_in_the_middle_too(
     assert (row["continued_by"], row["fallback_reason"]) == ("small", "target_timeout")
 
 
-def test_what_has_not_said_a_word_anybody_can_begin_again(
-    live: Live, upstream: DyingUpstream
+@pytest.mark.parametrize("way", ["cut_at", "silent_at"])
+def test_what_has_not_said_a_word_has_not_begun(
+    live: Live, upstream: DyingUpstream, way: str
 ) -> None:
-    rules = {"targets": [{"deployment": "small"}], "fallbacks": ["upstream/service"]}
-    assert live.http.put("/api/routes/best", json=rules).status_code == 200
-    # It says a role, and no word; the service LLM could not go on with one.
-    live.inference.words, live.inference.breaks_off = [""], {"small"}
+    # Behind the role; what comes there keeps the connection up, and no more.
+    setattr(upstream, way, upstream.stream().index(b"\n\n") + 2)
+    upstream.comments = True
+    answer = chat(live, "best", stream=True)
+    assert answer.headers["x-genplat-served-by"] == "small"
+    reason = "upstream_cut" if way == "cut_at" else "upstream_timeout"
+    assert answer.headers["x-genplat-fallback-reason"] == reason
+    assert "still here" not in answer.text and "goes on" not in answer.text
+    # A second try is the upstream's own where the first one broke.
+    assert answer.headers.get("x-genplat-retries") == ("1" if way == "cut_at" else None)
+
+
+def test_thoughts_alone_are_no_beginning_of_an_answer(live: Live, upstream: DyingUpstream) -> None:
+    live.inference.words = OTHER_WORDS
+    upstream.cut_at = upstream.stream().index(b"\n\n") + 2
+    upstream.junk = GOOD.replace("content", "reasoning_content").encode().join([b"data: ", b"\n\n"])
     found = heard(live)
-    assert (found.text, found.ends) == (upstream.text, ["stop"])
+    assert (found.text, found.ends) == ("".join(OTHER_WORDS), ["stop"])
+    assert len(found.heads) == 1 and b"small goes on" in found.raw
 
 
 def test_what_was_all_that_may_be_written_is_not_gone_on_with(
