@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 from tests.gateway.api.live import CHAT, Live, chat
 from tests.gateway.api.outages.route import MESSAGES, close_breaker, heard
 from tests.gateway.conftest import ADMIN_KEY
-from tests.gateway.dying_upstream import KEY, WORDS, DyingUpstream
+from tests.gateway.dying_upstream import HEAD, KEY, WORDS, DyingUpstream
 from tests.gateway.parts import until_true
 
 # The small model says the same in other letters, so that one sees who said what.
@@ -140,7 +140,8 @@ def test_what_has_not_said_a_word_has_not_begun(
 def test_thoughts_alone_are_no_beginning_of_an_answer(live: Live, upstream: DyingUpstream) -> None:
     live.inference.words = OTHER_WORDS
     upstream.cut_at = upstream.stream().index(b"\n\n") + 2
-    upstream.junk = GOOD.replace("content", "reasoning_content").encode().join([b"data: ", b"\n\n"])
+    choice = {"index": 0, "delta": {"reasoning_content": "Hm."}}
+    upstream.junk = f"data: {json.dumps(HEAD | {'choices': [choice]})}\n\n".encode()
     found = heard(live)
     assert (found.text, found.ends) == ("".join(OTHER_WORDS), ["stop"])
     assert len(found.heads) == 1 and b"small goes on" in found.raw
