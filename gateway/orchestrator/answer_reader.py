@@ -164,7 +164,7 @@ def _error_in(event: Any, raw: bytes) -> str | None:
     if not error:
         return None
     said = error.get("message", "") if isinstance(error, dict) else error
-    return str(said)[:_MAX_SAID]
+    return str(said).encode("utf-8", "replace").decode()[:_MAX_SAID]
 
 
 def _says_something(event: dict[str, Any]) -> bool:
