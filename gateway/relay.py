@@ -2,7 +2,6 @@
 off. Knows no HTTP of the client's side."""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -16,7 +15,7 @@ from gateway.completion_requests import (
     draws_diagram,
     kind_of,
 )
-from gateway.orchestrator.answer_reader import DONE, Piece
+from gateway.orchestrator.answer_reader import DONE, Piece, event_of
 from gateway.orchestrator.plans import Target
 from gateway.orchestrator.transcript import Said, closing, rewritten
 from gateway.request_log.entries import NOWHERE, Entry, Origin
@@ -207,4 +206,4 @@ def _announced(target: Target, error: GenPlatError) -> bytes:
 
 def broken_off(error: GenPlatError) -> bytes:
     """The event that stands in place of an answer's rest."""
-    return b"data: " + json.dumps(error.body(), separators=(",", ":")).encode() + b"\n\n"
+    return event_of(error.body())

@@ -137,6 +137,26 @@ def test_what_has_not_said_a_word_has_not_begun(
     assert answer.headers.get("x-genplat-retries") == ("1" if way == "cut_at" else None)
 
 
+def test_whoever_goes_on_may_break_off_too(live: Live, upstream: DyingUpstream) -> None:
+    if "second" not in live.inference.models:
+        live.deploy("second")
+    rules = {"targets": [{"upstream": "service"}], "fallbacks": ["small", "second"]}
+    assert live.http.put("/api/routes/best", json=rules).status_code == 200
+    upstream.cut_at, live.inference.breaks_off = 700, {"small"}
+    found = heard(live, usage=True)
+    assert (found.text, found.ends, found.roles) == (upstream.text, ["stop"], 1)
+    assert len(found.heads) == 1
+    (row,) = logged(live)
+    assert (row["served_by"], row["continued_by"]) == ("upstream/service", "second")
+    assert row["fallback_reason"] == "upstream_cut, model_unavailable"
+    # Where nobody is left, the client is told, and not that it was all.
+    live.inference.dead = {"second"}
+    close_breaker(live)
+    last = chat(live, "best", stream=True).text.rpartition("data: ")[2]
+    assert json.loads(last)["error"]["code"] == "model_unavailable"
+    assert logged(live)[0]["status"] == 503
+
+
 def test_thoughts_alone_are_no_beginning_of_an_answer(live: Live, upstream: DyingUpstream) -> None:
     live.inference.words = OTHER_WORDS
     upstream.cut_at = upstream.stream().index(b"\n\n") + 2
