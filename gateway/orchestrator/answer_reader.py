@@ -81,24 +81,25 @@ class AnswerReader:
             return Piece(b"")
         passed: list[bytes] = []
         found: list[dict[str, Any]] = []
-        for raw, data in _split(whole):
-            event = self._read(raw, data)
+        for raw, data, is_plain in _split(whole):
+            event = self._read(raw, data, is_plain=is_plain)
             if self.done or self.trouble is not None:
                 break
             if event is not None:
                 found.append(event)
             # Objects that are no part of an answer say nothing to clients, or make them stumble.
             if event is not None or data is None:
-                passed.append(_without_fields(raw))
+                passed.append(raw if is_plain else _without_fields(raw))
         return Piece(b"".join(passed), tuple(found), any(map(_says_something, found)))
 
-    def _read(self, raw: bytes, data: bytes | None) -> dict[str, Any] | None:
+    def _read(self, raw: bytes, data: bytes | None, *, is_plain: bool) -> dict[str, Any] | None:
         """The event, if it is a part of the answer."""
         if data is not None and data.strip() == b"[DONE]":
             self.done = True
             return None
         try:
-            _check_lines(raw)
+            if not is_plain:
+                _check_lines(raw)
             event = _JSON.decode(data.decode()) if data is not None else None
         except (ValueError, RecursionError):
             self.trouble = _unreadable()
@@ -121,8 +122,9 @@ def _no_number(name: str) -> None:
 _JSON = json.JSONDecoder(parse_constant=_no_number)
 
 
-def _split(whole: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-    """Each event, and its data; None where it has none."""
+def _split(whole: bytes) -> Iterator[tuple[bytes, bytes | None, bool]]:
+    """Each event, its data (None where it has none), and whether it is one line of data alone, as
+    nearly all are."""
     raw: list[bytes] = []
     data: list[bytes] = []
     for line in whole.splitlines(keepends=True):
@@ -131,7 +133,7 @@ def _split(whole: bytes) -> Iterator[tuple[bytes, bytes | None]]:
         if said.startswith(b"data:"):
             data.append(said[5:])
         elif not said:
-            yield b"".join(raw), b"\n".join(data) if data else None
+            yield b"".join(raw), b"\n".join(data) if data else None, len(data) == len(raw) - 1 == 1
             raw, data = [], []
 
 
