@@ -16,6 +16,10 @@ def path_of(request: Request) -> str:
     return CHAT_PATH if isinstance(request, ChatRequest) else COMPLETIONS_PATH
 
 
+def kind_of_path(path: str) -> str:
+    return "chat" if path == CHAT_PATH else "text"
+
+
 def body_of(request: Request) -> dict[str, Any]:
     return request.model_dump(mode="json", exclude_unset=True)
 
@@ -40,16 +44,15 @@ def draws_diagram(request: Request) -> bool:
     return isinstance(request, ChatRequest) and request.diagram is not None
 
 
-def continued(body: dict[str, Any], said: Said, kind: str) -> dict[str, Any]:
+def continued(body: dict[str, Any], said: Said) -> dict[str, Any]:
     """The request for the rest of an answer of which ``said`` is there."""
     if not said.text:
         return body
     changed = dict(body)
     for name in ("max_tokens", "max_completion_tokens"):
         if (most := body.get(name)) is not None:
-            # (Pieces are tokens, mostly; one more than allowed would be worse than one less.)
-            changed[name] = max(1, most - said.pieces)
-    if kind == "text":
+            changed[name] = max(1, most - said.tokens)
+    if said.kind == "text":
         return changed | {"prompt": body["prompt"] + said.text}
     messages = list(body["messages"])
     text = said.text

@@ -7,26 +7,26 @@ drawing in the last chunk is stored and replaced by its addresses.
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway import upstream_drawing
+from gateway.closing import Stream
 from gateway.completion_requests import Request, asker_of, body_of, draws_diagram, path_of
 from gateway.diagrams import store_diagram
+from gateway.orchestrator.answer_reader import event_of
 from gateway.orchestrator.drills import made_error
 from gateway.orchestrator.plans import Target
-from gateway.orchestrator.transcript import MAX_EVENT_BYTES
 from gateway.relay import broken_off, open_stream
 from gateway.request_log.entries import NOWHERE, Origin
 from gateway.services import Services
-from gateway.serving import offer_to_shadow, plan_for, serve
+from gateway.serving import able_to_answer, offer_to_shadow, plan_for, serve
 from shared.chat import ChatMessage, ChatRequest
 from shared.diagrams import RenderedDiagram
-from shared.errors import GenPlatError, Unavailable, UpstreamFailed
+from shared.errors import GenPlatError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +67,11 @@ async def complete(
             services=services, owner=owner, model=request.model, asker=asker_of(request)
         )
         entry.planned(plan)
+        plan = able_to_answer(plan, request)
         served = await serve(services=services, owner=owner, plan=plan, ask=ask)
         entry.served(served.target.label, served.fallbacks, served.reason)
         entry.answer = served.result
-        services.breakers.of(served.target.label).succeeded()
+        served.visit.succeeded()
         if draws_diagram(request):
             for choice in served.result.get("choices", []):
                 await _publish(services, owner, request.model, choice.get("message") or {})
@@ -80,35 +81,25 @@ async def complete(
 
 async def stream(
     *, services: Services, owner: str, request: Request, origin: Origin = NOWHERE
-) -> tuple[dict[str, str], AsyncIterator[bytes]]:
+) -> tuple[dict[str, str], Stream]:
     """The headers and the bytes of a streamed answer. It returns after the first bytes came."""
     headers, events = await open_stream(
         services=services, owner=owner, request=request, origin=origin
     )
     if draws_diagram(request):
-        return headers, _with_diagrams(services, owner, request.model, events)
+        drawn = _with_diagrams(services, owner, request.model, events)
+        return headers, Stream(drawn, events.aclose)
     return headers, events
 
 
-def _event(data: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(data, separators=(",", ":")).encode() + b"\n\n"
-
-
 async def _with_diagrams(
-    services: Services, owner: str, model: str, chunks: AsyncIterator[bytes]
-) -> AsyncIterator[bytes]:
+    services: Services, owner: str, model: str, chunks: Stream
+) -> AsyncGenerator[bytes, None]:
     """The same stream with its drawing stored; every other event is passed on untouched."""
-    waiting = b""
     try:
-        async with aclosing(chunks):  # type: ignore[type-var]
-            async for chunk in chunks:
-                *events, waiting = (waiting + chunk).split(b"\n\n")
-                if len(waiting) > MAX_EVENT_BYTES:
-                    raise UpstreamFailed("The model's answer holds an event without an end.")
-                for event in events:
-                    yield await _with_public_diagram(services, owner, model, event) + b"\n\n"
-            if waiting:
-                yield waiting
+        async for events in chunks:
+            for event in events.split(b"\n\n")[:-1]:
+                yield await _with_public_diagram(services, owner, model, event) + b"\n\n"
     except GenPlatError as error:
         yield broken_off(error)
     except (OSError, SQLAlchemyError):
@@ -126,7 +117,7 @@ async def _with_public_diagram(services: Services, owner: str, model: str, event
         return event
     for delta in deltas:
         await _publish(services, owner, model, delta)
-    return _event(data).rstrip(b"\n")
+    return event_of(data).rstrip(b"\n")
 
 
 async def _publish(services: Services, owner: str, model: str, message: dict[str, Any]) -> None:
@@ -172,7 +163,7 @@ async def predict(
         raise errors.exceptions[0] from errors
     bodies = [task.result().body for task in tasks]
     usage = {
-        name: sum(body.get("usage", {}).get(name, 0) for body in bodies)
+        name: sum((body.get("usage") or {}).get(name, 0) for body in bodies)
         for name in ("prompt_tokens", "completion_tokens", "total_tokens")
     }
     outputs = [body["choices"][0]["message"]["content"] for body in bodies]

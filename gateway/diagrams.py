@@ -144,7 +144,7 @@ async def _drawn(
         entry.planned(plan)
         served = await serve(services=services, owner=owner, plan=plan, ask=ask)
         entry.served(served.target.label, served.fallbacks, served.reason)
-        services.breakers.of(served.target.label).succeeded()
+        served.visit.succeeded()
         said = {"content": served.result.source, "diagram": {"rendered": served.result.rendered}}
         entry.answer = {"choices": [{"message": said}]}
     return served.result, served.headers | entry.headers

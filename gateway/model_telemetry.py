@@ -42,7 +42,7 @@ class ModelTelemetry:
         )
         self._fallbacks = Counter(
             "genplat_model_fallbacks",
-            "Targets that did not answer, so that the next one was asked.",
+            "Targets that did not answer, or broke off, so that the next one was asked.",
             ["route", "reason"],
             registry=self.registry,
         )

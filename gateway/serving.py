@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,8 @@ from gateway import preparation
 from gateway.completion_requests import Request
 from gateway.inference_client import NOT_LOADED, NOT_PREPARED, RETRY_SECONDS
 from gateway.models import plan_unnamed
-from gateway.orchestrator.breaker import COOLDOWN_SECONDS
-from gateway.orchestrator.fallback import Answered, first_that_answers, is_dead
+from gateway.orchestrator.breaker import COOLDOWN_SECONDS, Visit
+from gateway.orchestrator.fallback import first_that_answers, is_dead
 from gateway.orchestrator.plans import NOBODY, Plan, Target, find_named
 from gateway.orchestrator.retries import delay_before
 from gateway.orchestrator.routing import Asker
@@ -22,7 +23,14 @@ from gateway.orchestrator.shadows import Offer
 from gateway.request_log.entries import Entry
 from gateway.services import Services
 from shared.chat import ModelRef
-from shared.errors import GenPlatError, NotFound, TimedOut, TooManyRequests, Unavailable
+from shared.errors import (
+    GenPlatError,
+    InvalidRequest,
+    NotFound,
+    TimedOut,
+    TooManyRequests,
+    Unavailable,
+)
 from shared.model_library import is_prepared
 
 Result = TypeVar("Result")
@@ -36,19 +44,25 @@ HTTP_ERRORS = 400
 
 
 @dataclass(frozen=True)
-class Served(Generic[Result]):
-    """An answer, who gave it after how many others, and who may step in for it (``others``)."""
+class Answered(Generic[Result]):
+    """An answer, and who gave it after how many others; ``reason`` says why they did not,
+    ``retries`` how often somebody was asked once more. Whoever has it says to ``visit`` how the
+    answer ended. ``others`` may step in for it."""
 
     result: Result
-    plan: Plan
     target: Target
+    visit: Visit
+    others: tuple[Target, ...]
     fallbacks: int
     reason: str | None
-    retries: int = 0
+    retries: int
 
-    @property
-    def others(self) -> tuple[Target, ...]:
-        return self.plan.targets[self.plan.targets.index(self.target) + 1 :]
+
+@dataclass(frozen=True)
+class Served(Answered[Result]):
+    """An answer to a request for a name."""
+
+    plan: Plan
 
     @property
     def headers(self) -> dict[str, str]:
@@ -75,7 +89,7 @@ async def plan_for(*, services: Services, owner: str, model: str, asker: Asker =
     )
     named = await services.known_names.get((owner, model), find)
     if named is not None:
-        return named.plan(draw=_random.random(), asker=asker, cost=services.latencies.cost)
+        return named.plan(draw=_random.random(), asker=asker, cost=partial(_cost, services))
     return await asyncio.to_thread(
         plan_unnamed,
         database=services.database,
@@ -85,13 +99,34 @@ async def plan_for(*, services: Services, owner: str, model: str, asker: Asker =
     )
 
 
+def _cost(services: Services, label: str) -> float:
+    """What asking a target costs in time; one that is given a rest cannot be the quickest."""
+    if services.breakers.of(label).state == "open":
+        return math.inf
+    return services.latencies.cost(label)
+
+
+def able_to_answer(plan: Plan, request: Request) -> Plan:
+    """The plan with those alone who can do what is asked: a service LLM that does not go on with
+    what was begun would answer it."""
+    if not getattr(request, "continue_final_message", False):
+        return plan
+    able = tuple(target for target in plan.targets if target.continues)
+    if not able:
+        raise InvalidRequest(
+            f"continue_final_message: nobody behind {plan.model!r} goes on with an answer that "
+            "was begun.",
+            param="continue_final_message",
+        )
+    return replace(plan, targets=able)
+
+
 async def serve(
     *, services: Services, owner: str, plan: Plan, ask: Callable[[Target], Awaitable[Result]]
 ) -> Served[Result]:
-    """Ask the models of a plan, one after the other. The caller says to the target's breaker how
-    the answer ended."""
+    """Ask the models of a plan, one after the other."""
     found = await ask_in_turn(services=services, owner=owner, targets=plan.targets, ask=ask)
-    return Served(found.result, plan, found.target, found.fallbacks, found.reason, found.retries)
+    return Served(**vars(found), plan=plan)
 
 
 def offer_to_shadow(
@@ -112,24 +147,24 @@ async def ask_in_turn(
     owner: str,
     targets: Sequence[Target],
     ask: Callable[[Target], Awaitable[Result]],
-) -> Answered[Target, Result]:
+) -> Answered[Result]:
     """The first answer. Targets that failed lately are left alone for a while, unless there is
     nobody else."""
 
     retries = 0
 
-    async def ask_target(target: Target, is_last: bool) -> Result:
+    async def ask_target(target: Target, is_last: bool) -> tuple[Result, Visit]:
         nonlocal retries
-        breaker = services.breakers.of(target.label)
-        if not breaker.admits() and not is_last:
-            raise Unavailable(
-                f"{target.label} failed lately and is given a rest.", code="circuit_open"
-            )
         for retry in itertools.count(1):
+            visit = services.breakers.of(target.label).visit()
+            if not visit.admitted and not is_last and retry == 1:
+                raise Unavailable(
+                    f"{target.label} failed lately and is given a rest.", code="circuit_open"
+                )
             try:
-                return await _ask_once(services, owner, target, ask, is_last=is_last)
+                return await _ask_once(services, owner, target, ask, is_last=is_last), visit
             except GenPlatError as error:
-                failed(services, target, error)
+                failed(visit, target, error)
                 if is_dead(error):
                     log.warning(
                         "%s did not answer (%s): %s", target.label, error.code, error.message
@@ -138,14 +173,16 @@ async def ask_in_turn(
                 if delay is None:
                     raise
             except BaseException:
-                breaker.left()
+                visit.left()
                 raise
             retries += 1
             await asyncio.sleep(delay)
         raise AssertionError("unreachable")
 
-    answered = await first_that_answers(targets, ask_target)
-    return replace(answered, retries=retries)
+    found = await first_that_answers(targets, ask_target)
+    result, visit = found.result
+    others = tuple(targets[found.fallbacks + 1 :])
+    return Answered(result, found.target, visit, others, found.fallbacks, found.reason, retries)
 
 
 async def _ask_once(
@@ -191,17 +228,15 @@ def _delay(
     return delay_before(error, retry, is_last=is_last)
 
 
-def failed(services: Services, target: Target, error: GenPlatError) -> None:
+def failed(visit: Visit, target: Target, error: GenPlatError) -> None:
     """Tell the target's breaker how an answer ended; what a drill made says nothing of it."""
-    breaker = services.breakers.of(target.label)
     if target.fault is not None or not is_dead(error):
-        breaker.left()
+        visit.left()
         return
     # A full queue of our own service empties in moments; a service LLM means what it says.
-    asked_to_wait = target.upstream is not None and isinstance(error, TooManyRequests)
-    breaker.failed(
+    visit.failed(
         error.code,
-        retry_after=error.retry_after if asked_to_wait else None,
+        retry_after=error.retry_after if target.upstream is not None else None,
         cooldown=target.upstream.cooldown_seconds if target.upstream else COOLDOWN_SECONDS,
     )
 

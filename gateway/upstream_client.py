@@ -17,46 +17,46 @@ import aiohttp
 import httpx
 from yarl import URL
 
-from gateway.orchestrator.upstreams import Upstream, missing_key
+from gateway.completion_requests import kind_of_path
+from gateway.orchestrator.upstreams import Upstream, key_of, missing_key
+from gateway.request_log.entries import LOG_HEADER
+from gateway.upstream_answers import refusal, whole_answer
 from shared import request_id
-from shared.errors import (
-    GenPlatError,
-    InvalidRequest,
-    TimedOut,
-    TooManyRequests,
-    Unavailable,
-    UpstreamFailed,
-)
+from shared.errors import TimedOut, Unavailable, UpstreamFailed
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
-MAX_SAID = 500
 # Service LLMs and what stands before them close idle connections after a minute or more.
 KEPT_SECONDS = 30.0
-# The request's own fault: another target would say the same.
-_REFUSED = {400, 413, 422}
-# GenPlat's own fields, which other services would not know.
-_OURS = ("diagram", "top_k", "continue_final_message")
+# GenPlat's own fields, which other services would not know; and those that may be nothing but 0
+# here, which changes nothing, and which Google refuses.
+_NOT_SENT = (
+    "diagram", "top_k", "continue_final_message", "frequency_penalty", "presence_penalty",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass
 class UpstreamStream:
-    """An answer that is still coming; whoever holds it closes it."""
+    """An answer that is still coming, up to the moment ``until`` by which something must have been
+    said; whoever holds it closes it."""
 
     upstream: Upstream
     response: aiohttp.ClientResponse
+    until: float
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Bytes as they come. `TimedOut` after too long a silence."""
         read = self.response.content.readany
-        patience = self.upstream.first_token_seconds
         while True:
             with _named_errors(self.upstream):
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout_at(self.until):
                     piece = await read()
             if not piece:
                 return
             yield piece
-            patience = self.upstream.stall_seconds
+
+    def heard(self) -> None:
+        """Something was said: bytes alone may be comments that keep a connection up."""
+        self.until = asyncio.get_running_loop().time() + self.upstream.stall_seconds
 
     async def aclose(self) -> None:
         self.response.close()
@@ -104,13 +104,14 @@ class UpstreamClient:
                     content = await _read(upstream, response)
                 finally:
                     response.close()
-        return _answer(upstream, content)
+        return whole_answer(upstream, kind_of_path(path), content)
 
     async def stream(self, upstream: Upstream, path: str, body: dict[str, Any]) -> UpstreamStream:
         """The same, as it is being written; returns when the upstream has accepted it."""
+        until = asyncio.get_running_loop().time() + upstream.first_token_seconds
         with _named_errors(upstream):
-            async with asyncio.timeout(upstream.first_token_seconds):
-                return UpstreamStream(upstream, await self._accepted(upstream, path, body))
+            async with asyncio.timeout_at(until):
+                return UpstreamStream(upstream, await self._accepted(upstream, path, body), until)
 
     async def _accepted(
         self, upstream: Upstream, path: str, body: dict[str, Any]
@@ -122,7 +123,7 @@ class UpstreamClient:
         response = await self._session.post(
             line.url,
             data=json.dumps(_sent(upstream, body)).encode(),
-            headers=self._headers(upstream),
+            headers=self._headers(upstream) | _log_header(body),
             timeout=line.timeout,
             proxy=line.proxy,
             # A redirect could carry the key elsewhere.
@@ -134,7 +135,7 @@ class UpstreamClient:
             content = await _read(upstream, response)
         finally:
             response.close()
-        raise _refused(upstream, response, content)
+        raise refusal(upstream, response.status, response.headers, content)
 
     def _line(self, upstream: Upstream, path: str) -> "_Line":
         found = self._lines.get((upstream.name, path))
@@ -149,7 +150,7 @@ class UpstreamClient:
         headers = {"content-type": "application/json"} | request_id.headers()
         if upstream.api_key_env is None:
             return headers
-        key = self._environment[upstream.api_key_env]
+        key = key_of(upstream, self._environment)
         value = f"Bearer {key}" if upstream.key_header == "authorization" else key
         return headers | {upstream.key_header: value}
 
@@ -163,6 +164,11 @@ class _Line:
     proxy: str | None
 
 
+def _log_header(body: dict[str, Any]) -> dict[str, str]:
+    """Another GenPlat keeps no words either of a request that is not to be stored."""
+    return {LOG_HEADER: "metadata"} if body.get("store") is False else {}
+
+
 def _proxy_of(url: URL) -> str | None:
     """The proxy that the environment names for an address."""
     if url.host is None or proxy_bypass(url.host):
@@ -173,7 +179,12 @@ def _proxy_of(url: URL) -> str | None:
 
 def _sent(upstream: Upstream, body: dict[str, Any]) -> dict[str, Any]:
     """A request's body as the upstream knows it."""
-    sent = {key: value for key, value in body.items() if key not in _OURS}
+    sent = {key: value for key, value in body.items() if key not in _NOT_SENT}
+    if not sent.get("store"):
+        # Here they concern our log. OpenAI takes metadata for what it shall store alone, and Google
+        # knows neither.
+        sent.pop("store", None)
+        sent.pop("metadata", None)
     if upstream.continues and "continue_final_message" in body:
         sent["continue_final_message"] = body["continue_final_message"]
         # (vLLM refuses both at once.)
@@ -207,57 +218,3 @@ def _named_errors(upstream: Upstream) -> Iterator[None]:
         ) from error
     except aiohttp.ClientError as error:
         raise UpstreamFailed(f"{upstream.name} broke off.", code="upstream_cut") from error
-
-
-def _refused(upstream: Upstream, response: aiohttp.ClientResponse, content: bytes) -> GenPlatError:
-    """The upstream's error under the gateway's own names. What it says of a wrong request is
-    passed on; of its own trouble its status is enough."""
-    status = response.status
-    if status in _REFUSED:
-        said, code, param = _said(content)
-        return InvalidRequest(f"{upstream.name}: {said}", code=code, param=param)
-    if status == 429:
-        return TooManyRequests(
-            f"{upstream.name} takes no more requests for now.",
-            code="upstream_rate_limited",
-            retry_after=_seconds(response.headers.get("retry-after", "")),
-        )
-    if status in (502, 503, 504, 529):
-        return Unavailable(
-            f"{upstream.name} is down or overloaded ({status}).",
-            code=f"upstream_{status}",
-            retry_after=_seconds(response.headers.get("retry-after", "")),
-        )
-    # Of 401, 403 and 404 the operator's declaration is the reason, and not the request.
-    return UpstreamFailed(f"{upstream.name} answered {status}.", code=f"upstream_{status}")
-
-
-def _said(content: bytes) -> tuple[str, str | None, str | None]:
-    try:
-        error = json.loads(content)["error"]
-        message, code, param = str(error["message"]), error.get("code"), error.get("param")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "the request was refused.", None, None
-    return message[:MAX_SAID], _text(code), _text(param)
-
-
-def _text(value: object) -> str | None:
-    return value[:100] if isinstance(value, str) else None
-
-
-def _seconds(header: str) -> float | None:
-    """Of a Retry-After in seconds; dates are rare, and clocks differ."""
-    return float(header) if header.isdecimal() and len(header) < 10 else None
-
-
-def _answer(upstream: Upstream, content: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(content)
-        choices = answer["choices"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UpstreamFailed(
-            f"{upstream.name} sent no answer that can be read.", code="upstream_unreadable"
-        ) from error
-    if not isinstance(choices, list) or not choices:
-        raise UpstreamFailed(f"{upstream.name} sent no answer.", code="upstream_unreadable")
-    return dict(answer)

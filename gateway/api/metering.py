@@ -1,12 +1,13 @@
 """What a request takes of its key's limits: counted before it is answered, put right afterwards."""
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from gateway.closing import Stream
 from gateway.deps import CallerDep, ServicesDep
 from gateway.limits import LIMIT_HEADERS
 from gateway.rate_limits import Kind, Quota, RateLimits
@@ -29,6 +30,7 @@ class Meter:
     moment: float = 0.0
     reads: int = 0
     taken: int = 0
+    settled: bool = False
 
     @asynccontextmanager
     async def taking(self, *, reads: int, writes: int) -> AsyncIterator[None]:
@@ -49,8 +51,9 @@ class Meter:
             raise
 
     def end(self, used: int) -> None:
-        """So many tokens it was."""
-        if self.quota is not None:
+        """So many tokens it was, unless that was said before."""
+        if self.quota is not None and not self.settled:
+            self.settled = True
             self.limits.settle(
                 self.quota, "tokens", taken=self.taken, used=used, moment=self.moment
             )
@@ -61,16 +64,21 @@ class Meter:
         total = usage.get("total_tokens") if isinstance(usage, dict) else None
         self.end(total if isinstance(total, int) and total >= 0 else self.taken)
 
-    async def along(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    def along(self, chunks: Stream) -> Stream:
         """The same stream; its events are counted as a token each."""
         events = 0
-        try:
-            async with aclosing(chunks) as source:  # type: ignore[type-var]
-                async for chunk in source:
-                    events += chunk.count(b"\ndata:") + chunk.startswith(b"data:")
-                    yield chunk
-        finally:
+
+        async def counted() -> AsyncGenerator[bytes, None]:
+            nonlocal events
+            async for chunk in chunks:
+                events += chunk.count(b"\ndata:") + chunk.startswith(b"data:")
+                yield chunk
+
+        async def end() -> None:
             self.end(self.reads + events)
+            await chunks.aclose()
+
+        return Stream(counted(), end)
 
 
 async def meter(request: Request, services: ServicesDep, caller: CallerDep) -> Meter:

@@ -1,12 +1,15 @@
 """`/v1/chat/completions` and `/v1/completions`: OpenAI's API over GenPlat's models."""
 
+import json
+
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response
 
 from gateway import completions
 from gateway.api.disconnects import unless_gone
 from gateway.api.metering import Meter, MeterDep, tokens_of
 from gateway.api.origins import origin_of
+from gateway.api.streaming import EventStream
 from gateway.deps import Caller, CallerDep, ServicesDep
 from gateway.services import Services
 from shared.chat import ChatRequest, CompletionRequest
@@ -52,14 +55,12 @@ async def _answer(
                 request,
                 completions.stream(services=services, owner=owner, request=body, origin=origin),
             )
-            return StreamingResponse(
-                meter.along(chunks),
-                media_type="text/event-stream",
-                headers=headers | _STREAM_HEADERS,
-            )
+            return EventStream(meter.along(chunks), headers | _STREAM_HEADERS)
         answer = await unless_gone(
             request,
             completions.complete(services=services, owner=owner, request=body, origin=origin),
         )
     meter.end_with(answer.body)
-    return JSONResponse(answer.body, headers=answer.headers)
+    # As ASCII: an upstream may have sent half a character, which has no other form.
+    content = json.dumps(answer.body, separators=(",", ":"))
+    return Response(content, media_type="application/json", headers=answer.headers)

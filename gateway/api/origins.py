@@ -5,11 +5,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from gateway.deps import Caller, CallerDep
-from gateway.request_log.entries import Keeps, Kind, Origin
+from gateway.request_log.entries import LOG_HEADER, Keeps, Kind, Origin
 from shared.errors import InvalidRequest
 
-# Says how much of a request is kept in the log.
-LOG_HEADER = "x-genplat-log"
 _KEEPS: dict[str, Keeps] = {"content": "content", "metadata": "metadata", "none": "none"}
 
 

@@ -54,7 +54,7 @@ class AskedHere:
             services, owner = self._services, self._owner
             plan = await plan_for(services=services, owner=owner, model=self._candidate.model)
             served = await serve(services=services, owner=owner, plan=plan, ask=ask_target)
-            self._services.breakers.of(served.target.label).succeeded()
+            served.visit.succeeded()
             return served.result.model_dump()
 
         return Likelihood.model_validate(await self._patient(ask).answer({}))
@@ -95,5 +95,5 @@ class AskedHere:
         answered = await ask_in_turn(
             services=self._services, owner=self._owner, targets=[target], ask=ask
         )
-        self._services.breakers.of(label).succeeded()
+        answered.visit.succeeded()
         return answered.result

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway import upstream_drawing
 from gateway.completion_requests import Request, body_of, path_of
+from gateway.orchestrator.breaker import Visit
 from gateway.orchestrator.plans import Target
 from gateway.services import Services
 from gateway.serving import failed
@@ -40,9 +41,16 @@ class Told:
 
 
 async def ask_in_background(
-    *, services: Services, target: Target, request: Request, name: str
+    *,
+    services: Services,
+    target: Target,
+    request: Request,
+    name: str,
+    visit: Visit | None = None,
 ) -> Told:
-    """The whole answer of ``target``, asked under the ``name`` of its route."""
+    """The whole answer of ``target``, asked under the ``name`` of its route. ``visit``: by which
+    its breaker has let the request pass."""
+    visit = visit or services.breakers.of(target.label).visit()
     began = time.perf_counter()
     try:
         async with asyncio.timeout(MOST_SECONDS):
@@ -52,16 +60,16 @@ async def ask_in_background(
     except GenPlatError as its_own:
         error = its_own
     except BaseException:
-        services.breakers.of(target.label).left()
+        visit.left()
         raise
     else:
-        services.breakers.of(target.label).succeeded()
+        visit.succeeded()
         return _told(answer, time.perf_counter() - began)
     if target.upstream is None and isinstance(error, TooManyRequests):
         # Our own queue is full of readers: that says nothing of the model.
-        services.breakers.of(target.label).left()
+        visit.left()
     else:
-        failed(services, target, error)
+        failed(visit, target, error)
     return Told(error.status, time.perf_counter() - began, error_code=error.code)
 
 

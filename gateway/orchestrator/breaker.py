@@ -18,6 +18,8 @@ COOLDOWN_SECONDS = 5.0
 LONGEST_SECONDS = 120.0
 # A probe of which nothing is heard gives its place up.
 PROBE_SECONDS = 60.0
+# After a day without an answer the number would be larger than any float.
+_MOST_DOUBLINGS = 30
 
 
 @dataclass
@@ -28,8 +30,10 @@ class Breaker:
     failures: int = 0
     opened: int = 0
     open_until: float = 0.0
-    probing_since: float | None = None
     reason: str | None = None
+    # It rises whenever the breaker opens or closes: what began before says nothing of the time now.
+    turn: int = 0
+    probe: "Visit | None" = None
 
     @property
     def state(self) -> BreakerState:
@@ -37,41 +41,70 @@ class Breaker:
             return "closed"
         return "open" if self.clock() < self.open_until else "half_open"
 
-    def admits(self) -> bool:
-        """Whether a request may pass now; in half-open it is the probe then."""
-        state = self.state
-        if state != "half_open":
-            return state == "closed"
-        now = self.clock()
-        if self.probing_since is not None and now < self.probing_since + PROBE_SECONDS:
-            return False
-        self.probing_since = now
-        return True
+    def visit(self) -> "Visit":
+        """A request that wants to pass; in half-open the first one is the probe."""
+        state, now = self.state, self.clock()
+        visit = Visit(self, state == "closed", self.turn, now)
+        waits = self.probe is not None and now < self.probe.began + PROBE_SECONDS
+        if state == "half_open" and not waits:
+            visit.admitted = True
+            self.probe = visit
+        return visit
+
+    def open(self, reason: str, rest: float, longest: float) -> None:
+        self.reason, self.probe = reason, None
+        self.opened += 1
+        self.turn += 1
+        self.open_until = self.clock() + min(rest, longest)
+
+    def close(self) -> None:
+        self.failures = 0
+        if self.opened:
+            self.turn += 1
+        self.opened, self.reason, self.probe = 0, None, None
+
+
+@dataclass(eq=False)
+class Visit:
+    """One request at a target. How it ended is said once: what is said later is not heard.
+    ``admitted``: whether the breaker let it pass."""
+
+    breaker: Breaker
+    admitted: bool
+    turn: int
+    began: float
+    over: bool = False
 
     def succeeded(self) -> None:
-        self.failures = self.opened = 0
-        self.probing_since = self.reason = None
+        """Also where it was asked against the breaker's will, there being nobody else."""
+        if self._ends() and self.turn == self.breaker.turn:
+            self.breaker.close()
 
     def left(self) -> None:
-        """A request ended for reasons that say nothing of the target."""
-        self.probing_since = None
+        """It ended for reasons that say nothing of the target."""
+        if self._ends() and self.breaker.probe is self:
+            self.breaker.probe = None
 
     def failed(
         self, reason: str, *, retry_after: float | None = None, cooldown: float = COOLDOWN_SECONDS
     ) -> None:
         """``retry_after``: seconds after which the target wants to be asked again; ``cooldown``:
         the first rest where it does not say."""
-        self.failures += 1
-        self.reason = reason
-        was_probe, self.probing_since = self.probing_since is not None, None
-        if not (was_probe or retry_after or self.failures >= FAILURES):
+        breaker = self.breaker
+        if not self._ends() or self.turn != breaker.turn:
             return
-        if self.opened and not was_probe and self.state == "open":
-            # Those that were under way when it opened say nothing new.
+        is_probe = breaker.probe is self
+        if breaker.opened and not is_probe:
             return
-        self.opened += 1
-        rest = retry_after or cooldown * 2 ** (self.opened - 1)
-        self.open_until = self.clock() + min(rest, max(cooldown, LONGEST_SECONDS))
+        breaker.failures += 1
+        breaker.reason = reason
+        if is_probe or retry_after or breaker.failures >= FAILURES:
+            rest = retry_after or cooldown * 2 ** min(breaker.opened, _MOST_DOUBLINGS)
+            breaker.open(reason, rest, max(cooldown, LONGEST_SECONDS))
+
+    def _ends(self) -> bool:
+        was_over, self.over = self.over, True
+        return not was_over
 
 
 @dataclass

@@ -22,14 +22,12 @@ _DEAD = (Unavailable, UpstreamFailed, TimedOut, TooManyRequests)
 
 @dataclass(frozen=True)
 class Answered(Generic[Target, Result]):
-    """Who answered what; ``reason`` says why those before it did not, ``retries`` how often
-    somebody was asked once more."""
+    """Who answered what after how many others; ``reason`` says why they did not."""
 
     target: Target
     result: Result
     fallbacks: int
     reason: str | None
-    retries: int = 0
 
 
 async def first_that_answers(

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from gateway.database import Database
 from gateway.orchestrator.drills import Fault, active_fault
-from gateway.orchestrator.routing import Asker, Weighted, order_targets, sticky_draw
+from gateway.orchestrator.routing import Asker, Weighted, order_targets, sticky_key
 from gateway.orchestrator.upstreams import Upstream
 from gateway.tables import Deployment, Route, now
 from shared.chat import ModelRef
@@ -31,6 +31,11 @@ class Target:
     upstream: Upstream | None = None
     fault: Fault | None = None
     timeout_seconds: float | None = None
+
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on with an answer that was begun."""
+        return self.upstream is None or self.upstream.continues
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class Named:
         labels = order_targets(
             targets=self.route.weighted,
             fallbacks=self.route.fallbacks,
-            draw=sticky_draw(self.name, self.route.sticky, asker, draw),
+            draw=draw,
+            key=sticky_key(self.name, self.route.sticky, asker),
             cost=cost if self.route.balance == "fastest" else None,
         )
         first, *others = (self.targets[label] for label in labels)

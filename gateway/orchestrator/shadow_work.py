@@ -31,7 +31,11 @@ async def _work(services: Services) -> None:
 async def _ask(services: Services, offer: Offer) -> None:
     target, counts = offer.shadow.target, services.shadows.counts
     told = await ask_in_background(
-        services=services, target=target, request=offer.request, name=offer.route
+        services=services,
+        target=target,
+        request=offer.request,
+        name=offer.route,
+        visit=offer.visit,
     )
     if told.status == 429 and target.upstream is None:
         # Our own queue is full of readers: that says nothing of the model.

@@ -9,11 +9,11 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.completion_requests import Request
-from gateway.orchestrator.breaker import Breakers
+from gateway.orchestrator.breaker import Breakers, Visit
 from gateway.orchestrator.plans import Shadow
 from gateway.request_log.entries import Origin
 
@@ -26,7 +26,8 @@ Fate = Literal["skipped", "resting", "busy", "answered", "failed"]
 @dataclass(frozen=True)
 class Offer:
     """A request that a reader has been answered. ``reader_id`` is its id in the request log, and
-    ``origin`` says how much of it may be kept there."""
+    ``origin`` says how much of it may be kept there. ``visit``: by which the target's breaker has
+    let it pass, once it was taken."""
 
     owner: str
     route: str
@@ -34,6 +35,7 @@ class Offer:
     request: Request
     reader_id: str
     origin: Origin
+    visit: Visit | None = None
 
 
 class Shadows:
@@ -52,21 +54,20 @@ class Shadows:
 
     def offer(self, offer: Offer) -> bool:
         """Whether the offer was taken. Never waits, never raises."""
-        fate = self._refusal(offer)
-        if fate is None:
-            self._waiting.put_nowait(offer)
-        else:
-            self.counts[fate] += 1
-        return fate is None
-
-    def _refusal(self, offer: Offer) -> Fate | None:
         if self._draw() >= offer.shadow.share:
-            return "skipped"
+            return self._refused("skipped")
         if self._waiting.full():
-            return "busy"
-        # Last, since what it admits may be the one that probes a target that failed.
-        admits = self._breakers.of(offer.shadow.target.label).admits()
-        return None if admits else "resting"
+            return self._refused("busy")
+        # Last, since what is let pass may be what probes a target that failed.
+        visit = self._breakers.of(offer.shadow.target.label).visit()
+        if not visit.admitted:
+            return self._refused("resting")
+        self._waiting.put_nowait(replace(offer, visit=visit))
+        return True
+
+    def _refused(self, fate: Fate) -> bool:
+        self.counts[fate] += 1
+        return False
 
     async def next(self) -> Offer:
         """The oldest that waits."""

@@ -107,7 +107,17 @@ def read_upstreams(path: Path | None) -> dict[str, Upstream]:
 
 
 def missing_key(upstream: Upstream, environment: Mapping[str, str]) -> str | None:
-    """A sentence where the upstream's key is not there."""
-    if upstream.api_key_env is None or environment.get(upstream.api_key_env):
+    """A sentence where the upstream's key is not there, or could be none."""
+    if upstream.api_key_env is None:
         return None
-    return f"{upstream.name}: {upstream.api_key_env} is not set in the gateway's environment."
+    key = key_of(upstream, environment)
+    if not key:
+        return f"{upstream.name}: {upstream.api_key_env} is not set in the gateway's environment."
+    if not (key.isascii() and key.isprintable()):
+        return f"{upstream.name}: {upstream.api_key_env} holds characters that no key has."
+    return None
+
+
+def key_of(upstream: Upstream, environment: Mapping[str, str]) -> str:
+    """Without the line's end that a key from a file may bring."""
+    return environment.get(upstream.api_key_env or "", "").strip()

@@ -3,12 +3,13 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from gateway import completions
 from gateway.api.disconnects import unless_gone
+from gateway.api.streaming import EventStream
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.pages.html import UNPROCESSABLE, no_problems, page, page_origin, problems
 from gateway.pages.model_choices import chat_choices
@@ -58,7 +59,7 @@ async def stream_answer(
         services=services, owner=owner, request=asked, origin=page_origin(request)
     )
     headers, chunks = await unless_gone(request, work)
-    return StreamingResponse(chunks, media_type="text/event-stream", headers=headers)
+    return EventStream(chunks, headers)
 
 
 def _page(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from gateway.completion_requests import Request, asker_of, draws_diagram
 from gateway.orchestrator.plans import Plan
 from gateway.orchestrator.routing import Asker
-from gateway.orchestrator.transcript import Transcript
+from gateway.orchestrator.transcript import Said
 from gateway.request_log.masking import mask
 from shared.chat import ChatRequest
 from shared.errors import GenPlatError
@@ -28,6 +28,8 @@ _PARAMETERS = (
     "diagram",
 )  # fmt: skip
 HEADER = "x-genplat-request-id"
+# By which a caller asks for less to be kept.
+LOG_HEADER = "x-genplat-log"
 
 
 def new_log_id() -> str:
@@ -71,7 +73,7 @@ class Entry:
     status: int = 200
     error_code: str | None = None
     answer: dict[str, Any] | None = None
-    transcript: Transcript | None = None
+    said: Said | None = None
     # For metrics: what is written again after a failure is counted once.
     tokens_counted: bool = False
 
@@ -86,6 +88,11 @@ class Entry:
     def served(self, label: str, fallbacks: int, reason: str | None) -> None:
         self.served_by, self.fallbacks, self.fallback_reason = label, fallbacks, reason
 
+    def continued(self, label: str, reason: str) -> None:
+        """The answer broke off, and somebody else goes on with it."""
+        self.continued_by = label
+        self.fallback_reason = ", ".join(filter(None, [self.fallback_reason, reason]))
+
     @property
     def headers(self) -> dict[str, str]:
         """By what the answer may be rated."""
@@ -95,13 +102,15 @@ class Entry:
         """Nobody answered, or the answer broke off."""
         if isinstance(error, GenPlatError):
             self.status, self.error_code = error.status, error.code
+        elif isinstance(error, Exception):
+            self.status, self.error_code = GenPlatError.status, GenPlatError.code
         else:
             # The reader has left, or the server ends.
             self.status, self.error_code = 499, "client_closed_request"
 
     def characters(self) -> int:
         """About how many of them it holds in memory."""
-        said = self.transcript.size if self.transcript is not None else 0
+        said = self.said.size if self.said is not None else 0
         return said + _asked_characters(self.request)
 
 
@@ -129,7 +138,7 @@ def row_of(entry: Entry, *, masks: bool) -> dict[str, Any]:
         "shadow_of": origin.shadow_of,
         "status": entry.status,
         "error_code": _short(entry.error_code),
-        "stream": entry.transcript is not None,
+        "stream": entry.said is not None,
         "seconds": round(entry.seconds, 6),
         "first_token_seconds": _rounded(entry.first_token_seconds),
         "prompt_tokens": said.prompt_tokens,
@@ -196,8 +205,7 @@ class _Answered:
 
 def _said(entry: Entry) -> _Answered:
     """What was answered, whole or in pieces."""
-    if entry.transcript is not None:
-        said = entry.transcript.read()
+    if (said := entry.said) is not None:
         # Most service LLMs tell no numbers in a stream unless they are asked to.
         usage = said.usage or {"completion_tokens": said.pieces}
         return _Answered(

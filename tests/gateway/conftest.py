@@ -47,8 +47,12 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture
 def settings(tmp_path: Path, valkey: Valkey) -> GatewaySettings:
+    return gateway_settings(tmp_path, valkey)
+
+
+def gateway_settings(folder: Path, valkey: Valkey) -> GatewaySettings:
     return GatewaySettings(
-        data_dir=tmp_path / "data",
+        data_dir=folder / "data",
         redis_url=valkey.url,
         inference_url=NOBODY,
         admin_key=SecretStr(ADMIN_KEY),

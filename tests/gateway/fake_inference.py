@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,12 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from tests.gateway.parts import LONG
-from tests.valkey import free_port
+from tests.gateway.threaded_server import ThreadedServer
 
 SOURCE = "@startuml\nAlice -> Bob: hello\n@enduml"
 DRAWN = {
@@ -49,10 +47,15 @@ def asked_in(body: dict[str, Any]) -> str:
 
 def rest_of(words: list[str], body: dict[str, Any]) -> list[str]:
     """The words, or what is left of them behind what was begun."""
-    if not body.get("continue_final_message"):
-        return words
-    begun = len(body["messages"][-1]["content"])
-    return [rest for rest in ["".join(words)[begun:]] if rest]
+    whole, begun = "".join(words), 0
+    if "prompt" in body:
+        # As much of the prompt's end as is the beginning of the words.
+        # (Whoever said it may have said it in other letters.)
+        prompt, said = body["prompt"].lower(), whole.lower()
+        begun = next(n for n in range(len(said), -1, -1) if prompt.endswith(said[:n]))
+    elif body.get("continue_final_message"):
+        begun = len(body["messages"][-1]["content"])
+    return words if not begun else [rest for rest in [whole[begun:]] if rest]
 
 
 @dataclass
@@ -90,7 +93,7 @@ class FakeInference:
     left_early: int = 0
     at_once: int = 0
     most_at_once: int = 0
-    server: "ThreadedServer | None" = None
+    server: ThreadedServer | None = None
 
     @property
     def url(self) -> str:
@@ -222,11 +225,12 @@ class FakeInference:
 
     async def chunks(self, body: dict[str, Any], served_as: str) -> AsyncIterator[bytes]:
         def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
-            choice = {"index": 0, "delta": delta, "finish_reason": finish}
-            data = self.head(served_as) | {
-                "object": "chat.completion.chunk",
-                "choices": [choice],
-            }
+            choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
+            if "messages" in body:
+                kind, choice["delta"] = "chat.completion.chunk", delta
+            else:
+                kind, choice["text"] = "text_completion", delta.get("content", "")
+            data = self.head(served_as) | {"object": kind, "choices": [choice]}
             return f"data: {json.dumps(data)}\n\n".encode()
 
         done = False
@@ -255,57 +259,6 @@ class FakeInference:
             done = True
         finally:
             self.left_early += not done
-
-
-class ThreadedServer:
-    """An app on a real server in a thread. Stopped, it can be started again on its port."""
-
-    def __init__(self, app: FastAPI, *, port: int | None = None) -> None:
-        self._app = app
-        self._port = port or free_port()
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    def start(self) -> None:
-        config = uvicorn.Config(
-            self._app,
-            host="127.0.0.1",
-            port=self._port,
-            log_config=None,
-            ws="none",
-            timeout_graceful_shutdown=1,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        deadline = time.monotonic() + LONG
-        while not self._server.started:
-            alive = self._thread.is_alive()
-            assert alive and time.monotonic() < deadline, "the server did not start"
-            time.sleep(0.01)
-
-    def stop(self) -> None:
-        if self._server is None or self._thread is None:
-            return
-        self._server.should_exit = True
-        self._thread.join(LONG)
-        assert not self._thread.is_alive(), "the server did not come to its end"
-        self._server = self._thread = None
-
-
-@contextmanager
-def serving(app: FastAPI, *, port: int | None = None) -> Iterator[str]:
-    """The app on a real server in a thread; gives its address."""
-    server = ThreadedServer(app, port=port)
-    server.start()
-    try:
-        yield server.url
-    finally:
-        server.stop()
 
 
 @contextmanager

@@ -144,7 +144,8 @@ def test_a_copy_for_comparison_is_no_request() -> None:
     assert value(found, "genplat_model_tokens_total", **tokens) == 4
 
 
-@settings(deadline=None)
+# (Each example makes hundreds of series.)
+@settings(deadline=None, max_examples=12)
 @given(st.lists(st.text(min_size=1, max_size=3), min_size=3, max_size=3), st.integers(1, 3))
 def test_there_are_never_more_series_than_names_allowed(names: list[str], times: int) -> None:
     telemetry = ModelTelemetry()

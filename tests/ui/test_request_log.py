@@ -69,6 +69,14 @@ def test_a_link_keeps_the_filter(given: dict[str, str]) -> None:
             ],
         ),
         (
+            WITHHELD | {"fallback_reason": "upstream_cut"},
+            [
+                "The route support drew upstream/large.",
+                "upstream/large answered.",
+                "That broke off (upstream_cut), and small went on with the answer.",
+            ],
+        ),
+        (
             {"status": 499, "route": None, "drawn": "support"},
             ["upstream/large answered.", "Whoever asked left before the end."],
         ),

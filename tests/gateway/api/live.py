@@ -13,8 +13,9 @@ from gateway.settings import GatewaySettings
 from gateway.tables import Run
 from shared.model_library import BUNDLED_MODEL
 from tests.gateway.conftest import ADMIN_KEY
-from tests.gateway.fake_inference import FakeInference, fake_inference, serving
+from tests.gateway.fake_inference import FakeInference, fake_inference
 from tests.gateway.parts import OWNER, add_dataset, fake_prepared, spec, until_true
+from tests.gateway.threaded_server import serving
 from tests.valkey import free_port
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}]}

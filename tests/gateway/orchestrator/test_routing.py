@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.orchestrator.routing import Asker, Weighted, order_targets, sticky_draw
+from gateway.orchestrator.routing import Asker, Weighted, order_targets, sticky_key
 
 names = st.sampled_from(["a", "b", "c", "d", "e"])
 targets = st.lists(
@@ -56,27 +56,69 @@ def test_without_a_weight_there_is_no_target() -> None:
         order_targets(targets=[Weighted("a", 0)], fallbacks=["b"], draw=0.5)
 
 
-def test_askers_stay_where_they_are_and_are_spread_by_weight() -> None:
-    targets = [Weighted("a", 80), Weighted("b", 20)]
-
-    def first(user: str, weights: list[Weighted] = targets) -> str:
-        draw = sticky_draw("support", "user", Asker(user), 0.99)
-        return order_targets(targets=weights, fallbacks=[], draw=draw)[0]
-
-    users = [f"user-{number}" for number in range(2000)]
-    before = {user: first(user) for user in users}
-    assert before == {user: first(user) for user in users}
-    assert 0.75 < sum(label == "a" for label in before.values()) / len(users) < 0.85
-    # Ten per cent more for b: nobody leaves it, and nobody else moves.
-    after = {user: first(user, [Weighted("a", 70), Weighted("b", 30)]) for user in users}
-    assert all(after[user] == "b" for user in users if before[user] == "b")
+USERS = [f"user-{number}" for number in range(2000)]
 
 
-def test_a_request_that_does_not_say_whose_it_is_is_drawn() -> None:
+def shared(**weights: float) -> dict[str, str]:
+    """Who asks whom where each target has a weight."""
+    some = [Weighted(label, weight) for label, weight in weights.items()]
+
+    def first(user: str) -> str:
+        key = sticky_key("support", "user", Asker(user))
+        return order_targets(targets=some, fallbacks=[], draw=0.99, key=key)[0]
+
+    return {user: first(user) for user in USERS}
+
+
+def test_askers_are_spread_by_weight() -> None:
+    shares = Counter(shared(a=70, b=20, c=10, never=0).values())
+    assert set(shares) == {"a", "b", "c"}
+    for label, share in (("a", 0.7), ("b", 0.2), ("c", 0.1)):
+        assert abs(shares[label] / len(USERS) - share) < 0.05
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"a": 70, "b": 20, "c": 10},
+        {"a": 60, "b": 20, "c": 20},
+        {"c": 10, "b": 10, "a": 80},
+        {"a": 0, "b": 10, "c": 10},
+        {"b": 10, "c": 10},
+        {"a": 80, "b": 10, "c": 10, "d": 20},
+        {"a": 8, "b": 1, "c": 1},
+    ],
+)
+def test_only_those_move_who_have_to(after: dict[str, float]) -> None:
+    before: dict[str, float] = {"a": 80, "b": 10, "c": 10}
+    scale = sum(before.values()) / sum(after.values()) if after["b"] == 1 else 1
+    change = {label: after.get(label, 0) * scale - before.get(label, 0) for label in "abcd"}
+    old, new = shared(**before), shared(**after)
+    moved = [(old[user], new[user]) for user in USERS if old[user] != new[user]]
+    assert bool(moved) == any(change.values())
+    for left, joined in moved:
+        assert change[left] <= 0 <= change[joined]
+        assert change[left] < 0 or change[joined] > 0
+
+
+def test_ten_per_cent_more_for_one_of_two_move_ten_per_cent() -> None:
+    old, new = shared(a=80, b=20), shared(a=70, b=30)
+    moved = [(old[user], new[user]) for user in USERS if old[user] != new[user]]
+    assert set(moved) == {("a", "b")}
+    assert 0.07 < len(moved) / len(USERS) < 0.13
+
+
+@given(targets, st.text(max_size=20))
+def test_any_asker_finds_a_target(some: list[Weighted], key: str) -> None:
+    first = order_targets(targets=some, fallbacks=[], draw=0, key=key)[0]
+    assert first in {target.label for target in some if target.weight > 0}
+
+
+def test_a_request_that_does_not_say_whose_it_is_has_no_key() -> None:
     for sticky, asker in (
         ("user", Asker(conversation="c")),
         ("conversation", Asker("u")),
         (None, Asker("u", "c")),
     ):
-        assert sticky_draw("support", sticky, asker, 0.25) == 0.25
-    assert sticky_draw("a", "user", Asker("u"), 0) != sticky_draw("b", "user", Asker("u"), 0)
+        assert sticky_key("support", sticky, asker) is None
+    assert sticky_key("a", "user", Asker("u")) != sticky_key("b", "user", Asker("u"))
