@@ -1,5 +1,6 @@
 """What a request takes of its key's limits: counted before it is answered, put right afterwards."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -9,13 +10,18 @@ from fastapi import Depends, Request
 
 from gateway.deps import CallerDep, ServicesDep
 from gateway.limits import LIMIT_HEADERS
-from gateway.rate_limits import Kind, Quota, RateLimits
+from gateway.orchestrator.transcript import read_events
+from gateway.rate_limits import Kind, Quota, RateLimits, Turn
 from shared.chat import ChatRequest, CompletionRequest
 
 # Of texts in most languages; what is written is known exactly afterwards.
 CHARACTERS_PER_TOKEN = 4
 # Where a request does not say how much may be written.
 USUAL_ANSWER = 512
+# More than this no answer takes, whatever a service LLM says.
+MOST_TOKENS = 1_000_000_000
+# (Services that tell the tokens at the end say null before.)
+_USAGE = re.compile(rb'"usage": ?\{')
 
 
 @dataclass
@@ -26,22 +32,22 @@ class Meter:
     limits: RateLimits
     quota: Quota | None
 
-    moment: float = 0.0
     reads: int = 0
     taken: int = 0
+    turn: Turn | None = None
 
     @asynccontextmanager
     async def taking(self, *, reads: int, writes: int) -> AsyncIterator[None]:
         """Count the request, and so many tokens at most; `TooManyRequests` where the key has used
         its minute up. The answer's headers tell what is left. What comes to nothing costs no
         tokens."""
-        self.moment = self.limits.now()
         self.reads, self.taken = reads, reads + writes
         if self.quota is not None:
             amounts: dict[Kind, int] = {"requests": 1, "tokens": self.taken}
-            told = self.request.scope.setdefault(LIMIT_HEADERS, {})
-            for standing in await self.limits.take(self.quota, amounts, self.moment):
-                told.update(standing.headers)
+            self.turn = await self.limits.take(self.quota, amounts)
+            self.request.scope.setdefault(LIMIT_HEADERS, {}).update(self.turn.headers)
+            if self.turn.refusal is not None:
+                raise self.turn.refusal
         try:
             yield
         except BaseException:
@@ -50,27 +56,36 @@ class Meter:
 
     def end(self, used: int) -> None:
         """So many tokens it was."""
-        if self.quota is not None:
-            self.limits.settle(
-                self.quota, "tokens", taken=self.taken, used=used, moment=self.moment
-            )
+        if self.quota is not None and self.turn is not None:
+            self.limits.settle(self.quota, self.turn, used)
 
     def end_with(self, answer: dict[str, Any]) -> None:
         """As many as the answer says; as many as were taken where it does not."""
-        usage = answer.get("usage")
-        total = usage.get("total_tokens") if isinstance(usage, dict) else None
-        self.end(total if isinstance(total, int) and total >= 0 else self.taken)
+        total = _total(answer)
+        self.end(self.taken if total is None else total)
 
     async def along(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The same stream; its events are counted as a token each."""
-        events = 0
+        """The same stream. Where it does not say how many tokens it was, its events are counted as
+        one each."""
+        events, total = 0, None
         try:
             async with aclosing(chunks) as source:  # type: ignore[type-var]
                 async for chunk in source:
                     events += chunk.count(b"\ndata:") + chunk.startswith(b"data:")
+                    if _USAGE.search(chunk) is not None:
+                        said = [_total(event) for event in read_events(chunk)]
+                        total = next((n for n in reversed(said) if n is not None), total)
                     yield chunk
         finally:
-            self.end(self.reads + events)
+            self.end(self.reads + events if total is None else total)
+
+
+def _total(answer: dict[str, Any]) -> int | None:
+    """What the answer says that it took."""
+    usage = answer.get("usage")
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    right = isinstance(total, int) and not isinstance(total, bool) and 0 <= total <= MOST_TOKENS
+    return total if right else None
 
 
 async def meter(request: Request, services: ServicesDep, caller: CallerDep) -> Meter:
