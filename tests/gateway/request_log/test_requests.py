@@ -186,7 +186,7 @@ def test_requests_are_found_by_words_and_facts(live: Live) -> None:
     )
     assert [item["model"] for item in logged(live)] == ["small", "best"]
     assert [item["model"] for item in logged(live, q="100%")] == ["best"]
-    assert [item["model"] for item in logged(live, q="GRöße_")] == ["best"]
+    assert [item["model"] for item in logged(live, q="GRÖße_")] == ["best"]
     assert len(logged(live, q="so on")) == 2
     assert [item["model"] for item in logged(live, tag="a:b")] == ["small"]
     assert logged(live, tag="a") == []
