@@ -169,7 +169,8 @@ class Counters:
         self._waiting: list[_Wanted | _Change] = []
         self._sender: asyncio.Task[None] | None = None
         self._local: OrderedDict[str, Minute] = OrderedDict()
-        self._redis_was_there = True
+        # Whether Redis counted when it was asked last.
+        self.shared = True
         self._asked_again = 0.0
 
     async def take(self, amounts: Sequence[Amount]) -> Taken:
@@ -221,12 +222,12 @@ class Counters:
                 async with asyncio.timeout(REDIS_SECONDS):
                     said = await self._script(*self._message(together))
             except (RedisError, OSError) as error:
-                if self._redis_was_there:
+                if self.shared:
                     log.warning("Limits are counted by this gateway alone: %s", error)
-                self._redis_was_there = False
+                self.shared = False
                 self._asked_again = time.monotonic() + PAUSE_SECONDS
             else:
-                self._redis_was_there = True
+                self.shared = True
                 return [_read(asked, answer) for asked, answer in zip(together, said, strict=True)]
         return [self._take_here(asked) for asked in together]
 

@@ -71,6 +71,11 @@ class RateLimits:
         # For metrics.
         self.refused: dict[Kind, int] = {"requests": 0, "tokens": 0}
 
+    @property
+    def shared(self) -> bool:
+        """Whether Redis counted when it was asked last."""
+        return self._counters.shared
+
     async def take(self, quota: Quota, amounts: Mapping[Kind, int]) -> Turn:
         """Count the amounts that have a limit, or none of them. An amount beyond the whole limit
         counts as all of it: it may pass where nothing else does."""

@@ -28,8 +28,8 @@ _ENDED = ("stop", "eos")
 
 class HarvestSpec(BaseModel):
     """``requests``: which ones. Of those, the ones with an answer that is whole and was not rated
-    down; a correction stands in for any answer, and for none. The same conversation is taken once, the best rated
-    and then the newest answer to it."""
+    down; a correction stands in for any answer, and for none. The same conversation is taken once,
+    the best rated and then the newest answer to it."""
 
     model_config = ConfigDict(extra="forbid")
 

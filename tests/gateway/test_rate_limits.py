@@ -186,6 +186,7 @@ async def test_where_redis_is_away_each_gateway_counts_for_itself(own_valkey: Va
         before = await limits.take(quota, {"requests": 1, "tokens": 3})
         own_valkey.stop()
         assert await admitted(limits, quota, 8) == 3
+        assert not limits.shared
         # Of what was counted there nothing is given back here.
         limits.settle(quota, before, 0)
         turn = await limits.take(quota, {"tokens": 9})

@@ -1,8 +1,6 @@
 """What is asked of models is in the log, with how it ended; as much of it as may be kept."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,27 +11,10 @@ from gateway.request_log.retention import forget
 from gateway.settings import GatewaySettings
 from gateway.tables import LoggedRequest, now
 from tests.gateway.api.live import Live, chat, live_gateway
-from tests.gateway.dying_upstream import DyingUpstream, dying_upstream
+from tests.gateway.dying_upstream import DyingUpstream
+from tests.gateway.service_behind import gateway_before, service_behind  # noqa: F401 - fixtures
 
 TELL = {"messages": [{"role": "user", "content": "Tell jane@mail.example of Größe"}]}
-
-
-@pytest.fixture
-def upstream() -> Iterator[DyingUpstream]:
-    with dying_upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def live(settings: GatewaySettings, upstream: DyingUpstream, tmp_path: Path) -> Iterator[Live]:
-    file = tmp_path / "upstreams.yaml"
-    file.write_text(f"upstreams: [{{name: service, base_url: '{upstream.url}', model: large}}]\n")
-    with live_gateway(settings.model_copy(update={"upstreams_file": file})) as live:
-        live.deploy("small")
-        live.inference.words = upstream.words
-        body = {"name": "best", "targets": [{"upstream": "service"}], "fallbacks": ["small"]}
-        assert live.http.post("/api/routes", json=body).status_code == 201
-        yield live
 
 
 def logged(live: Live, **wanted: Any) -> list[dict[str, Any]]:
