@@ -1,0 +1,13 @@
+"""By which request a run was made: the trainer's log names it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0015"
+down_revision = "0013"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("runs", sa.Column("request_id", sa.String(), nullable=True))
