@@ -1,5 +1,6 @@
 """How much a key may ask in a minute, counted for all gateways together. Knows no HTTP."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -53,6 +54,8 @@ class Turn:
     """One request at its limits: let in, or with the error that says when to come back."""
 
     standings: list[Standing]
+    # Which limits it is beyond.
+    beyond: tuple[Kind, ...] = ()
     refusal: TooManyRequests | None = None
     place: Place | None = None
     tokens: int = 0
@@ -68,8 +71,8 @@ class RateLimits:
 
     def __init__(self, redis: Redis, clock: Callable[[], float] | None = None) -> None:
         self._counters = Counters(redis, clock)
-        # For metrics.
-        self.refused: dict[Kind, int] = {"requests": 0, "tokens": 0}
+        # Requests that were turned away, for metrics; whoever turns one away counts it.
+        self.refused: Counter[Kind] = Counter(requests=0, tokens=0)
 
     @property
     def shared(self) -> bool:
@@ -93,18 +96,9 @@ class RateLimits:
         ]
         waits = {kind: one.wait for kind, one in zip(limits, taken.counted, strict=True)}
         if taken.place is None:
-            return Turn(standings, refusal=self._refuse(limits, waits))
+            return _refused(standings, waits)
         tokens = min(amounts.get("tokens", 0), limits.get("tokens", 0))
         return Turn(standings, place=taken.place, tokens=tokens)
-
-    def _refuse(self, limits: Mapping[Kind, int], waits: Mapping[Kind, int]) -> TooManyRequests:
-        for kind, wait in waits.items():
-            self.refused[kind] += wait > 0
-        longest = max(waits, key=lambda kind: waits[kind])
-        return TooManyRequests(
-            f"This API key may use {limits[longest]:,} {longest} a minute, and has.",
-            retry_after=waits[longest] / 1000,
-        )
 
     def settle(self, quota: Quota, turn: Turn, used: int) -> None:
         """Put right how many tokens it was, where that was only estimated: in the second in which
@@ -112,3 +106,14 @@ class RateLimits:
         it; whatever is taken here afterwards is counted afterwards."""
         if quota.tokens is not None and turn.place is not None and used != turn.tokens:
             self._counters.change(quota.name("tokens"), used - turn.tokens, turn.place)
+
+
+def _refused(standings: list[Standing], waits: Mapping[Kind, int]) -> Turn:
+    beyond = tuple(kind for kind, wait in waits.items() if wait > 0)
+    longest = max(beyond, key=lambda kind: waits[kind])
+    (limit,) = [standing.limit for standing in standings if standing.kind == longest]
+    error = TooManyRequests(
+        f"This API key may use {limit:,} {longest} a minute, and has.",
+        retry_after=waits[longest] / 1000,
+    )
+    return Turn(standings, beyond, error)

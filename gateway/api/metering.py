@@ -12,14 +12,8 @@ from gateway.deps import CallerDep, ServicesDep
 from gateway.limits import LIMIT_HEADERS
 from gateway.orchestrator.transcript import read_events
 from gateway.rate_limits import Kind, Quota, RateLimits, Turn
-from shared.chat import ChatRequest, CompletionRequest
+from gateway.token_counts import total_in
 
-# Of texts in most languages; what is written is known exactly afterwards.
-CHARACTERS_PER_TOKEN = 4
-# Where a request does not say how much may be written.
-USUAL_ANSWER = 512
-# More than this no answer takes, whatever a service LLM says.
-MOST_TOKENS = 1_000_000_000
 # (Services that tell the tokens at the end say null before.)
 _USAGE = re.compile(rb'"usage": ?\{')
 
@@ -47,6 +41,7 @@ class Meter:
             self.turn = await self.limits.take(self.quota, amounts)
             self.request.scope.setdefault(LIMIT_HEADERS, {}).update(self.turn.headers)
             if self.turn.refusal is not None:
+                self.limits.refused.update(self.turn.beyond)
                 raise self.turn.refusal
         try:
             yield
@@ -61,7 +56,7 @@ class Meter:
 
     def end_with(self, answer: dict[str, Any]) -> None:
         """As many as the answer says; as many as were taken where it does not."""
-        total = _total(answer)
+        total = total_in(answer)
         self.end(self.taken if total is None else total)
 
     async def along(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -73,19 +68,11 @@ class Meter:
                 async for chunk in source:
                     events += chunk.count(b"\ndata:") + chunk.startswith(b"data:")
                     if _USAGE.search(chunk) is not None:
-                        said = [_total(event) for event in read_events(chunk)]
+                        said = [total_in(event) for event in read_events(chunk)]
                         total = next((n for n in reversed(said) if n is not None), total)
                     yield chunk
         finally:
             self.end(self.reads + events if total is None else total)
-
-
-def _total(answer: dict[str, Any]) -> int | None:
-    """What the answer says that it took."""
-    usage = answer.get("usage")
-    total = usage.get("total_tokens") if isinstance(usage, dict) else None
-    right = isinstance(total, int) and not isinstance(total, bool) and 0 <= total <= MOST_TOKENS
-    return total if right else None
 
 
 async def meter(request: Request, services: ServicesDep, caller: CallerDep) -> Meter:
@@ -93,12 +80,3 @@ async def meter(request: Request, services: ServicesDep, caller: CallerDep) -> M
 
 
 MeterDep = Annotated[Meter, Depends(meter)]
-
-
-def tokens_of(request: ChatRequest | CompletionRequest) -> tuple[int, int]:
-    """About how many tokens a request has read, and how many it may have written."""
-    if isinstance(request, ChatRequest):
-        characters = sum(len(message.text) for message in request.messages)
-    else:
-        characters = len(request.prompt)
-    return 1 + characters // CHARACTERS_PER_TOKEN, request.new_token_limit or USUAL_ANSWER

@@ -117,7 +117,7 @@ async def test_a_refusal_tells_what_is_left_of_each(valkey: Valkey) -> None:
             "x-ratelimit-remaining-tokens": "10",
             "x-ratelimit-reset-tokens": "40.0s",
         }
-        assert limits.refused == {"requests": 0, "tokens": 5}
+        assert turn.beyond == ("tokens",)
         assert remaining(await limits.take(quota, {"requests": 1, "tokens": 10})) == [8, 0]
 
 
