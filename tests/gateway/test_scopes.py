@@ -88,5 +88,9 @@ def test_keys_are_made_with_scopes_and_an_end(client: TestClient) -> None:
         {"scopes": ["root"]},
         {"expires_at": "2001-01-01T00:00:00Z"},
         {"expires_at": "soon"},
+        {"expires_at": "9999-12-31T23:59:59-14:00"},
+        {"requests_per_minute": True},
+        {"requests_per_minute": 0},
+        {"tokens_per_minute": "5"},
     ):
         assert client.post("/api/keys", json={"name": "n"} | wrong).status_code in (400, 422)

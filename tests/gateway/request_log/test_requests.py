@@ -178,7 +178,12 @@ def test_requests_are_found_by_words_and_facts(live: Live) -> None:
     assert page["has_more"] is True
     rest = logged(live, after=page["data"][0]["id"])
     assert [item["model"] for item in rest] == ["best"]
-    assert live.http.get("/api/requests", params={"outcome": "good"}).status_code == 422
+    for wrong in (
+        {"outcome": "good"},
+        {"since": "0001-01-01T00:00:00+14:00"},
+        {"until": "9999-12-31T23:59:59-14:00"},
+    ):
+        assert live.http.get("/api/requests", params=wrong).status_code == 422
     summary = live.http.get("/api/requests/summary").json()
     assert (summary["count"], summary["failed"]) == (2, 0)
     assert {"name": "small", "count": 1} in summary["by"]["served_by"]
