@@ -10,6 +10,8 @@ from gateway.rate_limits import Quota, RateLimits
 from gateway.tables import ApiKey, Batch
 from gateway.token_counts import tokens_of, total_in
 
+LOOK_AGAIN_SECONDS = 1.0
+
 Ask = Callable[[Request], Awaitable[dict[str, Any]]]
 
 
@@ -27,6 +29,8 @@ async def ask_within(limits: RateLimits, pool: Quota, request: Request, ask: Ask
     reads, writes = tokens_of(request)
     turn = await limits.take(pool, {"requests": 1, "tokens": reads + writes})
     if turn.refusal is not None:
+        # (What those under way take more than they need is given back any moment.)
+        turn.refusal.retry_after = LOOK_AGAIN_SECONDS
         raise turn.refusal
     used = 0
     try:

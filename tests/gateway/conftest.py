@@ -65,9 +65,9 @@ def data_folder(tmp_path: Path, migrated_file: Path) -> Path:
 
 
 @pytest.fixture
-def settings(data_folder: Path, valkey: Valkey) -> GatewaySettings:
+def settings(tmp_path: Path, data_folder: Path, valkey: Valkey) -> GatewaySettings:
     return GatewaySettings(
-        data_dir=data_folder,
+        data_dir=tmp_path / "data",
         redis_url=valkey.url,
         inference_url=NOBODY,
         admin_key=SecretStr(ADMIN_KEY),

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -429,30 +428,3 @@ def test_the_example_of_the_docs_works_as_it_is(live: Live) -> None:
         "question-0 to What is a route?",
         "question-1 to What is a run?",
     ]
-
-
-def test_a_batch_keeps_to_its_keys_limits_and_leaves_the_key_its_own(live: Live) -> None:
-    made = live.http.post(
-        "/api/keys", json={"name": "n", "scopes": ["infer"], "requests_per_minute": 3}
-    )
-    client = OpenAI(base_url=f"{live.url}/v1", api_key=made.json()["key"], max_retries=0)
-    with client:
-        batches = [
-            begin(client, lines(*(request(str(n), f"{name} {n}") for n in range(5))))
-            for name in ("one", "two")
-        ]
-        until_true(lambda: len(live.inference.asked) == 3)
-        time.sleep(0.5)
-        assert len(live.inference.asked) == 3
-        # What waits is no request that was turned away.
-        assert sum(live.services.limits.refused.values()) == 0
-        for _ in range(3):
-            client.chat.completions.create(
-                model=BUNDLED_MODEL, messages=[{"role": "user", "content": "now"}]
-            )
-        with pytest.raises(openai.RateLimitError):
-            client.chat.completions.create(
-                model=BUNDLED_MODEL, messages=[{"role": "user", "content": "now"}]
-            )
-        for batch in batches:
-            client.batches.cancel(batch.id)
