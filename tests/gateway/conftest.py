@@ -137,16 +137,36 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture
 def postgres(postgres_url: str, tmp_path: Path) -> Iterator[Database]:
     """An empty database of its own on the PostgreSQL server."""
+    with closing(_made(postgres_url, _own_name(tmp_path))) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def migrated_name(postgres_url: str) -> str:
+    """As `migrated_file`: a database on the server to copy."""
+    with closing(_made(postgres_url, "migrated")) as database:
+        migrate(database)
+    return "migrated"
+
+
+@pytest.fixture
+def migrated_postgres(postgres_url: str, migrated_name: str, tmp_path: Path) -> Iterator[Database]:
+    with closing(_made(postgres_url, _own_name(tmp_path), migrated_name)) as database:
+        yield database
+
+
+def _own_name(folder: Path) -> str:
+    return f"t{abs(hash(str(folder)))}"
+
+
+def _made(postgres_url: str, name: str, template: str = "template1") -> Database:
     from sqlalchemy import create_engine
 
-    name = f"t{abs(hash(str(tmp_path)))}"
     admin = create_engine(_psycopg(postgres_url), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
     admin.dispose()
-    database = Database(make_engine(_psycopg(postgres_url.replace("/postgres?", f"/{name}?"))))
-    yield database
-    database.close()
+    return Database(make_engine(_psycopg(postgres_url.replace("/postgres?", f"/{name}?"))))
 
 
 def _psycopg(url: str) -> str:
@@ -157,9 +177,8 @@ def _psycopg(url: str) -> str:
 def either_database(request: pytest.FixtureRequest) -> Database:
     """The same test on both databases."""
     found: Database = request.getfixturevalue(
-        "database" if request.param == "sqlite" else "postgres"
+        "database" if request.param == "sqlite" else "migrated_postgres"
     )
-    migrate(found)
     return found
 
 
