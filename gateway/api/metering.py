@@ -50,9 +50,10 @@ class Meter:
             raise
 
     def end(self, used: int) -> None:
-        """So many tokens it was."""
-        if self.quota is not None and self.turn is not None:
-            self.limits.settle(self.quota, self.turn, used)
+        """So many tokens it was, unless that was said before."""
+        turn, self.turn = self.turn, None
+        if self.quota is not None and turn is not None:
+            self.limits.settle(self.quota, turn, used)
 
     def end_with(self, answer: dict[str, Any]) -> None:
         """As many as the answer says; as many as were taken where it does not."""
