@@ -10,12 +10,12 @@ from fastapi import Depends, Request
 
 from gateway.deps import CallerDep, ServicesDep
 from gateway.limits import LIMIT_HEADERS
-from gateway.orchestrator.transcript import read_events
 from gateway.rate_limits import Kind, Quota, RateLimits, Turn
 from gateway.token_counts import total_in
 
-# (Services that tell the tokens at the end say null before.)
-_USAGE = re.compile(rb'"usage": ?\{')
+# As JSON has it: in what a model writes the quotes are escaped. (Services that tell it at the end
+# say null before.)
+_TOTAL = re.compile(rb'"usage": ?\{[^\r\n]*?"total_tokens": ?(\d{1,9})[,}\s]')
 
 
 @dataclass
@@ -68,9 +68,8 @@ class Meter:
             async with aclosing(chunks) as source:  # type: ignore[type-var]
                 async for chunk in source:
                     events += chunk.count(b"\ndata:") + chunk.startswith(b"data:")
-                    if _USAGE.search(chunk) is not None:
-                        said = [total_in(event) for event in read_events(chunk)]
-                        total = next((n for n in reversed(said) if n is not None), total)
+                    for said in _TOTAL.finditer(chunk):
+                        total = int(said.group(1))
                     yield chunk
         finally:
             self.end(self.reads + events if total is None else total)

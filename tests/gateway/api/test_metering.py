@@ -99,6 +99,8 @@ async def pieces(*chunks: bytes) -> AsyncIterator[bytes]:
         ([b'data: {"usage":null}\n\n', b'data: {"usage":{"total_tokens":21}}\n\n'], 21),
         ([b'data: {"usage": {"total_tokens":7}}\n\n', b"data: [DONE]\n\n"], 7),
         ([b'data: {"usage":{"total_tokens":-7}}\n\n'], 10 + 1),
+        ([b'data: {"usage":{"a":{"b":1},"total_tokens":9,"c":{}}}\n\ndata: [DONE]\n\n'], 9),
+        ([b'data: {"content":"\\"usage\\":{\\"total_tokens\\":7}"}\n\n'], 10 + 1),
         ([b'data: {"usage":{"total_tokens":true}}\n\n', b'data: {"usage":{\n\n'], 10 + 2),
         ([], 10),
     ],
