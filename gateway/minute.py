@@ -2,7 +2,7 @@
 
 What comes within one second of the clock is counted together, and is forgotten sixty seconds after
 the last of it: no sixty seconds ever see more than was allowed, and whoever waits as long as told
-finds room. `gateway.counters` does the same in Redis; tests hold both against each other.
+finds room. `minute.lua` does the same in Redis; tests hold both against each other.
 """
 
 from collections.abc import Sequence
