@@ -148,11 +148,9 @@ async def prepare(
     job = await asyncio.to_thread(_begin, database, storage, owner, model_id)
     if job is not None:
         try:
-            payload = {
-                "model_id": model_id,
-                "folder": item.entry.folder,
-                "request_id": request_id.current(),
-            }
+            payload = {"model_id": model_id, "folder": item.entry.folder}
+            if (made_by := request_id.current()) is not None:
+                payload["request_id"] = made_by
             async with asyncio.timeout(QUEUE_SECONDS):
                 await queue.enqueue(PREPARE_BASE_MODEL, job, payload)
         except (RedisError, OSError) as error:
