@@ -83,6 +83,30 @@ def test_any_text_can_be_masked_and_twice_is_as_once(text: str) -> None:
     assert mask(once) == once
 
 
+def with_check_digit(digits: str) -> str:
+    doubled = [int(sign) * 2 - 9 * (int(sign) > 4) for sign in digits[::-2]]
+    total = sum(doubled) + sum(int(sign) for sign in digits[-2::-2])
+    return digits + str(-total % 10)
+
+
+@given(
+    st.text(max_size=40),
+    st.from_regex(
+        r"[a-z0-9][a-z0-9.+'_-]{0,30}@[a-z0-9-]{1,20}(\.[a-z]{2,8}){1,2}", fullmatch=True
+    ),
+    st.from_regex(r"[0-9]{15}", fullmatch=True).map(with_check_digit),
+    st.sampled_from(["", " ", "-", ".", "\u00a0"]),
+    st.text(max_size=40),
+)
+def test_whatever_stands_around_them_they_are_found(
+    before: str, address: str, card: str, gap: str, after: str
+) -> None:
+    printed = gap.join(card[place : place + 4] for place in range(0, 16, 4))
+    kept = mask(f"{before}\n{address}\t{printed}\n{after}")
+    assert address.partition("@")[2] not in kept.partition("\t")[0].rpartition("\n")[2]
+    assert printed not in kept
+
+
 @pytest.mark.parametrize(
     "piece",
     ["1", "1 ", "a", "a@", "a'", "eyJ-", "eyJa.", "+1", "DE12 ", "1.", "sk-", "://a:", "(0", "a-",
