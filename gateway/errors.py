@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -87,7 +88,8 @@ def render_error(
     """An error's answer, in the form that its reader understands."""
     headers = {}
     if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        # (Whole seconds: rounded down it would be too soon.)
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     if is_page(path) and "application/json" not in accept:

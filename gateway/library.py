@@ -19,6 +19,7 @@ from gateway.idempotency import Claim
 from gateway.keys import ADMIN_OWNER
 from gateway.model_folders import checked_folder, facts_of, read_config
 from gateway.tables import LibraryModel, now
+from shared import request_id
 from shared.errors import Conflict, InvalidData, NotFound, Unavailable
 from shared.job_queue import PREPARE_BASE_MODEL, JobQueue
 from shared.model_library import (
@@ -148,6 +149,8 @@ async def prepare(
     if job is not None:
         try:
             payload = {"model_id": model_id, "folder": item.entry.folder}
+            if (made_by := request_id.current()) is not None:
+                payload["request_id"] = made_by
             async with asyncio.timeout(QUEUE_SECONDS):
                 await queue.enqueue(PREPARE_BASE_MODEL, job, payload)
         except (RedisError, OSError) as error:

@@ -19,6 +19,7 @@ from gateway.run_queue import continued_run
 from gateway.runs import checked_spec
 from gateway.services import Services
 from gateway.tables import Dataset
+from shared import request_id
 from shared.errors import InvalidData, NotFound, Unavailable
 from shared.job_queue import PREFLIGHT
 from shared.model_library import LibraryEntry, has_local_weights
@@ -146,6 +147,7 @@ def _command(services: Services, owner: str, spec: FineTuneSpec) -> PreflightCom
         base_model_folder=entry.folder,
         chat_template=entry.chat_template,
         continue_from=continued_run(spec),
+        request_id=request_id.current(),
     )
     facts = [_facts(source) for source in sources]
     facts += [_facts(source, role="validation") for source in validation]

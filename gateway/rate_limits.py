@@ -1,22 +1,15 @@
-"""How much a key may ask in a minute, counted in Redis: the same for all gateways. Knows no HTTP.
+"""How much a key may ask in a minute, counted for all gateways together. Knows no HTTP."""
 
-A sliding window out of two fixed ones: what was counted in this minute, and of the minute before
-the share that lies less than sixty seconds back. Counters are added to first and looked at then,
-so that of requests that come at once no more pass than may; one that is refused is taken back.
-"""
-
-import math
-import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from redis.asyncio import Redis
 
-from gateway.counters import Change, Counters
+from gateway.counters import Counters, Place
+from gateway.minute import Amount
 from shared.errors import TooManyRequests
-
-WINDOW_SECONDS = 60
 
 Kind = Literal["requests", "tokens"]
 
@@ -32,10 +25,14 @@ class Quota:
     def limit(self, kind: Kind) -> int | None:
         return self.requests if kind == "requests" else self.tokens
 
+    def name(self, kind: Kind) -> str:
+        """Under which it is counted."""
+        return f"genplat:limit:{self.key_id}:{kind}"
+
 
 @dataclass(frozen=True)
 class Standing:
-    """What is left after a request was let in; ``reset_seconds`` until all is there again."""
+    """What is left now; ``reset_seconds`` until all is there again if nobody asks any more."""
 
     kind: Kind
     limit: int
@@ -52,71 +49,71 @@ class Standing:
         }
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One request at its limits: let in, or with the error that says when to come back."""
+
+    standings: list[Standing]
+    # Which limits it is beyond.
+    beyond: tuple[Kind, ...] = ()
+    refusal: TooManyRequests | None = None
+    place: Place | None = None
+    tokens: int = 0
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name: text for one in self.standings for name, text in one.headers.items()}
+
+
 class RateLimits:
-    """Counts for all keys. Where Redis is away each gateway counts for itself."""
+    """Counts for all keys. Where Redis is away each gateway counts for itself. ``clock`` in seconds
+    stands in for Redis' own, which is the same for all gateways."""
 
-    def __init__(self, redis: Redis, clock: Callable[[], float] = time.time) -> None:
-        self._counters, self._clock = Counters(redis), clock
-        # For metrics.
-        self.refused: dict[Kind, int] = {"requests": 0, "tokens": 0}
+    def __init__(self, redis: Redis, clock: Callable[[], float] | None = None) -> None:
+        self._counters = Counters(redis, clock)
+        # Requests that were turned away, for metrics; whoever turns one away counts it.
+        self.refused = Counter[Kind]({"requests": 0, "tokens": 0})
 
-    def now(self) -> float:
-        """The moment that a request counts for, all of it."""
-        return self._clock()
+    @property
+    def shared(self) -> bool:
+        """Whether Redis counted when it was asked last."""
+        return self._counters.shared
 
-    async def take(
-        self, quota: Quota, amounts: Mapping[Kind, int], moment: float | None = None
-    ) -> list[Standing]:
-        """Count the amounts that have a limit, or raise `TooManyRequests` and count none. An
-        amount beyond the whole limit counts as all of it: it may pass where nothing else does."""
+    async def take(self, quota: Quota, amounts: Mapping[Kind, int]) -> Turn:
+        """Count the amounts that have a limit, or none of them. An amount beyond the whole limit
+        counts as all of it: it may pass where nothing else does."""
         limits = {kind: limit for kind in amounts if (limit := quota.limit(kind)) is not None}
         if not limits:
-            return []
-        moment = self.now() if moment is None else moment
-        passed = moment % WINDOW_SECONDS / WINDOW_SECONDS
-        wanted = {kind: min(amounts[kind], limit) for kind, limit in limits.items()}
-        counted = await self._add(quota, wanted, moment)
-        standings = []
-        for kind, limit in limits.items():
-            current, before = counted[kind]
-            used = current + before * (1 - passed)
-            if used > limit:
-                self.refused[kind] += 1
-                await self._add(quota, {name: -count for name, count in wanted.items()}, moment)
-                raise TooManyRequests(
-                    f"This API key may use {limit:,} {kind} a minute, and has.",
-                    retry_after=_wait(limit - current, before, passed),
-                )
-            reset = WINDOW_SECONDS * (2 - passed)
-            standings.append(Standing(kind, limit, math.floor(limit - used), reset))
-        return standings
+            return Turn([])
+        wanted = [
+            Amount(quota.name(kind), min(amounts[kind], limit), limit)
+            for kind, limit in limits.items()
+        ]
+        taken = await self._counters.take(wanted)
+        standings = [
+            Standing(kind, limit, max(0, limit - counted.used), counted.reset / 1000)
+            for (kind, limit), counted in zip(limits.items(), taken.counted, strict=True)
+        ]
+        waits = {kind: one.wait for kind, one in zip(limits, taken.counted, strict=True)}
+        if taken.place is None:
+            return _refused(standings, waits)
+        tokens = min(amounts.get("tokens", 0), limits.get("tokens", 0))
+        return Turn(standings, place=taken.place, tokens=tokens)
 
-    def settle(self, quota: Quota, kind: Kind, *, taken: int, used: int, moment: float) -> None:
-        """Put right what was only estimated when it was taken, at that ``moment``: given back in a
-        later minute it would let more pass there than may. Nobody waits for it; whatever is taken
-        here afterwards is counted afterwards."""
-        limit = quota.limit(kind)
-        if limit is not None and used != min(taken, limit):
-            window = int(moment // WINDOW_SECONDS)
-            self._counters.add([_change(quota, kind, window, used - min(taken, limit))])
-
-    async def _add(
-        self, quota: Quota, amounts: Mapping[Kind, int], moment: float
-    ) -> dict[Kind, tuple[int, int]]:
-        """What the counters of this minute hold then, and what those of the last one do."""
-        window = int(moment // WINDOW_SECONDS)
-        changes = [_change(quota, kind, window, amount) for kind, amount in amounts.items()]
-        return dict(zip(amounts, await self._counters.add(changes), strict=True))
+    def settle(self, quota: Quota, turn: Turn, used: int) -> None:
+        """Put right how many tokens it was, where that was only estimated: in the second in which
+        they were taken. Given back later they would let more pass there than may. Nobody waits for
+        it; whatever is taken here afterwards is counted afterwards."""
+        if quota.tokens is not None and turn.place is not None and used != turn.tokens:
+            self._counters.change(quota.name("tokens"), used - turn.tokens, turn.place)
 
 
-def _change(quota: Quota, kind: Kind, window: int, amount: int) -> Change:
-    name = f"genplat:limit:{quota.key_id}:{kind}"
-    return Change(f"{name}:{window}", f"{name}:{window - 1}", amount)
-
-
-def _wait(room: float, before: float, passed: float) -> float:
-    """Seconds until as much as was asked for fits; ``room``: what this minute's count leaves."""
-    if room < 0 or not before:
-        # Not in this minute.
-        return max(1.0, WINDOW_SECONDS * (1 - passed))
-    return max(1.0, WINDOW_SECONDS * (1 - room / before - passed))
+def _refused(standings: list[Standing], waits: Mapping[Kind, int]) -> Turn:
+    beyond = tuple(kind for kind, wait in waits.items() if wait > 0)
+    longest = max(beyond, key=lambda kind: waits[kind])
+    (limit,) = [standing.limit for standing in standings if standing.kind == longest]
+    error = TooManyRequests(
+        f"This API key may use {limit:,} {longest} a minute, and has.",
+        retry_after=waits[longest] / 1000,
+    )
+    return Turn(standings, beyond, error)

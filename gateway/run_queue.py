@@ -51,6 +51,7 @@ def queued_command(*, database: Database, run_id: str) -> RunCommand | None:
             ),
             chat_template=entry.chat_template if entry else "",
             continue_from=continued_run(spec),
+            request_id=run.request_id,
         )
 
 

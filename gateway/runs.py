@@ -20,6 +20,7 @@ from gateway.run_queue import REDIS_ERRORS, continued_run, enqueue_run, queued_c
 from gateway.run_views import RunView, owned_run, view_of
 from gateway.services import Services
 from gateway.tables import Dataset, Deployment, Run, now
+from shared import request_id
 from shared.chaos import stage
 from shared.errors import Conflict, GenPlatError, InvalidData, NotFound
 from shared.runs import TERMINAL, FineTuneSpec
@@ -59,7 +60,6 @@ async def create_run(
         claim=claim,
         openai=openai,
     )
-    # From here on it is known by its own id, in the trainer's log too.
     log.info("Run %s was made.", view.id)
     stage("gateway_enqueues", view.id)
     await enqueue_run(services=services, run_id=view.id)
@@ -96,6 +96,7 @@ def _insert_run(
             queued_at=now(),
             queue_rank=next_rank(session, owner),
             openai=openai,
+            request_id=request_id.current(),
         )
         stage("gateway_inserts")
         session.add(run)

@@ -1,6 +1,7 @@
 """What the gateway's parts stand at when Prometheus asks: read then, counted nowhere twice."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -10,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import select
 
 from gateway.model_telemetry import MOST_NAMES
+from gateway.orchestrator.shadows import Fate
 from gateway.queue_watch import RUNS
 from gateway.services import Services
 from gateway.tables import QueueSight, Run
@@ -34,6 +36,19 @@ class StandingMetrics(Collector):
         for kind, count in self._services.limits.refused.items():
             refused.add_metric([kind], count)
         yield refused
+        yield GaugeMetricFamily(
+            "genplat_limits_shared",
+            "1 while keys' limits are counted with the other gateways, in Redis.",
+            self._services.limits.shared,
+        )
+        shadows = CounterMetricFamily(
+            "genplat_shadow_requests",
+            "Requests that a route's shadow was to be asked too.",
+            labels=["outcome"],
+        )
+        for fate in get_args(Fate):
+            shadows.add_metric([fate], self._services.shadows.counts[fate])
+        yield shadows
 
     def _database(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("genplat_database_up", "1 while the database answers.")

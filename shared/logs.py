@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -59,6 +60,12 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry)
+
+
+def configure_logging_of_child() -> None:
+    """The same in a process whose parent has read the settings."""
+    as_json = os.environ.get("GENPLAT_LOG_JSON", "").lower() in ("1", "true", "t", "yes", "y", "on")
+    configure_logging(os.environ.get("GENPLAT_LOG_LEVEL", "INFO"), as_json=as_json)
 
 
 def configure_logging(level: str = "INFO", *, as_json: bool = False) -> None:

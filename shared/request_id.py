@@ -18,6 +18,12 @@ def begin(asked: str) -> str:
     return request_id
 
 
+def go_on(request_id: str | None) -> None:
+    """Work for a request that another service has begun, in this task and those it starts."""
+    if request_id is not None and _ACCEPTED.fullmatch(request_id):
+        _current.set(request_id)
+
+
 def current() -> str | None:
     """That of the request that this task, or thread, works for."""
     return _current.get()

@@ -189,7 +189,8 @@ class ContinueFrom(BaseModel):
 class RunCommand(BaseModel):
     """`train this`: everything a worker needs. ``attempt`` is the fencing token;
     ``base_model_folder`` is where a base model lies that was added as a folder; ``chat_template``
-    is the library's, for a base model whose tokenizer has none."""
+    is the library's, for a base model whose tokenizer has none; ``request_id`` is that of the
+    request that made the run, for the logs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -201,6 +202,7 @@ class RunCommand(BaseModel):
     base_model_folder: Path | None = None
     chat_template: str = ""
     continue_from: ContinueFrom | None = None
+    request_id: str | None = None
 
     @property
     def job_id(self) -> str:

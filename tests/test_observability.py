@@ -14,7 +14,13 @@ from prometheus_client import Metric
 from gateway.settings import GatewaySettings
 from inference_service.app import make_service
 from inference_service.settings import InferenceSettings
-from tests.gateway.conftest import settings, valkey, valkey_server  # noqa: F401 - fixtures
+from tests.gateway.conftest import (  # noqa: F401 - fixtures
+    data_folder,
+    migrated_file,
+    settings,
+    valkey,
+    valkey_server,
+)
 from tests.gateway.parts import gateway_services
 from tests.metrics import Families, of_gateway, of_inference, of_trainer
 

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from shared import request_id
 from shared.errors import GenPlatError, InvalidData, NotFound, StorageFull
-from shared.logs import configure_logging
+from shared.logs import configure_logging_of_child
 from shared.model_library import (
     REPO_ID,
     LibraryEntry,
@@ -213,10 +214,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--parent-pid", type=int, default=0)
+    parser.add_argument("--request-id", help="in what is logged")
     options = parser.parse_args(arguments)
     if options.parent_pid:
         die_with_parent(options.parent_pid)
-    configure_logging()
+    configure_logging_of_child()
+    request_id.go_on(options.request_id)
     os.environ["TQDM_DISABLE"] = "1"
     storage = Storage(options.data_dir)
     failure = storage.base_model_failure(options.model_id)

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from shared import request_id
 from shared.chaos import stage
 from shared.errors import GenPlatError
-from shared.logs import configure_logging
+from shared.logs import configure_logging_of_child
 from shared.run_events import Advanced, Logged, Payload, Started
 from trainer_service import exit_codes
 from trainer_service.guards import (
@@ -114,13 +115,14 @@ def main(arguments: list[str]) -> int:
     stop = StopRequest()
     stop.install()
     events = claim_stdout()
-    configure_logging()
+    configure_logging_of_child()
     place = local_place()
     report = reporter(events, stop, leads=place.leads)
     logging.getLogger("trainer_service").addHandler(EventHandler(report))
     try:
         path = wait_for_command(int(arguments[1])) if arguments[0] == WAIT else arguments[0]
         spec = parse_supervised(read_json(Path(path)))
+        request_id.go_on(spec.command.request_id)
         # Under torchrun that is the parent, and has the same guards.
         die_with_parent(spec.parent_pid if place.size == 1 else 0)
         offer_to_oom_killer()

@@ -12,6 +12,8 @@ from pathlib import Path
 ALLOWED = {
     "ATEN_CPU_CAPABILITY",
     "CHAOS_STAGE",
+    "GENPLAT_LOG_JSON",
+    "GENPLAT_LOG_LEVEL",
     "HF_ENDPOINT",
     "HF_HOME",
     "HF_HUB_CACHE",

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from shared import request_id
 from shared.errors import GenPlatError
 from shared.hyperparameters import resolve_hyperparameters
-from shared.logs import configure_logging
+from shared.logs import configure_logging_of_child
 from shared.memory import Longest, Model, model_of
 from shared.model_library import has_local_weights
 from shared.preflight import (
@@ -255,9 +256,10 @@ class Examination:
 
 
 def main(arguments: list[str]) -> int:
-    configure_logging()
+    configure_logging_of_child()
     quiet_libraries()
     wanted = Wanted.model_validate(read_json(Path(arguments[0])))
+    request_id.go_on(wanted.command.run.request_id)
     die_with_parent(wanted.parent_pid)
     offer_to_oom_killer()
     torch.set_num_threads(thread_count())

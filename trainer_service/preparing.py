@@ -24,6 +24,7 @@ class PrepareCommand(BaseModel):
 
     model_id: str = Field(min_length=1, max_length=200)
     folder: Path | None = None
+    request_id: str | None = None
 
 
 async def start_preparing(
@@ -38,6 +39,7 @@ async def start_preparing(
         "--parent-pid",
         str(os.getpid()),
         *folder,
+        *(["--request-id", command.request_id] if command.request_id is not None else []),
         "--",
         command.model_id,
         environment=child_environment(os.environ, "HF_TOKEN"),

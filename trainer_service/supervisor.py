@@ -127,7 +127,11 @@ class Supervisor:
         if is_prepared(self.storage, model_id):
             return None
         self._say(Advanced(phase="preparing"))
-        command = PrepareCommand(model_id=model_id, folder=self.command.base_model_folder)
+        command = PrepareCommand(
+            model_id=model_id,
+            folder=self.command.base_model_folder,
+            request_id=self.command.request_id,
+        )
         code = await self._see_through(
             await start_preparing(command, self.storage.root, piped=True)
         )

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from shared import request_id
 from shared.chaos import stage
 from shared.job_queue import (
     PREFLIGHT,
@@ -223,6 +224,7 @@ class TrainerWorker:
         await self._apart(context["job_id"], self._supervise(command))
 
     async def _supervise(self, command: RunCommand) -> None:
+        request_id.go_on(command.request_id)
         stage("worker_took_run", command.job_id)
         try:
             self.supervisor = Supervisor(
@@ -254,7 +256,8 @@ class TrainerWorker:
             log.error("A command to prepare a model makes no sense and is left: %s", error)
             return
         preparation = Preparation(command, settings=self.settings)
-        await self._apart(context["job_id"], self._prepare_to_end(preparation))
+        work = self._prepare_to_end(preparation, command.request_id)
+        await self._apart(context["job_id"], work)
 
     async def _check(self, context: dict[str, Any], payload: dict[str, Any]) -> None:
         try:
@@ -263,9 +266,13 @@ class TrainerWorker:
             log.error("A command to check a run makes no sense and is left: %s", error)
             return
         check = Preflight(command, busy=self.supervisor is not None, settings=self.settings)
-        await self._apart(context["job_id"], self._prepare_to_end(check))
+        work = self._prepare_to_end(check, command.run.request_id)
+        await self._apart(context["job_id"], work)
 
-    async def _prepare_to_end(self, preparation: Preparation | Preflight) -> None:
+    async def _prepare_to_end(
+        self, preparation: Preparation | Preflight, made_by: str | None
+    ) -> None:
+        request_id.go_on(made_by)
         self.preparations.add(preparation)
         try:
             if self.stopping:

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway.batches import store
 from gateway.batches.store import BatchCreate, BatchView, view_of
-from gateway.deps import OnceDep, OwnerDep, ServicesDep
+from gateway.deps import CallerDep, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
 from gateway.paging import DEFAULT_LIMIT, MAX_LIMIT
 
@@ -26,14 +26,21 @@ class BatchList(BaseModel):
 
 @router.post("", response_model=BatchView)
 async def create_batch(
-    body: BatchCreate, services: ServicesDep, owner: OwnerDep, once: OnceDep
+    body: BatchCreate, services: ServicesDep, caller: CallerDep, once: OnceDep
 ) -> JSONResponse:
     """Have the requests of a file answered within a day. The file was uploaded with the purpose
     `batch`; its lines are checked first, and what is wrong with them is in `errors`."""
 
+    owner, quota = caller.owner, caller.quota
+
     async def create(claim: Claim | None) -> BatchView:
         batch = await run_in_threadpool(
-            store.create_batch, database=services.database, owner=owner, body=body, claim=claim
+            store.create_batch,
+            database=services.database,
+            owner=owner,
+            body=body,
+            claim=claim,
+            key_id=quota.key_id if quota is not None else None,
         )
         services.batch_wanted.set()
         return view_of(batch)

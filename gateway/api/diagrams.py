@@ -7,12 +7,13 @@ from fastapi.responses import FileResponse, Response
 
 from gateway import diagrams
 from gateway.api.disconnects import unless_gone
-from gateway.api.metering import CHARACTERS_PER_TOKEN, USUAL_ANSWER, MeterDep
+from gateway.api.metering import MeterDep
 from gateway.api.origins import OriginDep
 from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.diagrams import DiagramSpec, DiagramView
 from gateway.idempotency import Claim
 from gateway.services import Services
+from gateway.token_counts import CHARACTERS_PER_TOKEN, USUAL_ANSWER
 from shared.diagrams import DiagramFormat
 from shared.errors import InvalidData, NotFound
 

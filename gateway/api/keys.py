@@ -4,19 +4,20 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from gateway import keys
 from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
+from gateway.moments import Moment
 from gateway.scopes import Scope
 from gateway.tables import ApiKey
 
 router = APIRouter(prefix="/api/keys", tags=["keys"])
 
 
-Limit = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Limit = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 
 
 class KeyCreate(BaseModel):
@@ -28,7 +29,7 @@ class KeyCreate(BaseModel):
         min_length=1,
         description="infer: ask models. train: data, runs and reading. read. admin: everything.",
     )
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
     requests_per_minute: Limit | None = Field(None, description="To models; null: any number.")
     tokens_per_minute: Limit | None = Field(None, description="Read and written; null: any number.")
 

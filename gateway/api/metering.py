@@ -1,5 +1,6 @@
 """What a request takes of its key's limits: counted before it is answered, put right afterwards."""
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,13 +11,12 @@ from fastapi import Depends, Request
 from gateway.closing import Stream
 from gateway.deps import CallerDep, ServicesDep
 from gateway.limits import LIMIT_HEADERS
-from gateway.rate_limits import Kind, Quota, RateLimits
-from shared.chat import ChatRequest, CompletionRequest
+from gateway.rate_limits import Kind, Quota, RateLimits, Turn
+from gateway.token_counts import total_in
 
-# Of texts in most languages; what is written is known exactly afterwards.
-CHARACTERS_PER_TOKEN = 4
-# Where a request does not say how much may be written.
-USUAL_ANSWER = 512
+# As JSON has it: in what a model writes the quotes are escaped. (Services that tell it at the end
+# say null before.)
+_TOTAL = re.compile(rb'"usage": ?\{[^\r\n]*?"total_tokens": ?(\d{1,9})[,}\s]')
 
 
 @dataclass
@@ -27,23 +27,23 @@ class Meter:
     limits: RateLimits
     quota: Quota | None
 
-    moment: float = 0.0
     reads: int = 0
     taken: int = 0
-    settled: bool = False
+    turn: Turn | None = None
 
     @asynccontextmanager
     async def taking(self, *, reads: int, writes: int) -> AsyncIterator[None]:
         """Count the request, and so many tokens at most; `TooManyRequests` where the key has used
         its minute up. The answer's headers tell what is left. What comes to nothing costs no
         tokens."""
-        self.moment = self.limits.now()
         self.reads, self.taken = reads, reads + writes
         if self.quota is not None:
             amounts: dict[Kind, int] = {"requests": 1, "tokens": self.taken}
-            told = self.request.scope.setdefault(LIMIT_HEADERS, {})
-            for standing in await self.limits.take(self.quota, amounts, self.moment):
-                told.update(standing.headers)
+            self.turn = await self.limits.take(self.quota, amounts)
+            self.request.scope.setdefault(LIMIT_HEADERS, {}).update(self.turn.headers)
+            if self.turn.refusal is not None:
+                self.limits.refused.update(self.turn.beyond)
+                raise self.turn.refusal
         try:
             yield
         except BaseException:
@@ -52,30 +52,30 @@ class Meter:
 
     def end(self, used: int) -> None:
         """So many tokens it was, unless that was said before."""
-        if self.quota is not None and not self.settled:
-            self.settled = True
-            self.limits.settle(
-                self.quota, "tokens", taken=self.taken, used=used, moment=self.moment
-            )
+        turn, self.turn = self.turn, None
+        if self.quota is not None and turn is not None:
+            self.limits.settle(self.quota, turn, used)
 
     def end_with(self, answer: dict[str, Any]) -> None:
         """As many as the answer says; as many as were taken where it does not."""
-        usage = answer.get("usage")
-        total = usage.get("total_tokens") if isinstance(usage, dict) else None
-        self.end(total if isinstance(total, int) and total >= 0 else self.taken)
+        total = total_in(answer)
+        self.end(self.taken if total is None else total)
 
     def along(self, chunks: Stream) -> Stream:
-        """The same stream; its events are counted as a token each."""
-        events = 0
+        """The same stream. Where it does not say how many tokens it was, its events are counted as
+        one each."""
+        events, total = 0, None
 
         async def counted() -> AsyncGenerator[bytes, None]:
-            nonlocal events
+            nonlocal events, total
             async for chunk in chunks:
                 events += chunk.count(b"\ndata:") + chunk.startswith(b"data:")
+                for said in _TOTAL.finditer(chunk):
+                    total = int(said.group(1))
                 yield chunk
 
         async def end() -> None:
-            self.end(self.reads + events)
+            self.end(self.reads + events if total is None else total)
             await chunks.aclose()
 
         return Stream(counted(), end)
@@ -86,12 +86,3 @@ async def meter(request: Request, services: ServicesDep, caller: CallerDep) -> M
 
 
 MeterDep = Annotated[Meter, Depends(meter)]
-
-
-def tokens_of(request: ChatRequest | CompletionRequest) -> tuple[int, int]:
-    """About how many tokens a request has read, and how many it may have written."""
-    if isinstance(request, ChatRequest):
-        characters = sum(len(message.text) for message in request.messages)
-    else:
-        characters = len(request.prompt)
-    return 1 + characters // CHARACTERS_PER_TOKEN, request.new_token_limit or USUAL_ANSWER

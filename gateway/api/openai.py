@@ -7,11 +7,12 @@ from fastapi.responses import Response
 
 from gateway import completions
 from gateway.api.disconnects import unless_gone
-from gateway.api.metering import Meter, MeterDep, tokens_of
+from gateway.api.metering import Meter, MeterDep
 from gateway.api.origins import origin_of
 from gateway.api.streaming import EventStream
 from gateway.deps import Caller, CallerDep, ServicesDep
 from gateway.services import Services
+from gateway.token_counts import tokens_of
 from shared.chat import ChatRequest, CompletionRequest
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])

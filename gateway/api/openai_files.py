@@ -100,6 +100,9 @@ async def create_file(
     """Upload a file to learn from (`fine-tune`): it becomes a dataset of the file's name, and is
     checked line by line. Or one of requests (`batch`), which a batch checks."""
     owner = caller.owner
+    if not may(caller.scopes, "infer"):
+        # Whatever it is for, and before gigabytes are taken in.
+        require(caller, "train")
     async with receive(request, services) as upload:
         seconds = files.check_form(upload.fields)
         purpose = upload.fields["purpose"]

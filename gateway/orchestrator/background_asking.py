@@ -6,9 +6,11 @@ What comes of it is always told, never raised; the target's breaker is told too.
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from gateway import upstream_drawing
+from gateway.answers import Answered, read_answer
 from gateway.completion_requests import Request, body_of, path_of
 from gateway.orchestrator.breaker import Visit
 from gateway.orchestrator.plans import Target
@@ -24,20 +26,20 @@ OK = 200
 @dataclass(frozen=True)
 class Told:
     """What a target said. ``status`` is that which a reader would have got; ``seconds`` are those
-    to the whole answer."""
+    to the whole ``answer``."""
 
     status: int
     seconds: float
-    reply: str | None = None
-    rendered: bool | None = None
+    answer: dict[str, Any] | None = None
     error_code: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    finish_reason: str | None = None
 
     @property
     def answered(self) -> bool:
         return self.status == OK
+
+    @cached_property
+    def said(self) -> Answered:
+        return read_answer(self.answer or {})
 
 
 async def ask_in_background(
@@ -64,7 +66,7 @@ async def ask_in_background(
         raise
     else:
         visit.succeeded()
-        return _told(answer, time.perf_counter() - began)
+        return Told(OK, time.perf_counter() - began, answer)
     if target.upstream is None and isinstance(error, TooManyRequests):
         # Our own queue is full of readers: that says nothing of the model.
         visit.left()
@@ -90,28 +92,3 @@ async def _ask(services: Services, target: Target, request: Request, name: str) 
         raise Unavailable(target.problem, code="model_unavailable")
     own = body | {"model": target.engine_name}
     return await services.inference.complete(path_of(request), own, served_as=name)
-
-
-def _told(answer: dict[str, Any], seconds: float) -> Told:
-    """What is read of an answer: an upstream may have sent anything."""
-    choices = answer.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else {}
-    choice = choice if isinstance(choice, dict) else {}
-    message = choice.get("message")
-    message = message if isinstance(message, dict) else {}
-    text = message.get("content", choice.get("text"))
-    diagram, usage = message.get("diagram"), answer.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    return Told(
-        status=OK,
-        seconds=seconds,
-        reply=text if isinstance(text, str) else None,
-        rendered=bool(diagram.get("rendered")) if isinstance(diagram, dict) else None,
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        finish_reason=reason if isinstance(reason := choice.get("finish_reason"), str) else None,
-    )
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

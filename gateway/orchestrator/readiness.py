@@ -68,13 +68,13 @@ class ReadinessFigures(BaseModel):
 
 def judge(reader: LoggedRequest, told: Told) -> Judged:
     """What the fallback said, beside what the reader got."""
-    if not told.answered or told.reply is None:
+    if not told.answered or told.said.text is None:
         return Judged(reader.id, 0.0, unanswered=1.0, reader_seconds=reader.seconds)
     undrawn = unlike = 0.0
-    if told.rendered is not None:
-        undrawn = float(not told.rendered)
+    if told.said.rendered is not None:
+        undrawn = float(not told.said.rendered)
     else:
-        unlike = 1 - likeness(told.reply, reader.reply or "")
+        unlike = 1 - likeness(told.said.text, reader.reply or "")
     quality = 1 - undrawn - unlike
     allowed = max(SLOWER * reader.seconds, ALWAYS_SECONDS)
     in_time = min(1.0, allowed / told.seconds) if told.seconds > 0 else 1.0

@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Any
 
 from gateway.orchestrator.background_asking import Told, ask_in_background
 from gateway.orchestrator.shadows import Offer
@@ -56,18 +55,5 @@ def _entry(offer: Offer, told: Told) -> Entry:
         served_by=offer.shadow.target.label,
         status=told.status,
         error_code=told.error_code,
-        answer=_answer(told) if told.answered else None,
+        answer=told.answer,
     )
-
-
-def _answer(told: Told) -> dict[str, Any]:
-    message: dict[str, Any] = {"content": told.reply}
-    if told.rendered is not None:
-        message["diagram"] = {"rendered": told.rendered}
-    return {
-        "choices": [{"message": message, "finish_reason": told.finish_reason}],
-        "usage": {
-            "prompt_tokens": told.prompt_tokens,
-            "completion_tokens": told.completion_tokens,
-        },
-    }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from gateway.answers import Answered, count_in, read_answer, text_in
 from gateway.completion_requests import Request, asker_of, draws_diagram
 from gateway.orchestrator.plans import Plan
 from gateway.orchestrator.routing import Asker
@@ -110,7 +111,10 @@ class Entry:
 
     def characters(self) -> int:
         """About how many of them it holds in memory."""
-        said = self.said.size if self.said is not None else 0
+        if self.said is not None:
+            said = self.said.size
+        else:
+            said = len(read_answer(self.answer or {}).text or "")
         return said + _asked_characters(self.request)
 
 
@@ -193,47 +197,19 @@ def _messages(request: Request, kept: Any) -> list[dict[str, str]]:
     return [{"role": "user", "content": kept(request.prompt)}]
 
 
-@dataclass(frozen=True)
-class _Answered:
-    text: str | None = None
-    completion_id: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    finish_reason: str | None = None
-    rendered: bool | None = None
-
-
-def _said(entry: Entry) -> _Answered:
+def _said(entry: Entry) -> Answered:
     """What was answered, whole or in pieces."""
-    if (said := entry.said) is not None:
-        # Most service LLMs tell no numbers in a stream unless they are asked to.
-        usage = said.usage or {"completion_tokens": said.pieces}
-        return _Answered(
-            said.text,
-            _text(said.head.get("id")),
-            _count(usage.get("prompt_tokens")),
-            _count(usage.get("completion_tokens")),
-            said.finish_reason,
-            said.rendered,
-        )
-    if entry.answer is None:
-        return _Answered()
-    answer = entry.answer
-    choices = answer.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else {}
-    choice = choice if isinstance(choice, dict) else {}
-    message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else choice.get("text")
-    diagram = message.get("diagram") if isinstance(message, dict) else None
-    told = answer.get("usage")
-    usage = told if isinstance(told, dict) else {}
-    return _Answered(
-        _text(text),
-        _text(answer.get("id")),
-        _count(usage.get("prompt_tokens")),
-        _count(usage.get("completion_tokens")),
-        _text(choice.get("finish_reason")),
-        bool(diagram["rendered"]) if isinstance(diagram, dict) and "rendered" in diagram else None,
+    if (said := entry.said) is None:
+        return read_answer(entry.answer or {})
+    # Most service LLMs tell no numbers in a stream unless they are asked to.
+    usage = said.usage or {"completion_tokens": said.pieces}
+    return Answered(
+        said.text,
+        text_in(said.head.get("id")),
+        count_in(usage.get("prompt_tokens")),
+        count_in(usage.get("completion_tokens")),
+        said.finish_reason,
+        said.rendered,
     )
 
 
@@ -265,15 +241,6 @@ def _clean(text: str) -> str:
 
 def _short(text: str | None) -> str | None:
     return None if text is None else _clean(text)[:_MAX_SHORT]
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _count(value: object) -> int | None:
-    right = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
-    return value if right else None  # type: ignore[return-value]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,5 +1,6 @@
 """A dataset of what was asked and answered: traffic that becomes training data."""
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -20,14 +21,15 @@ from shared.storage import Storage
 
 MAX_ROWS = 100_000
 _AT_ONCE = 500
+OK = 200
 # Answers that came to their own end; null where the service LLM does not say.
 _ENDED = ("stop", "eos")
 
 
 class HarvestSpec(BaseModel):
     """``requests``: which ones. Of those, the ones with an answer that is whole and was not rated
-    down; a correction stands in for the answer. The same conversation is taken once, the best rated
-    and then the newest answer to it."""
+    down; a correction stands in for any answer, and for none. The same conversation is taken once,
+    the best rated and then the newest answer to it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -69,35 +71,40 @@ def make_dataset(
 
 
 def _write(file: IO[str], database: Database, owner: str, spec: HarvestSpec) -> int:
-    seen: set[str] = set()
+    # (Not the conversations: there may be gigabytes of them.)
+    seen: set[bytes] = set()
     for row in _good(database, owner, spec.requests):
-        asked = json.dumps(row.messages, ensure_ascii=False)
+        asked = hashlib.sha256(json.dumps(row.messages).encode()).digest()
         if asked in seen:
             continue
         seen.add(asked)
-        answer = {"role": "assistant", "content": row.correction or row.reply}
-        line = json.dumps({"messages": [*(row.messages or []), answer]}, ensure_ascii=False)
-        file.write(line + "\n")
+        file.write(json.dumps({"messages": _conversation(row)}, ensure_ascii=False) + "\n")
         if len(seen) == spec.max_rows:
             break
     return len(seen)
+
+
+def _conversation(row: LoggedRequest) -> list[dict[str, str]]:
+    turns, answer = list(row.messages or []), row.correction or row.reply or ""
+    if turns and turns[-1]["role"] == "assistant":
+        # The answer went on with what the caller had begun.
+        answer = turns.pop()["content"] + answer
+    return [*turns, {"role": "assistant", "content": answer}]
 
 
 def _good(database: Database, owner: str, wanted: RequestFilter) -> Iterator[LoggedRequest]:
     row = LoggedRequest
     corrected = col(row.correction).is_not(None)
     whole = or_(col(row.finish_reason).in_(_ENDED), col(row.finish_reason).is_(None))
-    answered = (
-        (col(row.reply) != "") & whole & or_(col(row.feedback).is_(None), col(row.feedback) == 1)
-    )
+    liked = or_(col(row.feedback).is_(None), col(row.feedback) == 1)
     drawn = or_(col(row.rendered).is_(None), col(row.rendered).is_(True))
+    answered = (col(row.status) == OK) & (col(row.reply) != "") & whole & liked & drawn
     query = (
         matching(owner, wanted)
         .where(
             col(row.withheld).is_(None),
             col(row.prompt) != "",
-            col(row.status) == 200,
-            or_(corrected, answered & drawn),
+            or_(corrected, answered),
         )
         .order_by(
             corrected.desc(),

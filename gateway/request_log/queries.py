@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement, String, case, cast, func, or_
 from sqlalchemy import select as plain_select
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from gateway.database import Database
+from gateway.moments import Moment
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
 from gateway.request_log.entries import Kind
 from gateway.tables import LoggedRequest
@@ -41,8 +42,8 @@ class RequestFilter(BaseModel):
     fallback: bool | None = Field(None, description="Whether somebody else had to step in.")
     feedback: Literal["up", "down", "any", "none"] | None = None
     tag: str | None = Field(None, max_length=200, description="Of metadata: name:value.")
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     q: str | None = Field(None, max_length=200, description="Words of the prompt or the reply.")
     shadow: bool = False
 

@@ -64,6 +64,7 @@ class Batch(SQLModel, table=True):
     expired_at: datetime | None = maybe_time_column()
     cancelling_at: datetime | None = maybe_time_column()
     cancelled_at: datetime | None = maybe_time_column()
+    key_id: str | None = Field(default=None, description="Whose limits hold for its requests.")
     lease_holder: str | None = None
     lease_until: datetime | None = maybe_time_column()
 

@@ -43,6 +43,8 @@ class Run(SQLModel, table=True):
     queue_rank: int = Field(default=0, sa_type=BigInteger)
     # OpenAI's `metadata` and `integrations`, kept for the client that sent them.
     openai: dict[str, Any] | None = maybe_json_column()
+    # What its maker's request is called in the logs.
+    request_id: str | None = None
     fine_tuned_model: str | None = Field(default=None, unique=True)
 
     status: str = "queued"

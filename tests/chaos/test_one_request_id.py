@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.services import GATEWAY, INFERENCE
+import pytest
+
+from tests.chaos.services import GATEWAY, INFERENCE, trainer
 from tests.chaos.stack import Stack, running_stack
 from tests.trainer_service.tiny import TINY_MODEL
 
@@ -44,3 +46,22 @@ def test_a_fault_is_found_in_both_logs_under_one_id(tmp_path: Path) -> None:
         assert "requests in its rows end: step-is-lost" in lost
         for name in (GATEWAY, INFERENCE):
             assert told(stack, name, "all-is-well") == []
+
+
+@pytest.mark.chaos
+def test_a_run_is_told_of_under_the_id_of_the_request_that_made_it(tmp_path: Path) -> None:
+    with running_stack(tmp_path, trainers=1, log_json="true") as stack:
+        client = stack.client
+        stack.stages.order("step_begins", "raise 5")
+        client.http.headers["x-request-id"] = "makes-a-run"
+        run_id = client.start_run(max_steps=2)
+        client.http.headers["x-request-id"] = "looks-at-it"
+        client.wait_end(run_id)
+        (made,) = told(stack, GATEWAY, "makes-a-run")
+        assert made["message"] == f"Run {run_id} was made."
+        messages = [record["message"] for record in told(stack, trainer(1), "makes-a-run")]
+        # The child's own words, and those of the worker that watched over it, also of the attempt
+        # that the gateway made of itself.
+        assert "Training crashed" in messages
+        assert f"Run {run_id} attempt 1: failed" in messages
+        assert f"Run {run_id} attempt 2: succeeded" in messages

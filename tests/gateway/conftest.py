@@ -2,8 +2,10 @@
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from gateway import keys
 from gateway.app import create_app
 from gateway.database import Database, make_engine
 from gateway.migrations import migrate
-from gateway.settings import GatewaySettings
+from gateway.settings import SQLITE_FILE, GatewaySettings
 from shared.storage import Storage
 from tests.valkey import Valkey, running_valkey
 
@@ -45,8 +47,26 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite database with all tables and nothing in them: a copy costs a hundredth of what
+    migrating does. (Whoever migrates is tested by itself.)"""
+    path = tmp_path_factory.mktemp("migrated") / SQLITE_FILE
+    with closing(Database(make_engine(f"sqlite:///{path}"))) as database:
+        migrate(database)
+    return path
+
+
 @pytest.fixture
-def settings(tmp_path: Path, valkey: Valkey) -> GatewaySettings:
+def data_folder(tmp_path: Path, migrated_file: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(migrated_file, folder)
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path: Path, data_folder: Path, valkey: Valkey) -> GatewaySettings:
     return gateway_settings(tmp_path, valkey)
 
 
@@ -98,13 +118,10 @@ def storage(tmp_path: Path) -> Storage:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(data_folder: Path) -> Iterator[Database]:
     """A migrated SQLite database without a gateway around it."""
-    (tmp_path / "data").mkdir(exist_ok=True)
-    database = Database(make_engine(f"sqlite:///{tmp_path / 'data' / 'genplat.db'}"))
-    migrate(database)
-    yield database
-    database.close()
+    with closing(Database(make_engine(f"sqlite:///{data_folder / SQLITE_FILE}"))) as database:
+        yield database
 
 
 @pytest.fixture(scope="session")
@@ -128,16 +145,36 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def postgres(postgres_url: str, tmp_path: Path) -> Iterator[Database]:
     """An empty database of its own on the PostgreSQL server."""
+    with closing(_made(postgres_url, _own_name(tmp_path))) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def migrated_name(postgres_url: str) -> str:
+    """As `migrated_file`: a database on the server to copy."""
+    with closing(_made(postgres_url, "migrated")) as database:
+        migrate(database)
+    return "migrated"
+
+
+@pytest.fixture
+def migrated_postgres(postgres_url: str, migrated_name: str, tmp_path: Path) -> Iterator[Database]:
+    with closing(_made(postgres_url, _own_name(tmp_path), migrated_name)) as database:
+        yield database
+
+
+def _own_name(folder: Path) -> str:
+    return f"t{abs(hash(str(folder)))}"
+
+
+def _made(postgres_url: str, name: str, template: str = "template1") -> Database:
     from sqlalchemy import create_engine
 
-    name = f"t{abs(hash(str(tmp_path)))}"
     admin = create_engine(_psycopg(postgres_url), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
     admin.dispose()
-    database = Database(make_engine(_psycopg(postgres_url.replace("/postgres?", f"/{name}?"))))
-    yield database
-    database.close()
+    return Database(make_engine(_psycopg(postgres_url.replace("/postgres?", f"/{name}?"))))
 
 
 def _psycopg(url: str) -> str:
@@ -148,9 +185,8 @@ def _psycopg(url: str) -> str:
 def either_database(request: pytest.FixtureRequest) -> Database:
     """The same test on both databases."""
     found: Database = request.getfixturevalue(
-        "database" if request.param == "sqlite" else "postgres"
+        "database" if request.param == "sqlite" else "migrated_postgres"
     )
-    migrate(found)
     return found
 
 

@@ -1,7 +1,5 @@
 """What the gateway counts of its models: by names that exist, and what happened to each request."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,30 +9,12 @@ from prometheus_client import generate_latest
 
 from gateway.model_telemetry import MOST_NAMES, OTHER, ModelTelemetry
 from gateway.request_log.entries import NOWHERE, Entry, Origin
-from gateway.settings import GatewaySettings
 from shared.chat import ChatRequest
-from tests.gateway.api.live import Live, chat, live_gateway
-from tests.gateway.dying_upstream import DyingUpstream, dying_upstream
+from tests.gateway.api.live import Live, chat
+from tests.gateway.dying_upstream import DyingUpstream
 from tests.gateway.parts import until_true
+from tests.gateway.service_behind import gateway_before, service_behind  # noqa: F401 - fixtures
 from tests.metrics import Families, families, value
-
-
-@pytest.fixture
-def upstream() -> Iterator[DyingUpstream]:
-    with dying_upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def live(settings: GatewaySettings, upstream: DyingUpstream, tmp_path: Path) -> Iterator[Live]:
-    file = tmp_path / "upstreams.yaml"
-    file.write_text(f"upstreams: [{{name: service, base_url: '{upstream.url}', model: large}}]\n")
-    with live_gateway(settings.model_copy(update={"upstreams_file": file})) as live:
-        live.deploy("small")
-        live.inference.words = upstream.words
-        body = {"name": "best", "targets": [{"upstream": "service"}], "fallbacks": ["small"]}
-        assert live.http.post("/api/routes", json=body).status_code == 201
-        yield live
 
 
 def shown(live: Live) -> Families:
@@ -105,7 +85,20 @@ def test_refusals_of_a_keys_limits_are_counted(live: Live) -> None:
         for _ in range(3)
     ]
     assert statuses == [200, 429, 429]
-    assert value(shown(live), "genplat_limit_refusals_total", limit="requests") == 2
+    found = shown(live)
+    assert value(found, "genplat_limit_refusals_total", limit="requests") == 2
+    assert value(found, "genplat_limits_shared") == 1
+
+
+def test_what_becomes_of_a_shadow_is_counted(live: Live) -> None:
+    body = {"targets": [{"upstream": "service"}], "shadow": {"deployment": "small"}}
+    assert live.http.put("/api/routes/best", json=body).status_code == 200
+    for _ in range(2):
+        assert chat(live, "best").status_code == 200
+    until_true(lambda: live.services.shadows.counts["answered"] == 2)
+    found = shown(live)
+    assert value(found, "genplat_shadow_requests_total", outcome="answered") == 2
+    assert value(found, "genplat_shadow_requests_total", outcome="busy") == 0
 
 
 def entry(**changes: Any) -> Entry:
@@ -144,8 +137,7 @@ def test_a_copy_for_comparison_is_no_request() -> None:
     assert value(found, "genplat_model_tokens_total", **tokens) == 4
 
 
-# (Each example makes hundreds of series.)
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=5)
 @given(st.lists(st.text(min_size=1, max_size=3), min_size=3, max_size=3), st.integers(1, 3))
 def test_there_are_never_more_series_than_names_allowed(names: list[str], times: int) -> None:
     telemetry = ModelTelemetry()

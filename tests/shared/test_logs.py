@@ -3,6 +3,7 @@
 import contextvars
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -145,3 +146,28 @@ def test_every_record_goes_to_stderr_in_the_chosen_form(as_json: bool) -> None:
     for line, (level, end) in zip(lines, expected, strict=True):
         assert level in line and end in line
         assert not as_json or json.loads(line)["level"] == level
+
+
+@pytest.mark.parametrize(("as_json", "level"), [("true", "WARNING"), ("1", "warning"), ("", "")])
+def test_a_child_logs_as_its_parent_was_told_to_under_the_request_it_works_for(
+    as_json: str, level: str
+) -> None:
+    program = (
+        "import logging; from shared import logs, request_id; logs.configure_logging_of_child(); "
+        "request_id.go_on('bad id'); request_id.go_on(None); request_id.go_on('made-it'); "
+        "logging.info('well'); logging.warning('look')"
+    )
+    environment = {"GENPLAT_LOG_JSON": as_json} | ({"GENPLAT_LOG_LEVEL": level} if level else {})
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=dict(os.environ) | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = done.stderr.splitlines()
+    if as_json:
+        (line,) = [json.loads(line) for line in lines]
+        assert (line["message"], line["request_id"]) == ("look", "made-it")
+    else:
+        assert [line.partition(" [made-it] ")[2] for line in lines] == ["well", "look"]

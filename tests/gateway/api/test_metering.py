@@ -1,15 +1,20 @@
 """Limits of keys over HTTP: headers, refusals, and what an answer really cost."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
+from redis.asyncio import Redis
+from starlette.requests import Request
 
+from gateway.api.metering import Meter
+from gateway.rate_limits import Quota, RateLimits
 from gateway.settings import GatewaySettings
 from shared.model_library import BUNDLED_MODEL
 from tests.gateway.api.live import CHAT, Live, live_gateway
-from tests.gateway.parts import until_true
+from tests.gateway.parts import asynchronous, until_true
+from tests.valkey import Valkey
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
@@ -53,7 +58,12 @@ def test_requests_beyond_the_limit_are_told_when_to_come_back(live: Live) -> Non
         answers = list(pool.map(ask, range(30)))
     assert sum(status == 200 for status, _ in answers) == 5
     refused = [after for status, after in answers if status == 429]
-    assert len(refused) == 25 and all(after and 1 <= float(after) <= 60 for after in refused)
+    assert len(refused) == 25 and all(after and 58 <= int(after) <= 60 for after in refused)
+    refusal = live.http.post("/v1/chat/completions", json=body, headers=headers)
+    assert refusal.headers["x-ratelimit-remaining-requests"] == "0"
+    reset = float(refusal.headers["x-ratelimit-reset-requests"].removesuffix("s"))
+    # (Both are of the same moment, one of them in whole seconds.)
+    assert 0 <= int(refusal.headers["retry-after"]) - reset < 2
     # The list of models is no request to a model.
     assert live.http.get("/v1/models", headers=headers).status_code == 200
 
@@ -75,6 +85,38 @@ def test_tokens_cost_what_the_answer_says(live: Live) -> None:
     assert remaining(live, headers, stream=True) == 1000 - 16 - 101
     # A stream of three words and an end.
     until_true(lambda: remaining(live, headers) > 1000 - 101 - 101)
+
+
+async def pieces(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+@pytest.mark.parametrize(
+    ("chunks", "tokens"),
+    [
+        ([b'data: {"choices":[]}\n\n', b"data: {}\n\ndata: [DONE]\n\n"], 10 + 3),
+        ([b'data: {"usage":null}\n\n', b'data: {"usage":{"total_tokens":21}}\n\n'], 21),
+        ([b'data: {"usage": {"total_tokens":7}}\n\n', b"data: [DONE]\n\n"], 7),
+        ([b'data: {"usage":{"total_tokens":-7}}\n\n'], 10 + 1),
+        ([b'data: {"usage":{"a":{"b":1},"total_tokens":9,"c":{}}}\n\ndata: [DONE]\n\n'], 9),
+        ([b'data: {"content":"\\"usage\\":{\\"total_tokens\\":7}"}\n\n'], 10 + 1),
+        ([b'data: {"usage":{"total_tokens":true}}\n\n', b'data: {"usage":{\n\n'], 10 + 2),
+        ([], 10),
+    ],
+)
+@asynchronous
+async def test_a_stream_costs_what_it_says_or_its_events(
+    valkey: Valkey, chunks: list[bytes], tokens: int
+) -> None:
+    async with Redis.from_url(valkey.url) as redis:
+        limits, quota = RateLimits(redis), Quota("key_m", tokens=1000)
+        meter = Meter(Request({"type": "http"}), limits, quota)
+        async with meter.taking(reads=10, writes=100):
+            stream = meter.along(pieces(*chunks))
+        assert [chunk async for chunk in stream] == chunks
+        (standing,) = (await limits.take(quota, {"tokens": 0})).standings
+        assert standing.remaining == 1000 - tokens
 
 
 def test_what_fails_costs_no_tokens(live: Live) -> None:

@@ -133,6 +133,14 @@ def test_the_trainer_is_told_where_an_added_model_lies(live: Live, folder: str |
     assert command.base_model_folder == (Path(folder) if folder else None)
 
 
+def test_the_trainer_is_told_which_request_made_a_run(live: Live) -> None:
+    run = create(live, **{"x-request-id": "makes-a-run"})
+    for _ in range(2):
+        # Whoever puts it into the queue, and however often.
+        command = queued_command(database=live.services.database, run_id=run["id"])
+        assert command is not None and command.request_id == "makes-a-run"
+
+
 def test_metrics_and_log(live: Live) -> None:
     run_id = create(live)["id"]
     tell(

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from redis import Redis, RedisError
+from redis.exceptions import NoPermissionError
 
 from gateway.launcher.logs import MergedLog
 from gateway.launcher.stack import Stack, plan
@@ -18,7 +19,6 @@ from gateway.launcher.supervisor import Patience, Supervisor
 from gateway.rate_limits import Quota, RateLimits
 from gateway.settings import GatewaySettings
 from shared import event_stream, hardware
-from shared.errors import TooManyRequests
 from shared.hardware import HardwareFacts
 from shared.job_queue import TRAIN_RUN, ArqQueue, client, keep_taken, say_gone, say_listening
 from shared.run_events import Logged, RunEvent
@@ -36,8 +36,8 @@ def environment_of(stack: Stack, name: str) -> Mapping[str, str]:
     return program.environment
 
 
-def redis_url(stack: Stack) -> str:
-    return environment_of(stack, "trainer")["GENPLAT_REDIS_URL"]
+def redis_url(stack: Stack, service: str = "trainer") -> str:
+    return environment_of(stack, service)["GENPLAT_REDIS_URL"]
 
 
 def test_only_the_gateway_learns_its_secrets(settings: GatewaySettings) -> None:
@@ -195,10 +195,18 @@ async def use_everything(url: str) -> None:
         assert await event_stream.holds(redis, written)
         assert [found for _, found in await event_stream.read(redis)] == [event]
         assert (await redis.xinfo_stream(event_stream.STREAM))["length"] == 1
+    finally:
+        await redis.aclose(close_connection_pool=True)
+
+
+async def use_limits(url: str) -> None:
+    """What the gateway alone says to Redis. (Where that is refused it counts for itself.)"""
+    redis = client(url)
+    try:
         limits, quota = RateLimits(redis), Quota("key_a", requests=1)
-        await limits.take(quota, {"requests": 1})
-        with pytest.raises(TooManyRequests):
-            await limits.take(quota, {"requests": 1})
+        assert (await limits.take(quota, {"requests": 1})).refusal is None
+        assert (await limits.take(quota, {"requests": 1})).refusal is not None
+        assert await redis.exists(quota.name("requests"))
     finally:
         await redis.aclose(close_connection_pool=True)
 
@@ -210,7 +218,13 @@ def test_the_services_may_use_their_keys_and_nothing_else(queue: Stack, tmp_path
         for forbidden in ("FLUSHALL", "CONFIG GET *", "EVAL return 0", "SET other 1", "KEYS *"):
             with pytest.raises(RedisError):
                 redis.execute_command(*forbidden.split())
+        with pytest.raises(NoPermissionError):
+            redis.script_load("return 0")
     asyncio.run(use_everything(redis_url(queue)))
+    of_gateway = redis_url(queue, "gateway")
+    asyncio.run(use_limits(of_gateway))
+    with Redis.from_url(of_gateway) as redis, pytest.raises(RedisError):
+        redis.flushall()
     wrong = redis_url(queue).replace("genplat:", "genplat:x", 1)
     with Redis.from_url(wrong) as stranger, pytest.raises(RedisError):
         stranger.ping()

@@ -46,8 +46,12 @@ def prompt(number: int = 0, **changes: Any) -> LoggedRequest:
     return row("old", **(values | changes))
 
 
-def told(reply: str | None = "Hello there!", **changes: Any) -> Told:
-    return Told(**({"status": 200, "seconds": 1.0, "reply": reply} | changes))
+def told(
+    reply: str | None = "Hello there!", *, rendered: bool | None = None, **changes: Any
+) -> Told:
+    diagram = {} if rendered is None else {"diagram": {"rendered": rendered}}
+    answer = {"choices": [{"message": {"content": reply} | diagram}]}
+    return Told(**({"status": 200, "seconds": 1.0, "answer": answer} | changes))
 
 
 @given(st.text(max_size=50), st.text(max_size=50))

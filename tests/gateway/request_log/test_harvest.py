@@ -73,6 +73,48 @@ def test_answers_become_rows(live: Live) -> None:
     assert liked.json()["description"] == "From the request log: feedback up."
 
 
+def test_what_failed_is_learned_from_once_it_was_corrected(live: Live) -> None:
+    ask(live, "went well")
+    live.inference.dead = {"small"}
+    for text in ("lost", "corrected"):
+        messages = [SYSTEM, {"role": "user", "content": text}]
+        assert chat(live, "small", messages=messages).status_code == 503
+    live.inference.dead = set()
+    (failed,) = live.http.get("/api/requests", params={"q": "corrected"}).json()["data"]
+    assert (failed["status"], failed["reply"]) == (503, None)
+    assert rate(live, failed["id"], correction="So it is.").status_code == 200
+    made = rows(live, harvest(live).json()["id"])
+    assert made.keys() == {"went well", "corrected"}
+    assert made["corrected"] == "So it is."
+
+
+def test_every_shape_of_conversation_is_a_row(live: Live) -> None:
+    live.inference.words = [" and on"]
+    asked = [
+        [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": "dev"}],
+        [{"role": "user", "content": [{"type": "text", "text": "part"}]}],
+        [
+            {"role": "user", "content": "one"},
+            {"role": "assistant", "content": "two"},
+            {"role": "user", "content": "three \u2028\U0001f600"},
+        ],
+    ]
+    for messages in asked:
+        assert chat(live, "small", messages=messages).status_code == 200
+    begun = [{"role": "user", "content": "go"}, {"role": "assistant", "content": "On"}]
+    chat(live, "small", messages=begun, continue_final_message=True)
+    made = harvest(live)
+    assert made.status_code == 201, made.text
+    content = live.http.get(f"/api/datasets/{made.json()['id']}/content").text
+    found = [json.loads(line)["messages"] for line in content.split("\n") if line]
+    assert [[turn["content"] for turn in turns] for turns in reversed(found)] == [
+        ["Be kind.", "dev", " and on"],
+        ["part", " and on"],
+        ["one", "two", "three \u2028\U0001f600", " and on"],
+        ["go", "On and on"],
+    ]
+
+
 def test_a_dataset_of_nothing_is_refused(live: Live) -> None:
     ask(live, "something")
     answer = harvest(live, q="nowhere to be found")
@@ -106,5 +148,8 @@ def test_whoever_may_ask_may_rate(live: Live) -> None:
     with httpx.Client(base_url=live.url, headers={"Authorization": f"Bearer {secret}"}) as client:
         rated = client.post(f"/api/requests/{request_id}/feedback", json={"rating": "up"})
         assert rated.status_code == 200
+        assert rated.json()["feedback"] == 1
+        # That is no way to read what others asked.
+        assert "a question" not in rated.text
         assert client.get("/api/requests").status_code == 403
         assert client.post("/api/requests/dataset", json={"name": "x"}).status_code == 403

@@ -1,8 +1,6 @@
 """What is asked of models is in the log, with how it ended; as much of it as may be kept."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,27 +11,10 @@ from gateway.request_log.retention import forget
 from gateway.settings import GatewaySettings
 from gateway.tables import LoggedRequest, now
 from tests.gateway.api.live import Live, chat, live_gateway
-from tests.gateway.dying_upstream import DyingUpstream, dying_upstream
+from tests.gateway.dying_upstream import DyingUpstream
+from tests.gateway.service_behind import gateway_before, service_behind  # noqa: F401 - fixtures
 
 TELL = {"messages": [{"role": "user", "content": "Tell jane@mail.example of Größe"}]}
-
-
-@pytest.fixture
-def upstream() -> Iterator[DyingUpstream]:
-    with dying_upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def live(settings: GatewaySettings, upstream: DyingUpstream, tmp_path: Path) -> Iterator[Live]:
-    file = tmp_path / "upstreams.yaml"
-    file.write_text(f"upstreams: [{{name: service, base_url: '{upstream.url}', model: large}}]\n")
-    with live_gateway(settings.model_copy(update={"upstreams_file": file})) as live:
-        live.deploy("small")
-        live.inference.words = upstream.words
-        body = {"name": "best", "targets": [{"upstream": "service"}], "fallbacks": ["small"]}
-        assert live.http.post("/api/routes", json=body).status_code == 201
-        yield live
 
 
 def logged(live: Live, **wanted: Any) -> list[dict[str, Any]]:
@@ -186,7 +167,7 @@ def test_requests_are_found_by_words_and_facts(live: Live) -> None:
     )
     assert [item["model"] for item in logged(live)] == ["small", "best"]
     assert [item["model"] for item in logged(live, q="100%")] == ["best"]
-    assert [item["model"] for item in logged(live, q="GRöße_")] == ["best"]
+    assert [item["model"] for item in logged(live, q="GRÖße_")] == ["best"]
     assert len(logged(live, q="so on")) == 2
     assert [item["model"] for item in logged(live, tag="a:b")] == ["small"]
     assert logged(live, tag="a") == []
@@ -197,7 +178,12 @@ def test_requests_are_found_by_words_and_facts(live: Live) -> None:
     assert page["has_more"] is True
     rest = logged(live, after=page["data"][0]["id"])
     assert [item["model"] for item in rest] == ["best"]
-    assert live.http.get("/api/requests", params={"outcome": "good"}).status_code == 422
+    for wrong in (
+        {"outcome": "good"},
+        {"since": "0001-01-01T00:00:00+14:00"},
+        {"until": "9999-12-31T23:59:59-14:00"},
+    ):
+        assert live.http.get("/api/requests", params=wrong).status_code == 422
     summary = live.http.get("/api/requests/summary").json()
     assert (summary["count"], summary["failed"]) == (2, 0)
     assert {"name": "small", "count": 1} in summary["by"]["served_by"]
