@@ -5,9 +5,11 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from gateway import completions
 from gateway.batches import recording
@@ -20,6 +22,7 @@ from gateway.request_log.entries import Origin
 from gateway.services import Services
 from gateway.serving import plan_for
 from gateway.tables import Batch, now
+from shared import request_id
 from shared.errors import GenPlatError, NotFound
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,8 @@ LOOK_SECONDS = 0.5
 # What is being answered when a cancel comes may be answered to its end for so long.
 STOP_GRACE_SECONDS = 30.0
 _NOT_RUN_AT_ONCE = 500
+# The batch is worked on again later.
+_DATABASE_AWAY = (OperationalError, InterfaceError, NoConnectionFree)
 
 
 async def work_on(services: Services, lease: Lease, slots: asyncio.Semaphore, width: int) -> None:
@@ -115,7 +120,12 @@ async def _answer_all(
 ) -> None:
     """Ask for what was not answered yet, until all is, a cancel comes or the time is over."""
     left = _left(services, batch, await asyncio.to_thread(recording.answered_lines, lease))
-    recorder, stop = Recorder(lease), asyncio.Event()
+    recorder, stop, reading = Recorder(lease), asyncio.Event(), asyncio.Lock()
+
+    async def following() -> BatchRequest | None:
+        # (In a thread: a file may hold 200 MB, of which most was answered before.)
+        async with reading:
+            return await asyncio.to_thread(next, left, None)
 
     async def complete(request: Request) -> dict[str, Any]:
         # (Nobody holds a slot while a model that is away is waited for.)
@@ -126,7 +136,7 @@ async def _answer_all(
 
     async def work() -> None:
         with contextlib.suppress(_Stopped):
-            while not stop.is_set() and (request := next(left, None)) is not None:
+            while not stop.is_set() and (request := await following()) is not None:
                 await recorder.add(await answer(batch.endpoint, request, complete))
 
     try:
@@ -141,12 +151,13 @@ async def _answer_all(
 
 async def _complete(services: Services, owner: str, request: Request) -> dict[str, Any]:
     """What nobody foresaw is told of the one request: it must not keep the others from theirs."""
+    origin = replace(_ORIGIN, request_id=request_id.current())
     try:
         done = await completions.complete(
-            services=services, owner=owner, request=request, origin=_ORIGIN
+            services=services, owner=owner, request=request, origin=origin
         )
         return done.body
-    except (GenPlatError, OperationalError):
+    except (GenPlatError, *_DATABASE_AWAY):
         raise
     except Exception as error:
         log.exception("A request of a batch failed.")
@@ -175,9 +186,7 @@ async def _stop_in_time(
 
 
 def _left(services: Services, batch: Batch, answered: set[int]) -> Iterator[BatchRequest]:
-    for request in requests(services.storage.file(batch.input_file_id)):
-        if request.line not in answered:
-            yield request
+    return requests(services.storage.file(batch.input_file_id), without=answered)
 
 
 def _after_answering(lease: Lease) -> Batch:
