@@ -99,7 +99,8 @@ async def _validate(services: Services, lease: Lease, batch: Batch) -> Batch:
         try:
             await plan_for(services=services, owner=batch.owner, model=found.model)
         except NotFound as error:
-            found.add("model_not_found", error.message, line=None, param="body.model")
+            line = found.model_line
+            found.add("model_not_found", error.message, line=line, param="body.model")
     return await asyncio.to_thread(_settle_validation, lease, found)
 
 

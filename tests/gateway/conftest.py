@@ -46,8 +46,13 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture
 def settings(tmp_path: Path, valkey: Valkey) -> GatewaySettings:
+    return settings_in(tmp_path, valkey)
+
+
+def settings_in(folder: Path, valkey: Valkey) -> GatewaySettings:
+    """For a gateway that several tests share."""
     return GatewaySettings(
-        data_dir=tmp_path / "data",
+        data_dir=folder / "data",
         redis_url=valkey.url,
         inference_url=NOBODY,
         admin_key=SecretStr(ADMIN_KEY),

@@ -61,6 +61,22 @@ def test_what_is_right_comes_out_as_it_went_in(path: Path, ids: list[str]) -> No
     ]
 
 
+def test_what_editors_add_is_no_fault(path: Path) -> None:
+    items = [
+        json.dumps({"custom_id": one, "method": "POST", "url": URL, "body": {"model": "ü"}})
+        for one in ("a", "b", "c")
+    ]
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join(items).encode())
+    assert check_input(path, URL).errors == []
+    assert [(one.line, one.custom_id) for one in requests(path)] == [(1, "a"), (3, "b"), (5, "c")]
+
+
+def test_what_was_answered_is_not_read_again(path: Path) -> None:
+    item = json.dumps({"custom_id": "b", "body": {}})
+    path.write_text(f"nonsense\n{item}\n")
+    assert [one.custom_id for one in requests(path, without={1})] == ["b"]
+
+
 def test_too_many_and_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "MAX_REQUESTS", 3)
     monkeypatch.setattr(checking, "MAX_LINE_BYTES", 200)
