@@ -118,18 +118,20 @@ def complete_output(session: Session, file: BatchFile, seconds: int | None) -> N
     _complete(session, file, OUTPUT, ends)
 
 
-def find(session: Session, owner: str, stored_id: str) -> BatchFile | None:
+def find(
+    session: Session, owner: str, stored_id: str, *, for_update: bool = False
+) -> BatchFile | None:
     """The owner's file, unless it has expired or is not whole yet."""
-    file = session.get(BatchFile, stored_id)
+    file = session.get(BatchFile, stored_id, with_for_update=for_update)
     if file is None or file.owner != owner or not file.purpose:
         return None
     return None if file.expires_at is not None and file.expires_at <= now() else file
 
 
 def input_file(session: Session, owner: str, file_id: str) -> BatchFile:
-    """The file of requests that a new batch names."""
+    """The file of requests that a new batch names. Nobody deletes it before the batch is there."""
     try:
-        file = find(session, owner, ids.stored_id(file_id))
+        file = find(session, owner, ids.stored_id(file_id), for_update=True)
     except NotFound:
         file = None
     if file is None or file.purpose != BATCH:

@@ -131,12 +131,16 @@ def _seconds(time: datetime | None) -> int | None:
     return None if time is None else int(time.timestamp())
 
 
+def check_endpoint(endpoint: str) -> None:
+    if endpoint not in ENDPOINTS:
+        raise InvalidRequest(f"endpoint must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
+
+
 def create_batch(
     *, database: Database, owner: str, body: BatchCreate, claim: Claim | None = None
 ) -> Batch:
     """A batch that waits to be looked at. Raises `InvalidRequest` with the field at fault."""
-    if body.endpoint not in ENDPOINTS:
-        raise InvalidRequest(f"endpoint must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
+    check_endpoint(body.endpoint)
     made = now()
     with database.write() as session:
         batch = Batch(

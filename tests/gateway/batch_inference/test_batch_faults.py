@@ -22,12 +22,11 @@ from tests.gateway.batch_inference.command_line import (
 from tests.gateway.parts import until_true
 
 
-@pytest.mark.parametrize("seed", [1, 2])
 def test_killed_three_times_nothing_is_twice_and_nothing_is_missing(
-    live: Live, config: Path, seed: int
+    live: Live, config: Path
 ) -> None:
     live.inference.seconds_a_word = 0.03
-    chance = random.Random(seed)
+    chance = random.Random(1)
     command = [sys.executable, "-m", "gateway.cli", *arguments(live, config, "--concurrency", 2)]
     journal = config.parent / "out" / "rows.journal"
     written = [0]
@@ -39,9 +38,8 @@ def test_killed_three_times_nothing_is_twice_and_nothing_is_missing(
             process.kill()
         written.append(journal_lines(journal))
     assert written[-1] < 1 + ROWS, "it was over before it was killed"
-    if chance.random() < 0.5:
-        # As a power cut may leave it.
-        journal.write_bytes(journal.read_bytes() + b'{"row": 3, "te')
+    # As a power cut may leave it.
+    journal.write_bytes(journal.read_bytes() + b'{"row": 3, "te')
     live.inference.seconds_a_word = 0
     assert batch(live, config) == 0
     found = results(config.parent / "out")
