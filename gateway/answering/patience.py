@@ -28,9 +28,13 @@ class Patience:
     longest_wait: float = 30
 
 
-async def patiently(ask: Callable[[], Awaitable[Result]], patience: Patience) -> Result:
+async def patiently(
+    ask: Callable[[], Awaitable[Result]],
+    patience: Patience,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Result:
     """What ``ask`` answers, asked again while that may help; else its last error, and every other
-    one at once."""
+    one at once. ``pause`` lets so many seconds pass."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience.longest
     wait, stumbles = patience.first_wait, 0
@@ -38,10 +42,10 @@ async def patiently(ask: Callable[[], Awaitable[Result]], patience: Patience) ->
         try:
             return await ask()
         except (*BUSY, *STUMBLED) as error:
-            pause = min(error.retry_after or wait, patience.longest_wait)
+            seconds = min(error.retry_after or wait, patience.longest_wait)
             stumbles += isinstance(error, STUMBLED)
-            if stumbles >= patience.tries or loop.time() + pause > deadline:
+            if stumbles >= patience.tries or loop.time() + seconds > deadline:
                 raise
         # (All that were turned away at once should not come back at once.)
-        await asyncio.sleep(pause * _random.uniform(1, 1.25))
+        await pause(seconds * _random.uniform(1, 1.25))
         wait = min(2 * wait, patience.longest_wait)

@@ -1,5 +1,6 @@
 """One request of a batch, answered: a line of an output file. Knows no files and no tables."""
 
+import asyncio
 import json
 import secrets
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from shared.errors import GenPlatError, InvalidRequest, TimedOut
 # While a model is busy or away; the batch itself may take a day.
 PATIENCE = Patience(longest=3600)
 Complete = Callable[[Request], Awaitable[dict[str, Any]]]
+Pause = Callable[[float], Awaitable[None]]
 _NOT_RUN = {
     "batch_expired": "This request could not be executed before the completion window expired.",
     "batch_cancelled": "The batch was cancelled before this request was executed.",
@@ -35,12 +37,15 @@ class Answered:
     output_tokens: int = 0
 
 
-async def answer(endpoint: str, request: BatchRequest, complete: Complete) -> Answered:
-    """The answer to a request as anybody would have got it, or the error."""
+async def answer(
+    endpoint: str, request: BatchRequest, complete: Complete, pause: Pause = asyncio.sleep
+) -> Answered:
+    """The answer to a request as anybody would have got it, or the error. ``pause`` lets so many
+    seconds pass before it is asked again."""
     request_id.begin("")
     try:
         parsed = parse(endpoint, request.body)
-        body = await patiently(lambda: complete(parsed), PATIENCE)
+        body = await patiently(lambda: complete(parsed), PATIENCE, pause)
     except TimedOut as error:
         return _without_response(request, "request_timeout", error.message)
     except GenPlatError as error:

@@ -135,10 +135,16 @@ async def _answer_all(
                 raise _Stopped
             return await _complete(services, batch.owner, request)
 
+    async def pause(seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await stop.wait()
+            raise _Stopped
+
     async def work() -> None:
         with contextlib.suppress(_Stopped):
             while not stop.is_set() and (request := await following()) is not None:
-                await recorder.add(await answer(batch.endpoint, request, complete))
+                await recorder.add(await answer(batch.endpoint, request, complete, pause))
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -1,11 +1,13 @@
 """Batches that end before all was answered, or go on with somebody else."""
 
+import time
 from datetime import timedelta
 
 import openai
 import pytest
 
 from gateway.tables import Batch, now
+from shared.model_library import BUNDLED_MODEL
 from tests.gateway.api.live import Live
 from tests.gateway.batches.over_openai import begin, content, counts, ended, lines, request
 from tests.gateway.parts import until_true
@@ -31,6 +33,20 @@ def test_a_cancel_keeps_what_was_answered(live: Live) -> None:
         assert all(one["response"] is None for one in errors)
         with pytest.raises(openai.ConflictError):
             client.batches.cancel(made.id)
+
+
+def test_a_cancel_does_not_wait_for_a_model_that_is_away(live: Live) -> None:
+    live.inference.dead |= {f"base/{BUNDLED_MODEL}", BUNDLED_MODEL}
+    with live.openai as client:
+        made = begin(client, lines(request("a", "x")))
+        until_true(lambda: len(live.inference.asked) > 0)
+        began = time.monotonic()
+        client.batches.cancel(made.id)
+        batch = ended(client, made)
+        # (It says that it will be back in seven seconds.)
+        assert time.monotonic() - began < 5
+        [error] = content(client, batch.error_file_id)
+    assert (batch.status, error["error"]["code"]) == ("cancelled", "batch_cancelled")
 
 
 def test_a_batch_whose_time_is_over_keeps_what_was_answered(live: Live) -> None:
