@@ -2,12 +2,16 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from gateway import cli
-from tests.gateway.api.live import Live
+from gateway.settings import GatewaySettings
+from shared.model_library import BUNDLED_MODEL
+from tests.gateway.api.live import Live, chat, live_gateway
 from tests.gateway.conftest import ADMIN_KEY
 
 COLUMNS = [
@@ -19,6 +23,17 @@ COLUMNS = [
 ]
 ROWS = 60
 Row = dict[str, str | None]
+
+
+@contextmanager
+def answering(settings: GatewaySettings) -> Iterator[Live]:
+    """A gateway whose model says what it is asked."""
+    with live_gateway(settings) as live:
+        live.inference.echoes, live.inference.refused_word = True, "refused"
+        # Loaded: a first request is asked twice.
+        chat(live, BUNDLED_MODEL).raise_for_status()
+        live.inference.asked.clear()
+        yield live
 
 
 def arguments(live: Live, *more: object) -> list[str]:

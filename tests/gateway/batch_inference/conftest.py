@@ -8,17 +8,13 @@ import pytest
 
 from gateway.settings import GatewaySettings
 from shared.model_library import BUNDLED_MODEL
-from tests.gateway.api.live import Live, chat, live_gateway
-from tests.gateway.batch_inference.command_line import ROWS
+from tests.gateway.api.live import Live
+from tests.gateway.batch_inference.command_line import ROWS, answering
 
 
 @pytest.fixture
 def live(settings: GatewaySettings) -> Iterator[Live]:
-    with live_gateway(settings) as live:
-        live.inference.echoes, live.inference.refused_word = True, "refused"
-        # Loaded: a first request is asked twice.
-        chat(live, BUNDLED_MODEL).raise_for_status()
-        live.inference.asked.clear()
+    with answering(settings) as live:
         yield live
 
 

@@ -1,13 +1,23 @@
 """Datasets in which nobody has answered the questions, or not all of them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.gateway.api.live import Live
-from tests.gateway.batch_inference.command_line import batch, results
+from tests.gateway.batch_inference.command_line import answering, batch, results
+from tests.gateway.conftest import settings_in
+from tests.valkey import Valkey
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, valkey_server: Valkey) -> Iterator[Live]:
+    """One for all: each test has a place of its own for its results."""
+    with answering(settings_in(tmp_path_factory.mktemp("gateway"), valkey_server)) as live:
+        yield live
 
 
 def user(text: str) -> dict[str, str]:
@@ -57,26 +67,3 @@ def test_a_column_of_texts_is_enough(live: Live, tmp_path: Path, config: Path) -
         ("a", None),
         ("b", None),
     ]
-
-
-@pytest.mark.parametrize(
-    ("rows", "told"),
-    [
-        ([{"prompt": "a"}, {"prompt": ""}], "Line 2"),
-        ([{"prompt": "a"}, {"other": "b"}], "Line 2"),
-        ([{"other": "a"}], "Line 1"),
-        ([{"messages": [user("a")]}, {"messages": []}], "Line 2"),
-        ([{"messages": [{"role": "system", "content": "s"}]}], "Line 1"),
-    ],
-)
-def test_what_is_no_question_is_told_of_by_line(
-    live: Live,
-    tmp_path: Path,
-    config: Path,
-    capsys: pytest.CaptureFixture[str],
-    rows: list[Any],
-    told: str,
-) -> None:
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert batch(live, config) == 1
-    assert told in capsys.readouterr().err and live.inference.asked == []
