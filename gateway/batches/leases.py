@@ -32,18 +32,20 @@ class Lease:
 
     @contextmanager
     def writing(self) -> Iterator[tuple[Session, Batch]]:
-        """A transaction that changes the batch; `LeaseLost` where that is not ours to do."""
-        with self.database.write() as session:
+        """A transaction that changes the batch, and renews the lease; `LeaseLost` where that is
+        not ours to do. (Nobody remembers batches: what others do remember stays known.)"""
+        with self.database.write_unnoticed() as session:
             batch = session.get(Batch, self.batch_id, with_for_update=True)
             if batch is None or batch.lease_holder != self.holder:
                 raise LeaseLost
+            batch.lease_until = now() + timedelta(seconds=self.seconds)
             yield session, batch
             session.add(batch)
 
     def renew(self) -> None:
         try:
-            with self.writing() as (_, batch):
-                batch.lease_until = now() + timedelta(seconds=self.seconds)
+            with self.writing():
+                pass
         except LeaseLost:
             # (Of a batch that has just ended nobody holds one.)
             if self.read().status in LIVE:

@@ -33,7 +33,6 @@ _ORIGIN = Origin(kind="batch", keeps="metadata")
 LOOK_SECONDS = 0.5
 # What is being answered when a cancel comes may be answered to its end for so long.
 STOP_GRACE_SECONDS = 30.0
-_NOT_RUN_AT_ONCE = 500
 # The batch is worked on again later.
 _DATABASE_AWAY = (OperationalError, InterfaceError, NoConnectionFree)
 
@@ -213,7 +212,5 @@ def _note_not_run(services: Services, lease: Lease, batch: Batch, code: str) -> 
     if not batch.total:
         # It was never found to be right.
         return
-    answered = recording.answered_lines(lease)
-    missing = [not_run(request, code) for request in _left(services, batch, answered)]
-    for start in range(0, len(missing), _NOT_RUN_AT_ONCE):
-        recording.record(lease, missing[start : start + _NOT_RUN_AT_ONCE])
+    left = _left(services, batch, recording.answered_lines(lease))
+    recording.record_many(lease, (not_run(request, code) for request in left))

@@ -91,6 +91,25 @@ def test_who_was_away_for_too_long_changes_nothing(either_database: Database) ->
     assert (batch.input_tokens, batch.output_tokens) == (4, 6)
 
 
+def test_who_writes_keeps_the_lease(either_database: Database) -> None:
+    batch_id = add_batch(either_database, total=1200)
+    lease = claim(either_database, seconds=30)
+    assert lease is not None
+    with either_database.write() as session:
+        session.get_one(Batch, batch_id).lease_until = now() + timedelta(seconds=1)
+    noticed = either_database.writes
+    recording.record_many(lease, (answered(line) for line in range(1200)))
+    batch = read(either_database, batch_id)
+    assert batch.lease_until is not None
+    assert batch.lease_until > now() + timedelta(seconds=20)
+    assert (batch.completed, batch.output_tokens) == (1200, 3600)
+    assert answered_lines(lease) == set(range(1200))
+    # What others remember of the database has not changed.
+    assert either_database.writes == noticed
+    lease.release()
+    assert read(either_database, batch_id).lease_until is None
+
+
 @pytest.mark.parametrize("status", ["completed", "failed", "expired", "cancelled"])
 def test_what_has_ended_is_left_alone(database: Database, status: str) -> None:
     add_batch(database, status=status)
