@@ -6,11 +6,13 @@ from datetime import timedelta
 import openai
 import pytest
 
+from gateway.settings import GatewaySettings
 from gateway.tables import Batch, now
 from shared.model_library import BUNDLED_MODEL
-from tests.gateway.api.live import Live
+from tests.gateway.api.live import Live, live_gateway
 from tests.gateway.batches.over_openai import begin, content, counts, ended, lines, request
 from tests.gateway.parts import until_true
+from tests.valkey import Valkey
 
 
 def test_a_cancel_keeps_what_was_answered(live: Live) -> None:
@@ -91,3 +93,16 @@ def test_requests_that_are_gone_fail_the_batch(live: Live) -> None:
         live.inference.start()
     assert batch.errors is not None and batch.errors.data is not None
     assert (batch.status, batch.errors.data[0].code) == ("failed", "file_missing")
+
+
+def test_a_batch_goes_on_without_redis(settings: GatewaySettings, own_valkey: Valkey) -> None:
+    with live_gateway(settings.model_copy(update={"redis_url": own_valkey.url})) as live:
+        live.inference.seconds_a_word = 0.05
+        with live.openai as client:
+            made = begin(client, lines(*(request(f"r{number}", "x") for number in range(30))))
+            until_true(lambda: counts(client, made)[1] > 3)
+            own_valkey.stop()
+            answers = content(client, ended(client, made).output_file_id)
+            assert [one["custom_id"] for one in answers] == [f"r{number}" for number in range(30)]
+            # One that begins now is answered, too.
+            assert ended(client, begin(client, lines(request("a", "x")))).status == "completed"
