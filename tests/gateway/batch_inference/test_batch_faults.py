@@ -3,6 +3,7 @@
 import json
 import random
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -49,6 +50,22 @@ def test_killed_three_times_nothing_is_twice_and_nothing_is_missing(
     # What was being answered when it was killed was asked again, and nothing else.
     assert sum(prompts(live).values()) <= ROWS + 3 * 2
     assert set(prompts(live)) == {f"p{number}" for number in range(ROWS)}
+
+
+def test_an_interrupt_is_told_of_and_what_was_answered_is_kept(live: Live, config: Path) -> None:
+    live.inference.seconds_a_word = 0.03
+    command = [sys.executable, "-m", "gateway.cli", *arguments(live, config, "--concurrency", 2)]
+    journal = config.parent / "out" / "rows.journal"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        until_true(lambda: journal_lines(journal) > 4)
+        process.send_signal(signal.SIGINT)
+        said, complaints = process.communicate()
+    assert (process.returncode, complaints) == (130, b"")
+    assert b"Interrupted. Start it again to go on." in said
+    assert 4 < journal_lines(journal) < 1 + ROWS
+    assert batch(live, config) == 0
+    assert sum(prompts(live).values()) <= ROWS + 2
+    assert len(results(config.parent / "out")) == ROWS
 
 
 def test_a_full_disk_is_told_of_and_what_was_answered_is_kept(live: Live, config: Path) -> None:
