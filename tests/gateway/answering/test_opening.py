@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from gateway import inference_client
 from gateway.answering import AnswersEnded, Place, open_answerer, through_platform
@@ -18,6 +20,7 @@ from shared.storage import MANIFEST, sha256_of
 from tests.gateway.api.live import Live, live_gateway
 from tests.gateway.conftest import ADMIN_KEY
 from tests.gateway.dying_upstream import KEY, DyingUpstream, dying_upstream
+from tests.gateway.fake_inference import serving
 from tests.gateway.parts import asynchronous, success
 
 BODY = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
@@ -94,16 +97,18 @@ async def test_a_platform_that_is_away_for_a_while_is_waited_for(
 
 @asynchronous
 async def test_a_proxy_before_a_platform_that_is_away_is_asked_again() -> None:
-    said = [httpx.Response(502, html="<h1>Bad Gateway</h1>"), httpx.Response(200, json={"a": 1})]
+    said: list[Response] = [HTMLResponse("<h1>Bad Gateway</h1>", 502), JSONResponse({"a": 1})]
+    proxy = FastAPI()
 
-    def proxy(_: httpx.Request) -> httpx.Response:
+    @proxy.post("/v1/chat/completions")
+    def chat() -> Response:
         return said.pop(0)
 
-    transport = httpx.MockTransport(proxy)
-    async with httpx.AsyncClient(base_url="http://proxy", transport=transport) as http:
-        with pytest.raises(Unavailable, match="answered 502"):
-            await through_platform._ask(http, BODY)
-        assert await through_platform._ask(http, BODY) == {"a": 1}
+    with serving(proxy) as url:
+        async with httpx.AsyncClient(base_url=url) as http:
+            with pytest.raises(Unavailable, match="answered 502"):
+                await through_platform._ask(http, BODY)
+            assert await through_platform._ask(http, BODY) == {"a": 1}
 
 
 @pytest.mark.parametrize(
