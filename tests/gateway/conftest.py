@@ -46,11 +46,10 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture
 def settings(tmp_path: Path, valkey: Valkey) -> GatewaySettings:
-    return settings_in(tmp_path, valkey)
+    return gateway_settings(tmp_path, valkey)
 
 
-def settings_in(folder: Path, valkey: Valkey) -> GatewaySettings:
-    """For a gateway that several tests share."""
+def gateway_settings(folder: Path, valkey: Valkey) -> GatewaySettings:
     return GatewaySettings(
         data_dir=folder / "data",
         redis_url=valkey.url,

@@ -9,14 +9,14 @@ import pytest
 
 from tests.gateway.api.live import Live
 from tests.gateway.batch_inference.command_line import answering, batch, results
-from tests.gateway.conftest import settings_in
+from tests.gateway.conftest import gateway_settings
 from tests.valkey import Valkey
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, valkey_server: Valkey) -> Iterator[Live]:
     """One for all: each test has a place of its own for its results."""
-    with answering(settings_in(tmp_path_factory.mktemp("gateway"), valkey_server)) as live:
+    with answering(gateway_settings(tmp_path_factory.mktemp("gateway"), valkey_server)) as live:
         yield live
 
 

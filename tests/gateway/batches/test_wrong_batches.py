@@ -8,14 +8,14 @@ import pytest
 
 from tests.gateway.api.live import Live, live_gateway
 from tests.gateway.batches.over_openai import CHAT, TEXT, begin, ended, lines, request, upload
-from tests.gateway.conftest import settings_in
+from tests.gateway.conftest import gateway_settings
 from tests.valkey import Valkey
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, valkey_server: Valkey) -> Iterator[Live]:
     """One for all: nothing is answered here."""
-    with live_gateway(settings_in(tmp_path_factory.mktemp("gateway"), valkey_server)) as live:
+    with live_gateway(gateway_settings(tmp_path_factory.mktemp("gateway"), valkey_server)) as live:
         yield live
 
 
