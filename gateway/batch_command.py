@@ -19,6 +19,7 @@ from gateway.answering import Answerer, AnswersEnded, Place, open_answerer
 from gateway.batch_inference.config import BatchConfig, fingerprint
 from gateway.batch_inference.hub_push import check_push, push
 from gateway.batch_inference.journal import Entry, Facts, Journal, open_journal
+from gateway.batch_inference.questions import choose_questions
 from gateway.batch_inference.results import Results, write_results
 from gateway.batch_inference.rows import Rows, open_rows
 from gateway.batch_inference.work import answer_rows
@@ -36,6 +37,7 @@ _SHOWN_FAILURES = 5
 # For machines: at most so often.
 _PROGRESS_SECONDS = 1.0
 _TOUCH_SECONDS = 60.0
+_KEPT = "What was answered is kept: start it again."
 
 
 class Report:
@@ -56,6 +58,9 @@ class Report:
     def begin(self, journal: Journal, total: int) -> None:
         """The first rows come from now on; what is done already says nothing of the speed."""
         self._began = time.monotonic()
+        if journal.damaged:
+            said = "lines of the journal cannot be read; what is missing is asked again."
+            self.say(f"{journal.damaged:,} {said}")
         if journal.done:
             self.say(f"{journal.done:,} of {total:,} rows were answered before.")
 
@@ -84,22 +89,27 @@ class Report:
 def batch(config: BatchConfig, *, place: Place, report: Report) -> int:
     """Do the whole batch, or the rest of it; the exit code."""
     check_push(config.push_to_hub)
+    _check_place(config)
     prepare_data_folder(place.settings.root, LOCK_FILE)
     # (Where a gateway's sweep finds it, if this process is killed.)
     temporary = Storage(place.settings.root).temporary()
-    with tempfile.TemporaryDirectory(dir=temporary, prefix="batch-") as folder:
-        rows = open_rows(config, place, Path(folder))
+    with (
+        tempfile.TemporaryDirectory(dir=temporary, prefix="batch-") as folder,
         # (The journal is closed behind the loop, whose threads write into it.)
-        with contextlib.ExitStack() as stack:
-            try:
-                return asyncio.run(_batch(config, place, rows, Path(folder), stack, report))
-            except AnswersEnded as error:
-                raise CommandFailed(
-                    f"{error} What was answered is kept: start it again."
-                ) from error
-            except KeyboardInterrupt:
-                report.say("Interrupted. Start it again to go on.")
-                return INTERRUPTED
+        contextlib.ExitStack() as stack,
+    ):
+        try:
+            rows = open_rows(config, place, Path(folder), choose=choose_questions)
+            return asyncio.run(_batch(config, place, rows, Path(folder), stack, report))
+        except AnswersEnded as error:
+            raise CommandFailed(f"{error} {_KEPT}") from error
+        except OSError as error:
+            # (A full disk, mostly.)
+            where = f"{error.filename}: " if error.filename else ""
+            raise CommandFailed(f"{where}{error.strerror or error}. {_KEPT}") from error
+        except KeyboardInterrupt:
+            report.say("Interrupted. Start it again to go on.")
+            return INTERRUPTED
 
 
 async def _batch(
@@ -154,11 +164,25 @@ def _facts(config: BatchConfig, answerer: Answerer, rows: Rows) -> Facts:
     }
 
 
+def _check_place(config: BatchConfig) -> None:
+    """Raise where nothing could be written, or something would be lost."""
+    if config.output_dir is None:
+        return
+    if config.output_dir.exists() and not config.output_dir.is_dir():
+        raise InvalidRequest(f"output_dir: {config.output_dir} is no folder.", param="output_dir")
+    results, dataset = Results.at(config.output_dir, config.result_name), Path(config.dataset)
+    for path in (results.jsonl, results.parquet):
+        if dataset.is_absolute() and path.exists() and path.samefile(dataset):
+            raise InvalidRequest(
+                f"name: the results would be written over the dataset, {path}. Choose another name "
+                "or output_dir.",
+                param="name",
+            )
+
+
 def _place_of(config: BatchConfig, place: Place, facts: Facts) -> Results:
     if config.output_dir is None:
         return _stored(config, place, facts)
-    if config.output_dir.exists() and not config.output_dir.is_dir():
-        raise InvalidRequest(f"output_dir: {config.output_dir} is no folder.", param="output_dir")
     return Results.at(config.output_dir, config.result_name)
 
 

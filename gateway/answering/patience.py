@@ -6,37 +6,46 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from shared.errors import TooManyRequests, Unavailable
+from shared.errors import TimedOut, TooManyRequests, Unavailable, UpstreamFailed
 
 Result = TypeVar("Result")
 BUSY = (TooManyRequests, Unavailable)
+# May go well the next time, or never.
+STUMBLED = (TimedOut, UpstreamFailed)
 _random = random.SystemRandom()
 
 
 @dataclass(frozen=True)
 class Patience:
-    """All times in seconds. One request is tried for ``longest`` in all while others are served
-    (429) or a service is away (503); a pause is what the answer says, else ``first_wait`` and then
-    twice as long each time, and never more than ``longest_wait``."""
+    """All times in seconds. One request is tried for ``longest`` after its first trouble while
+    others are served (429) or a service is away (503), and ``tries`` times where it took too long or came to nothing
+    (504, 502); a pause is what the answer says, else ``first_wait`` and then twice as long each
+    time, and never more than ``longest_wait``."""
 
     longest: float = 900
+    tries: int = 3
     first_wait: float = 0.5
     longest_wait: float = 30
 
 
-async def patiently(ask: Callable[[], Awaitable[Result]], patience: Patience) -> Result:
-    """What ``ask`` answers, asked again while it is busy; its last error where that took too
-    long, and every other one at once."""
+async def patiently(
+    ask: Callable[[], Awaitable[Result]],
+    patience: Patience,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Result:
+    """What ``ask`` answers, asked again while that may help; else its last error, and every other
+    one at once. ``pause`` lets so many seconds pass."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience.longest
-    wait = patience.first_wait
+    wait, stumbles, deadline = patience.first_wait, 0, None
     while True:
         try:
             return await ask()
-        except BUSY as error:
-            pause = min(error.retry_after or wait, patience.longest_wait)
-            if loop.time() + pause > deadline:
+        except (*BUSY, *STUMBLED) as error:
+            deadline = deadline or loop.time() + patience.longest
+            seconds = min(error.retry_after or wait, patience.longest_wait)
+            stumbles += isinstance(error, STUMBLED)
+            if stumbles >= patience.tries or loop.time() + seconds > deadline:
                 raise
         # (All that were turned away at once should not come back at once.)
-        await asyncio.sleep(pause * _random.uniform(1, 1.25))
+        await pause(seconds * _random.uniform(1, 1.25))
         wait = min(2 * wait, patience.longest_wait)

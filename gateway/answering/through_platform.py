@@ -15,6 +15,8 @@ from shared.errors import Unavailable
 
 # The gateway gives up before this, and says so.
 _ANSWER_SECONDS = 3600
+# What a proxy says, in its own words, while the gateway is being started again.
+_AWAY = (502, 503, 504)
 
 
 @contextlib.asynccontextmanager
@@ -69,4 +71,6 @@ async def _ask(http: httpx.AsyncClient, body: Body) -> Body:
         return answer
     if response.status_code in (401, 403):
         raise AnswersEnded(refused(response).message)
+    if response.status_code in _AWAY and "json" not in response.headers.get("content-type", ""):
+        raise Unavailable(f"{http.base_url} answered {response.status_code}.")
     raise refused(response)

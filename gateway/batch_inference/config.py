@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gateway.flat_config import Content, Keys
 from shared.errors import InvalidRequest
 from shared.storage import MANIFEST
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,70}$"
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,69}$"
 _HUB_REPO = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
 MAX_STOPS = 4
 
@@ -61,6 +61,11 @@ class BatchConfig(BaseModel):
     )
     private: bool = Field(True, description="whether that repository is made a private one")
     retry_failed: bool = Field(False, description="ask again for rows that failed before")
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_several(cls, stop: object) -> object:
+        return [stop] if isinstance(stop, str) else stop
 
     def parameters(self) -> dict[str, Any]:
         """What of a request is the same for all rows."""
@@ -121,16 +126,18 @@ def flags() -> dict[str, tuple[str, str]]:
 
 
 def batch_config(content: Content) -> BatchConfig:
-    """Raises `InvalidRequest` with the key that is wrong."""
+    """Raises `InvalidRequest` with the key that is wrong. A key without a value is as good as
+    none."""
+    given = {name: value for name, value in content.items() if value is not None}
     try:
-        config = BatchConfig.model_validate(content)
+        config = BatchConfig.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0])
         raise InvalidRequest(f"{name}: {first['msg']}.", param=name) from error
     if config.concurrency != "auto" and not 1 <= config.concurrency <= 1024:
         raise InvalidRequest("concurrency must be auto or 1 to 1024.", param="concurrency")
-    if config.name and not re.match(_NAME, config.name):
+    if config.name and not re.fullmatch(_NAME, config.name):
         raise InvalidRequest(
             "name must be 1 to 70 letters, digits, - and _, a letter or digit first.", param="name"
         )

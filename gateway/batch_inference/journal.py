@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.client import CommandFailed
+from shared.storage import sync_directory
 
 _NONE = -1
 Entry = dict[str, Any]
@@ -29,7 +30,7 @@ _CALLED = {
 
 class Journal:
     """An open journal of ``rows`` rows, of which ``done`` are on the disk and ``failed`` of those
-    came to nothing. Answers go in from one event loop."""
+    came to nothing; ``damaged`` lines in it tell of no row. Answers go in from one event loop."""
 
     def __init__(self, descriptor: int, path: Path, rows: int) -> None:
         self.path = path
@@ -38,7 +39,7 @@ class Journal:
         # Where each row's line begins: a number a row, however long the answers are.
         self._places = array("q", [_NONE]) * rows
         self._failed = bytearray(rows)
-        self.done = self.failed = 0
+        self.done = self.failed = self.damaged = 0
         self._waiting: list[Entry] = []
         self._writing = asyncio.Lock()
 
@@ -97,27 +98,27 @@ class Journal:
             self._size = len(first)
             if first:
                 _check_same(_parsed(first), facts, self.path)
-            for number, line in enumerate(lines, 2) if first else ():
+            for line in lines if first else ():
                 if not line.endswith(b"\n"):
                     break
-                self._take_up(line, number)
+                self._take_up(line)
                 self._size += len(line)
         os.ftruncate(self._descriptor, self._size)
         if not first:
             line = _line(facts)
             _write_all(self._descriptor, line)
             os.fsync(self._descriptor)
+            sync_directory(self.path.parent)
             self._size = len(line)
 
-    def _take_up(self, line: bytes, number: int) -> None:
+    def _take_up(self, line: bytes) -> None:
+        """What cannot be read is asked again."""
         entry = _parsed(line)
         row = entry.get("row")
-        if not isinstance(row, int) or not 0 <= row < len(self._places):
-            raise CommandFailed(
-                f"Line {number} of {self.path} is damaged. Choose another name, or remove the file "
-                "to begin anew."
-            )
-        self._note(entry, self._size)
+        if isinstance(row, int) and 0 <= row < len(self._places):
+            self._note(entry, self._size)
+        else:
+            self.damaged += 1
 
 
 @contextlib.contextmanager

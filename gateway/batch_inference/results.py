@@ -19,7 +19,9 @@ COLUMNS = (
     "model_sha",
 )
 _ROWS_AT_ONCE = 1000
-Row = dict[str, str]
+# Line ends to some who read, though not to JSON.
+_LINE_ENDS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+Row = dict[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,15 @@ class Results:
 def write_results(
     results: Results, rows: Rows, journal: Journal, *, model_id: str, model_sha: str
 ) -> None:
-    """Both files, in the order of the dataset. A row that failed has an empty answer."""
+    """Both files, in the order of the dataset. A row that failed has an empty answer, one for
+    which none is desired no target."""
 
     def each() -> Iterator[Row]:
         for record, entry in zip(rows.records(), journal.entries(), strict=True):
             # A lone half of a surrogate pair can be in JSON, but in no file.
             yield {
                 "instructions": "\n".join(message.content for message in record.prompt),
-                "target_responses": record.completion,
+                "target_responses": record.completion or None,
                 "candidate_responses": _encodable(entry.get("text", "")),
                 "model_id": model_id,
                 "model_sha": model_sha,
@@ -55,7 +58,8 @@ def write_results(
 
     with atomic_file(results.jsonl) as out:
         for row in each():
-            out.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            line = json.dumps(row, ensure_ascii=False).translate(_LINE_ENDS)
+            out.write(line.encode() + b"\n")
     _write_parquet(results.parquet, each())
 
 

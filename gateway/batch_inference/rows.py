@@ -9,8 +9,8 @@ from pathlib import Path
 from gateway.answering import Place
 from gateway.batch_inference.config import BatchConfig
 from gateway.client import CommandFailed
-from gateway.datasets.canonical import check_file
-from gateway.datasets.formats import Columns
+from gateway.datasets.canonical import Choose, check_file
+from gateway.datasets.formats import Columns, choose_format
 from gateway.datasets.hub_import import Wanted, fetched
 from gateway.platform import is_file, look_up_dataset, platform
 from shared.datasets import Record, read_records
@@ -34,10 +34,13 @@ class Rows:
         return islice(read_records(self.path), self.offset, self.offset + self.count)
 
 
-def open_rows(config: BatchConfig, place: Place, folder: Path) -> Rows:
+def open_rows(
+    config: BatchConfig, place: Place, folder: Path, *, choose: Choose = choose_format
+) -> Rows:
     """The rows that ``config`` names. ``folder`` is for what has to be written, and has to live as
-    long as they do. Raises `CommandFailed` and the named errors, which tell of wrong lines."""
-    path = _records(config, place, folder)
+    long as they do. ``choose``: how a file's columns are understood. Raises `CommandFailed` and
+    the named errors, which tell of wrong lines."""
+    path = _records(config, place, folder, choose)
     digest, count = hashlib.sha256(), 0
     with path.open("rb") as lines:
         stop = None if config.limit is None else config.offset + config.limit
@@ -49,10 +52,10 @@ def open_rows(config: BatchConfig, place: Place, folder: Path) -> Rows:
     return Rows(path, config.offset, count, digest.hexdigest())
 
 
-def _records(config: BatchConfig, place: Place, folder: Path) -> Path:
+def _records(config: BatchConfig, place: Place, folder: Path, choose: Choose) -> Path:
     named, target = config.dataset, folder / "records.jsonl"
     if is_file(named):
-        return _checked(config, Path(named), target)
+        return _checked(config, Path(named), target, choose)
     if place.has_platform:
         if (path := _downloaded(place, named, target)) is not None:
             return path
@@ -68,7 +71,7 @@ def _records(config: BatchConfig, place: Place, folder: Path) -> Path:
         folder=folder,
         max_bytes=settings.max_upload_bytes,
     ) as (source, _):
-        return _checked(config, source, target)
+        return _checked(config, source, target, choose)
 
 
 def _downloaded(place: Place, named: str, target: Path) -> Path | None:
@@ -98,10 +101,12 @@ def _stored(storage: Storage, dataset_id: str) -> Path:
     return path
 
 
-def _checked(config: BatchConfig, source: Path, target: Path) -> Path:
+def _checked(config: BatchConfig, source: Path, target: Path, choose: Choose) -> Path:
     named = Columns(config.text_column, config.target_column, config.system_column)
     try:
-        check_file(source, target, filename=source.name, named=named, max_rows=_MAX_ROWS)
+        check_file(
+            source, target, filename=source.name, named=named, max_rows=_MAX_ROWS, choose=choose
+        )
     except GenPlatError as error:
         raise InvalidData(f"dataset: {_with_places(error)}", param="dataset") from error
     return target

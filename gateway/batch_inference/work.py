@@ -1,6 +1,5 @@
 """Has the rows of a batch answered, so many at once, each once. Knows no files but the journal."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from gateway.batch_inference.journal import Entry, Journal
 from gateway.batch_inference.rows import Rows
 from shared.datasets import Message, Record
 from shared.errors import GenPlatError
+from shared.tasks import each
 
 OnEntry = Callable[[Entry], None]
 
@@ -22,20 +22,14 @@ async def answer_rows(
     `AnswersEnded` where nobody answers any more; what was answered is in the journal."""
     left = _left(rows, journal, retry_failed=config.retry_failed)
 
-    async def work() -> None:
-        for number, record in left:
-            entry = {"row": number, **await _answered(answerer, config, record)}
-            await journal.add(entry)
-            on_entry(entry)
+    async def do(row: tuple[int, Record]) -> None:
+        number, record = row
+        entry = {"row": number, **await _answered(answerer, config, record)}
+        await journal.add(entry)
+        on_entry(entry)
 
     at_once = answerer.capacity if config.concurrency == "auto" else config.concurrency
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(work())
-    except ExceptionGroup as errors:
-        # (One is enough: the others were ended for it.)
-        raise errors.exceptions[0] from errors
+    await each(left, do, at_once=at_once)
 
 
 def _left(rows: Rows, journal: Journal, *, retry_failed: bool) -> Iterator[tuple[int, Record]]:

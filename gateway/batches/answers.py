@@ -1,5 +1,6 @@
 """One request of a batch, answered: a line of an output file. Knows no files and no tables."""
 
+import asyncio
 import json
 import secrets
 from collections.abc import Awaitable, Callable
@@ -11,12 +12,14 @@ from pydantic import ValidationError
 from gateway.answering.patience import Patience, patiently
 from gateway.batches.checking import BatchRequest
 from gateway.completion_requests import CHAT_PATH, Request
+from shared import request_id
 from shared.chat import ChatRequest, CompletionRequest
-from shared.errors import GenPlatError, InvalidRequest
+from shared.errors import GenPlatError, InvalidRequest, TimedOut
 
 # While a model is busy or away; the batch itself may take a day.
 PATIENCE = Patience(longest=3600)
 Complete = Callable[[Request], Awaitable[dict[str, Any]]]
+Pause = Callable[[float], Awaitable[None]]
 _NOT_RUN = {
     "batch_expired": "This request could not be executed before the completion window expired.",
     "batch_cancelled": "The batch was cancelled before this request was executed.",
@@ -34,11 +37,17 @@ class Answered:
     output_tokens: int = 0
 
 
-async def answer(endpoint: str, request: BatchRequest, complete: Complete) -> Answered:
-    """The answer to a request as anybody would have got it, or the error."""
+async def answer(
+    endpoint: str, request: BatchRequest, complete: Complete, pause: Pause = asyncio.sleep
+) -> Answered:
+    """The answer to a request as anybody would have got it, or the error. ``pause`` lets so many
+    seconds pass before it is asked again."""
+    request_id.begin("")
     try:
         parsed = parse(endpoint, request.body)
-        body = await patiently(lambda: complete(parsed), PATIENCE)
+        body = await patiently(lambda: complete(parsed), PATIENCE, pause)
+    except TimedOut as error:
+        return _without_response(request, "request_timeout", error.message)
     except GenPlatError as error:
         return Answered(request.line, _response(request, error.status, error.body()), failed=True)
     usage = body.get("usage") or {}
@@ -68,13 +77,18 @@ def parse(endpoint: str, body: dict[str, Any]) -> Request:
 
 def not_run(request: BatchRequest, code: str) -> Answered:
     """For what nobody was asked: ``batch_expired`` or ``batch_cancelled``."""
-    error = {"code": code, "message": _NOT_RUN[code]}
-    return Answered(request.line, _line(request, None, error), failed=True)
+    return _without_response(request, code, _NOT_RUN[code])
+
+
+def _without_response(request: BatchRequest, code: str, message: str) -> Answered:
+    line = _line(request, None, {"code": code, "message": message})
+    return Answered(request.line, line, failed=True)
 
 
 def _response(request: BatchRequest, status: int, body: dict[str, Any]) -> str:
-    asked = f"req_{secrets.token_hex(12)}"
-    return _line(request, {"status_code": status, "request_id": asked, "body": body}, None)
+    """``request_id`` is what the request is called in all logs."""
+    told = {"status_code": status, "request_id": request_id.current(), "body": body}
+    return _line(request, told, None)
 
 
 def _line(

@@ -1,7 +1,7 @@
 """Reads a file of requests and says what is wrong with it, line by line. Knows no database."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ class BatchRequest:
 @dataclass
 class Findings:
     """``errors`` are OpenAI's: ``{code, line, message, param}``. None of them: ``model`` is that
-    of all requests, of which there are ``total``."""
+    of all requests, of which there are ``total``, first named in ``model_line``."""
 
     total: int = 0
     model: str | None = None
+    model_line: int | None = None
     errors: list[dict[str, Any]] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
 
@@ -56,11 +57,12 @@ def check_input(path: Path, endpoint: str) -> Findings:
     return found
 
 
-def requests(path: Path) -> Iterator[BatchRequest]:
-    """The requests of a file in which nothing was wrong."""
+def requests(path: Path, *, without: Collection[int] = ()) -> Iterator[BatchRequest]:
+    """The requests of a file in which nothing was wrong, but for those of some lines."""
     for number, line in _lines(path):
-        item = json.loads(line)
-        yield BatchRequest(number, item["custom_id"], item["body"])
+        if number not in without:
+            item = json.loads(line)
+            yield BatchRequest(number, item["custom_id"], item["body"])
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -83,6 +85,9 @@ def _check_line(found: Findings, number: int, line: bytes, endpoint: str) -> Non
         return
     try:
         item = json.loads(line)
+    except UnicodeDecodeError:
+        found.add("invalid_json_line", "This line is not UTF-8.", line=number)
+        return
     except (ValueError, RecursionError):
         item = None
     if not isinstance(item, dict):
@@ -120,7 +125,7 @@ def _check_body(found: Findings, number: int, item: dict[str, Any]) -> None:
         said = "body.model must be the name of a model."
         found.add("missing_required_parameter", said, line=number, param="body.model")
     elif found.model is None:
-        found.model = model
+        found.model, found.model_line = model, number
     elif model != found.model:
         said = f"All requests of a batch go to one model; those before go to {found.model[:80]!r}."
         found.add("mismatched_model", said, line=number, param="body.model")

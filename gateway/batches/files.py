@@ -35,7 +35,8 @@ def check_expiry(anchor: object, seconds: object, *, param: str) -> int:
     if anchor != "created_at":
         raise InvalidRequest(f"{param}.anchor must be created_at.", param=param)
     text = str(seconds)
-    if not text.isdecimal() or not SHORTEST_SECONDS <= int(text[:10]) <= LONGEST_SECONDS:
+    right = text.isdecimal() and len(text) < 10
+    if not right or not SHORTEST_SECONDS <= int(text) <= LONGEST_SECONDS:
         raise InvalidRequest(
             f"{param}.seconds must lie between {SHORTEST_SECONDS} and {LONGEST_SECONDS}.",
             param=param,
@@ -68,8 +69,9 @@ def keep_input(
         os.fsync(content.fileno())
     os.replace(source, target)
     sync_directory(target.parent)
+    _measure(file, target)
     with database.write() as session:
-        _complete(session, file, target, BATCH, file.created_at + life)
+        _complete(session, file, BATCH, file.created_at + life)
         if claim is not None:
             claim.attach(session, file.id)
     return file
@@ -83,46 +85,53 @@ def _begin(database: Database, file: BatchFile) -> BatchFile:
     return file
 
 
-def _complete(
-    session: Session, file: BatchFile, path: Path, purpose: str, expires_at: datetime | None
-) -> None:
+def _measure(file: BatchFile, path: Path) -> None:
+    """(Outside of any transaction: nobody could write while hundreds of megabytes are read.)"""
     file.bytes, file.sha256 = path.stat().st_size, sha256_of(path)
+
+
+def _complete(session: Session, file: BatchFile, purpose: str, expires_at: datetime | None) -> None:
     file.purpose, file.expires_at = purpose, expires_at
     session.merge(file)
 
 
 def write_output(
-    *, database: Database, storage: Storage, file: BatchFile, lines: Iterable[str]
-) -> None:
-    """Write a batch's answers; `complete_output` makes a file of them. May be repeated."""
-    _begin(database, file)
+    *, database: Database, storage: Storage, owner: str, filename: str, lines: Iterable[str]
+) -> BatchFile:
+    """Write a batch's answers; `complete_output` makes a file of them.
+
+    Each time it is another one: whoever lost the batch meanwhile and writes still must not
+    write into the file of who has it. What nobody completes goes like what is half uploaded."""
+    file = _begin(database, BatchFile(owner=owner, filename=filename))
     target = storage.file(file.id)
     with atomic_file(target) as out:
         for line in lines:
             out.write(line.encode() + b"\n")
+    _measure(file, target)
+    return file
 
 
-def complete_output(
-    session: Session, storage: Storage, file: BatchFile, seconds: int | None
-) -> None:
+def complete_output(session: Session, file: BatchFile, seconds: int | None) -> None:
     """To be called in the transaction in which the batch names the file."""
     file.created_at = now()
     ends = None if seconds is None else file.created_at + timedelta(seconds=seconds)
-    _complete(session, file, storage.file(file.id), OUTPUT, ends)
+    _complete(session, file, OUTPUT, ends)
 
 
-def find(session: Session, owner: str, stored_id: str) -> BatchFile | None:
+def find(
+    session: Session, owner: str, stored_id: str, *, for_update: bool = False
+) -> BatchFile | None:
     """The owner's file, unless it has expired or is not whole yet."""
-    file = session.get(BatchFile, stored_id)
+    file = session.get(BatchFile, stored_id, with_for_update=for_update)
     if file is None or file.owner != owner or not file.purpose:
         return None
     return None if file.expires_at is not None and file.expires_at <= now() else file
 
 
 def input_file(session: Session, owner: str, file_id: str) -> BatchFile:
-    """The file of requests that a new batch names."""
+    """The file of requests that a new batch names. Nobody deletes it before the batch is there."""
     try:
-        file = find(session, owner, ids.stored_id(file_id))
+        file = find(session, owner, ids.stored_id(file_id), for_update=True)
     except NotFound:
         file = None
     if file is None or file.purpose != BATCH:

@@ -2,19 +2,18 @@
 whether it is still held, so that one who was away for too long changes nothing."""
 
 import secrets
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, func
 from sqlmodel import Session, col, or_, select
 
 from gateway.batches.states import LIVE
 from gateway.database import Database
 from gateway.tables import Batch, now
-
-_LOOKED_AT = 200
 
 
 class LeaseLost(Exception):
@@ -33,18 +32,20 @@ class Lease:
 
     @contextmanager
     def writing(self) -> Iterator[tuple[Session, Batch]]:
-        """A transaction that changes the batch; `LeaseLost` where that is not ours to do."""
-        with self.database.write() as session:
+        """A transaction that changes the batch, and renews the lease; `LeaseLost` where that is
+        not ours to do. (Nobody remembers batches: what others do remember stays known.)"""
+        with self.database.write_unnoticed() as session:
             batch = session.get(Batch, self.batch_id, with_for_update=True)
             if batch is None or batch.lease_holder != self.holder:
                 raise LeaseLost
+            batch.lease_until = now() + timedelta(seconds=self.seconds)
             yield session, batch
             session.add(batch)
 
     def renew(self) -> None:
         try:
-            with self.writing() as (_, batch):
-                batch.lease_until = now() + timedelta(seconds=self.seconds)
+            with self.writing():
+                pass
         except LeaseLost:
             # (Of a batch that has just ended nobody holds one.)
             if self.read().status in LIVE:
@@ -63,28 +64,34 @@ class Lease:
             return session.get_one(Batch, self.batch_id)
 
 
-def claim(database: Database, *, seconds: float, busy: Collection[str] = ()) -> Lease | None:
-    """A lease on a batch that nobody works on: the oldest of an owner who has the fewest under
-    way here (``busy`` names the owner of each of those)."""
+def claim(
+    database: Database, *, seconds: float, busy: Collection[str] = (), of_each: int = 1
+) -> Lease | None:
+    """A lease on a batch that nobody works on: the oldest of the owner who has the fewest under
+    way here (``busy`` names the owner of each of those), and fewer than ``of_each``."""
+    oldest = func.min(Batch.created_at)
     with database.read() as session:
-        found = session.exec(
-            select(Batch.id, Batch.owner)
-            .where(_free())
-            .order_by(col(Batch.created_at))
-            .limit(_LOOKED_AT)
+        waiting = session.exec(
+            select(Batch.owner, oldest).where(_free()).group_by(Batch.owner).order_by(oldest)
         ).all()
-    under_way = list(busy)
-    for batch_id, owner in sorted(found, key=lambda one: under_way.count(one[1])):
-        lease = Lease(database, batch_id, owner, seconds)
-        with database.write() as session:
-            query = select(Batch).where(Batch.id == batch_id, _free()).with_for_update()
-            batch = session.exec(query).first()
-            if batch is not None:
-                batch.lease_holder = lease.holder
-                batch.lease_until = now() + timedelta(seconds=seconds)
-                session.add(batch)
-                return lease
+    under_way = Counter(busy)
+    for owner, _ in sorted(waiting, key=lambda one: under_way[one[0]]):
+        if under_way[owner] < of_each and (lease := _claim_of(database, owner, seconds)):
+            return lease
     return None
+
+
+def _claim_of(database: Database, owner: str, seconds: float) -> Lease | None:
+    query = select(Batch).where(Batch.owner == owner, _free()).order_by(col(Batch.created_at))
+    with database.write() as session:
+        batch = session.exec(query.limit(1).with_for_update(skip_locked=True)).first()
+        if batch is None:
+            return None
+        lease = Lease(database, batch.id, owner, seconds)
+        batch.lease_holder = lease.holder
+        batch.lease_until = now() + timedelta(seconds=seconds)
+        session.add(batch)
+    return lease
 
 
 def _free() -> ColumnElement[bool]:

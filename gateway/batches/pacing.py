@@ -13,6 +13,8 @@ from gateway.token_counts import tokens_of, total_in
 LOOK_AGAIN_SECONDS = 1.0
 
 Ask = Callable[[Request], Awaitable[dict[str, Any]]]
+# Lets so many seconds pass.
+Pause = Callable[[float], Awaitable[None]]
 
 
 def pool_of(database: Database, batch: Batch) -> Quota:
@@ -24,14 +26,14 @@ def pool_of(database: Database, batch: Batch) -> Quota:
     return Quota(f"{key.id}:batches", key.requests_per_minute, key.tokens_per_minute)
 
 
-async def ask_within(limits: RateLimits, pool: Quota, request: Request, ask: Ask) -> dict[str, Any]:
-    """The answer; `TooManyRequests` where it is not the request's turn yet."""
+async def ask_within(
+    limits: RateLimits, pool: Quota, request: Request, ask: Ask, pause: Pause
+) -> dict[str, Any]:
+    """The answer, asked for once it is the request's turn: until then ``pause`` passes the time."""
     reads, writes = tokens_of(request)
-    turn = await limits.take(pool, {"requests": 1, "tokens": reads + writes})
-    if turn.refusal is not None:
+    while (turn := await limits.take(pool, {"requests": 1, "tokens": reads + writes})).refusal:
         # (What those under way take more than they need is given back any moment.)
-        turn.refusal.retry_after = LOOK_AGAIN_SECONDS
-        raise turn.refusal
+        await pause(LOOK_AGAIN_SECONDS)
     used = 0
     try:
         answer = await ask(request)

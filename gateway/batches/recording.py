@@ -1,18 +1,21 @@
 """Writes the answers of a batch down as they come, each once; makes files of them at the end."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from itertools import islice
 
+from sqlalchemy import insert
 from sqlmodel import Session, col, delete, select
 
 from gateway.batches import files
 from gateway.batches.answers import Answered
 from gateway.batches.leases import Lease
-from gateway.tables import Batch, BatchAnswer, BatchFile, now
+from gateway.tables import Batch, BatchAnswer, now
 from shared.storage import Storage
 
 _ROWS_AT_ONCE = 500
-_OUTPUT, _ERRORS = "o", "e"
+_PAUSE_SECONDS = 0.03
 
 
 class Recorder:
@@ -29,22 +32,40 @@ class Recorder:
         async with self._writing:
             several, self._waiting = self._waiting, []
             if several:
-                await asyncio.to_thread(record, self._lease, several)
+                await _to_its_end(asyncio.to_thread(record, self._lease, several))
 
 
-def record(lease: Lease, several: Iterable[Answered]) -> None:
+async def _to_its_end(writing: Awaitable[None]) -> None:
+    """A thread cannot be cancelled: who was, waits until all see what it has written."""
+    task = asyncio.ensure_future(writing)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
+def record(lease: Lease, several: Sequence[Answered]) -> None:
     """Store answers, and what the batch says of their number, in one transaction."""
     with lease.writing() as (session, batch):
-        for one in several:
-            session.add(
-                BatchAnswer(
-                    batch_id=batch.id, line=one.line, failed=one.failed, content=one.content
-                )
-            )
-            batch.failed += one.failed
-            batch.completed += not one.failed
-            batch.input_tokens += one.input_tokens
-            batch.output_tokens += one.output_tokens
+        rows = [
+            {"batch_id": batch.id, "line": one.line, "failed": one.failed, "content": one.content}
+            for one in several
+        ]
+        session.execute(insert(BatchAnswer), rows)
+        batch.failed += sum(one.failed for one in several)
+        batch.completed += sum(not one.failed for one in several)
+        batch.input_tokens += sum(one.input_tokens for one in several)
+        batch.output_tokens += sum(one.output_tokens for one in several)
+
+
+def record_many(lease: Lease, answers: Iterable[Answered]) -> None:
+    """The same for up to 50,000 of them. SQLite has whoever waits look again from time to time:
+    without pauses nobody else would write until the end."""
+    waiting = iter(answers)
+    while several := list(islice(waiting, _ROWS_AT_ONCE)):
+        record(lease, several)
+        time.sleep(_PAUSE_SECONDS)
 
 
 def answered_lines(lease: Lease) -> set[int]:
@@ -55,20 +76,24 @@ def answered_lines(lease: Lease) -> set[int]:
 
 def finish(lease: Lease, storage: Storage, status: str) -> None:
     """Make files of the answers and end the batch as ``status``. Done again after a crash, it
-    writes the same files."""
+    writes the same."""
     batch = lease.read()
-    made = {}
-    for failed, kind in ((False, _OUTPUT), (True, _ERRORS)):
-        if _count(lease, failed=failed):
-            file = _file_of(batch, kind)
-            lines = _contents(lease, failed=failed)
-            files.write_output(database=lease.database, storage=storage, file=file, lines=lines)
-            made[kind] = file
+    made = {
+        word: files.write_output(
+            database=lease.database,
+            storage=storage,
+            owner=batch.owner,
+            filename=f"{batch.id}_{word}.jsonl",
+            lines=_contents(lease, failed=failed),
+        )
+        for word, failed in (("output", False), ("error", True))
+        if _has(lease, failed=failed)
+    }
     with lease.writing() as (session, batch):
         for file in made.values():
-            files.complete_output(session, storage, file, batch.output_seconds)
-        batch.output_file_id = made[_OUTPUT].id if _OUTPUT in made else None
-        batch.error_file_id = made[_ERRORS].id if _ERRORS in made else None
+            files.complete_output(session, file, batch.output_seconds)
+        batch.output_file_id = made["output"].id if "output" in made else None
+        batch.error_file_id = made["error"].id if "error" in made else None
         end(session, batch, status)
 
 
@@ -80,15 +105,7 @@ def end(session: Session, batch: Batch, status: str) -> None:
     session.exec(delete(BatchAnswer).where(col(BatchAnswer.batch_id) == batch.id))
 
 
-def _file_of(batch: Batch, kind: str) -> BatchFile:
-    """Always the same one: nothing is left behind by who died before the end."""
-    word = "output" if kind == _OUTPUT else "errors"
-    tail = batch.id.removeprefix("batch_")
-    name = f"{batch.id}_{word}.jsonl"
-    return BatchFile(id=f"bf_{tail}{kind}", owner=batch.owner, filename=name)
-
-
-def _count(lease: Lease, *, failed: bool) -> bool:
+def _has(lease: Lease, *, failed: bool) -> bool:
     with lease.database.read() as session:
         query = select(BatchAnswer.line).where(
             BatchAnswer.batch_id == lease.batch_id, BatchAnswer.failed == failed

@@ -18,7 +18,8 @@ from shared.tasks import cancel_until_done
 
 log = logging.getLogger(__name__)
 
-BATCHES_AT_ONCE = 4
+# Those of an owner whose model is away hold their places for hours: others keep theirs.
+BATCHES_AT_ONCE, OF_EACH_OWNER = 16, 4
 POLL_SECONDS = 1.0
 TIDY_EVERY_SECONDS = 600.0
 # Where the engine cannot be asked.
@@ -43,9 +44,6 @@ async def run_batches(services: Services) -> None:
     tidied = float("-inf")
     try:
         while True:
-            if time.monotonic() - tidied > TIDY_EVERY_SECONDS:
-                tidied = time.monotonic()
-                await asyncio.to_thread(files.remove_expired, services.database, services.storage)
             services.batch_wanted.clear()
             while len(running) < BATCHES_AT_ONCE and (lease := await _claimed(services, running)):
                 # (The inference service may start after its gateway.)
@@ -55,6 +53,9 @@ async def run_batches(services: Services) -> None:
                 )
                 running[task] = lease
                 task.add_done_callback(lambda _: services.batch_wanted.set())
+            if time.monotonic() - tidied > TIDY_EVERY_SECONDS:
+                tidied = time.monotonic()
+                await _tidied(services)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await services.batch_wanted.wait()
@@ -75,12 +76,25 @@ async def _known_room(services: Services) -> Room | None:
 
 
 async def _claimed(services: Services, running: "dict[asyncio.Task[None], Lease]") -> Lease | None:
-    return await asyncio.to_thread(
-        claim,
-        services.database,
-        seconds=services.settings.batch_lease_seconds,
-        busy=[lease.owner for lease in running.values()],
-    )
+    """None where the database is away, too: those who work wait for it by themselves."""
+    try:
+        return await asyncio.to_thread(
+            claim,
+            services.database,
+            seconds=services.settings.batch_lease_seconds,
+            busy=[lease.owner for lease in running.values()],
+            of_each=OF_EACH_OWNER,
+        )
+    except SQLAlchemyError as error:
+        log.warning("No batch can be looked for: %s", type(error).__name__)
+        return None
+
+
+async def _tidied(services: Services) -> None:
+    try:
+        await asyncio.to_thread(files.remove_expired, services.database, services.storage)
+    except (SQLAlchemyError, OSError):
+        log.exception("What has expired could not be removed.")
 
 
 async def _work(services: Services, lease: Lease, room: Room) -> None:

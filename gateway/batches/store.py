@@ -131,6 +131,11 @@ def _seconds(time: datetime | None) -> int | None:
     return None if time is None else int(time.timestamp())
 
 
+def check_endpoint(endpoint: str) -> None:
+    if endpoint not in ENDPOINTS:
+        raise InvalidRequest(f"endpoint must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
+
+
 def create_batch(
     *,
     database: Database,
@@ -141,8 +146,7 @@ def create_batch(
 ) -> Batch:
     """A batch that waits to be looked at, made with that key. Raises `InvalidRequest` with the
     field at fault."""
-    if body.endpoint not in ENDPOINTS:
-        raise InvalidRequest(f"endpoint must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
+    check_endpoint(body.endpoint)
     made = now()
     with database.write() as session:
         batch = Batch(

@@ -5,9 +5,11 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from gateway import completions
 from gateway.batches import recording
@@ -21,6 +23,7 @@ from gateway.request_log.entries import Origin
 from gateway.services import Services
 from gateway.serving import plan_for
 from gateway.tables import Batch, now
+from shared import request_id
 from shared.errors import GenPlatError, NotFound
 
 log = logging.getLogger(__name__)
@@ -31,7 +34,8 @@ _ORIGIN = Origin(kind="batch", keeps="metadata")
 LOOK_SECONDS = 0.5
 # What is being answered when a cancel comes may be answered to its end for so long.
 STOP_GRACE_SECONDS = 30.0
-_NOT_RUN_AT_ONCE = 500
+# The batch is worked on again later.
+_DATABASE_AWAY = (OperationalError, InterfaceError, NoConnectionFree)
 
 
 async def work_on(services: Services, lease: Lease, slots: asyncio.Semaphore, width: int) -> None:
@@ -95,7 +99,8 @@ async def _validate(services: Services, lease: Lease, batch: Batch) -> Batch:
         try:
             await plan_for(services=services, owner=batch.owner, model=found.model)
         except NotFound as error:
-            found.add("model_not_found", error.message, line=None, param="body.model")
+            line = found.model_line
+            found.add("model_not_found", error.message, line=line, param="body.model")
     return await asyncio.to_thread(_settle_validation, lease, found)
 
 
@@ -116,8 +121,13 @@ async def _answer_all(
 ) -> None:
     """Ask for what was not answered yet, until all is, a cancel comes or the time is over."""
     left = _left(services, batch, await asyncio.to_thread(recording.answered_lines, lease))
-    recorder, stop = Recorder(lease), asyncio.Event()
+    recorder, stop, reading = Recorder(lease), asyncio.Event(), asyncio.Lock()
     pool = await asyncio.to_thread(pool_of, services.database, batch)
+
+    async def following() -> BatchRequest | None:
+        # (In a thread: a file may hold 200 MB, of which most was answered before.)
+        async with reading:
+            return await asyncio.to_thread(next, left, None)
 
     async def ask(request: Request) -> dict[str, Any]:
         # (Nobody holds a slot while a model that is away is waited for.)
@@ -126,15 +136,21 @@ async def _answer_all(
                 raise _Stopped
             return await _complete(services, batch.owner, request)
 
+    async def pause(seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await stop.wait()
+            raise _Stopped
+
     async def complete(request: Request) -> dict[str, Any]:
         if stop.is_set():
             raise _Stopped
-        return await ask_within(services.limits, pool, request, ask)
+        return await ask_within(services.limits, pool, request, ask, pause)
 
     async def work() -> None:
         with contextlib.suppress(_Stopped):
-            while not stop.is_set() and (request := next(left, None)) is not None:
-                await recorder.add(await answer(batch.endpoint, request, complete))
+            while not stop.is_set() and (request := await following()) is not None:
+                await recorder.add(await answer(batch.endpoint, request, complete, pause))
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -148,12 +164,13 @@ async def _answer_all(
 
 async def _complete(services: Services, owner: str, request: Request) -> dict[str, Any]:
     """What nobody foresaw is told of the one request: it must not keep the others from theirs."""
+    origin = replace(_ORIGIN, request_id=request_id.current())
     try:
         done = await completions.complete(
-            services=services, owner=owner, request=request, origin=_ORIGIN
+            services=services, owner=owner, request=request, origin=origin
         )
         return done.body
-    except (GenPlatError, OperationalError):
+    except (GenPlatError, *_DATABASE_AWAY):
         raise
     except Exception as error:
         log.exception("A request of a batch failed.")
@@ -182,9 +199,7 @@ async def _stop_in_time(
 
 
 def _left(services: Services, batch: Batch, answered: set[int]) -> Iterator[BatchRequest]:
-    for request in requests(services.storage.file(batch.input_file_id)):
-        if request.line not in answered:
-            yield request
+    return requests(services.storage.file(batch.input_file_id), without=answered)
 
 
 def _after_answering(lease: Lease) -> Batch:
@@ -204,7 +219,5 @@ def _note_not_run(services: Services, lease: Lease, batch: Batch, code: str) -> 
     if not batch.total:
         # It was never found to be right.
         return
-    answered = recording.answered_lines(lease)
-    missing = [not_run(request, code) for request in _left(services, batch, answered)]
-    for start in range(0, len(missing), _NOT_RUN_AT_ONCE):
-        recording.record(lease, missing[start : start + _NOT_RUN_AT_ONCE])
+    left = _left(services, batch, recording.answered_lines(lease))
+    recording.record_many(lease, (not_run(request, code) for request in left))

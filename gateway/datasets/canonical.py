@@ -1,6 +1,7 @@
 """Reads an uploaded file once, checks all of it and writes the canonical records."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ FEW_ROWS = 10
 # Hashes of rows are kept in memory to find duplicates: 250,000 take about 20 MB.
 MAX_HASHES = 250_000
 _PLACEHOLDERS = frozenset({"n/a", "na", "nan", "null", "none", "-", "--", "?", "tbd", "#n/a"})
+Choose = Callable[..., Form]
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,12 @@ def check_file(
     named: Columns = AS_FOUND,
     skip_bad_rows: bool = False,
     max_rows: int = MAX_ROWS,
+    choose: Choose = choose_format,
 ) -> Checked:
     """Write ``source``'s records to ``records``, or raise with the places that are wrong.
 
     With ``skip_bad_rows``, rows that are wrong are left out; what is wrong with the whole file
-    still raises.
+    still raises. ``choose`` says which form the columns have.
     """
     refuse_binary(source, filename)
     kind = file_type(source, filename)
@@ -97,7 +100,7 @@ def check_file(
         refuse_array(source)
     problems = problems_for(kind, skip=skip_bad_rows)
     with open_table(source, kind, problems) as table:
-        form = choose_format(table.columns, named, nested=table.nested, problems=problems)
+        form = choose(table.columns, named, nested=table.nested, problems=problems)
         findings = _Findings(form, table.columns)
         _convert(_limited(table.rows, max_rows), records, findings, problems)
     if not findings.rows:

@@ -60,14 +60,15 @@ def choose_format(
                 "system_column must be another column than the two.", param="system_column"
             )
         return Pair("text/target", source, target, system_column)
-    form = _recognised(columns, nested)
+    form = recognised(columns, nested)
     if form is None:
         said = _missing(columns, nested)
         raise problems.fail("missing_column", said, line=problems.first_line)
     return replace(form, system=system_column) if system_column else form
 
 
-def _recognised(columns: Collection[str], nested: bool) -> Chat | Pair | Alpaca | None:
+def recognised(columns: Collection[str], nested: bool) -> Chat | Pair | Alpaca | None:
+    """The form by the names of the columns alone."""
     system = _first(SYSTEM, columns)
     # The keys of a first row tell nothing of what other rows may have besides.
     if system is None and nested:

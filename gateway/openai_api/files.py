@@ -182,10 +182,17 @@ def _load(database: Database, owner: str, stored: Sequence[str]) -> list[File]:
             )
         ).all()
         sizes = _result_sizes(session, [run.id for run in succeeded])
-        kept = [batch_files.find(session, owner, one) for one in stored if _is_batch_file(one)]
+        kept = session.exec(
+            select_rows(BatchFile).where(
+                col(BatchFile.id).in_([one for one in stored if _is_batch_file(one)]),
+                BatchFile.owner == owner,
+                BatchFile.purpose != "",
+                _unexpired(),
+            )
+        ).all()
     found = {dataset.id: _data_file(dataset) for dataset in datasets}
     found |= {run.id: _result_file(run, sizes[run.id]) for run in succeeded}
-    found |= {file.id: _batch_file(file) for file in kept if file is not None}
+    found |= {file.id: _batch_file(file) for file in kept}
     return [found[one] for one in stored if one in found]
 
 

@@ -53,6 +53,9 @@ async def create_batch(request: Request, services: ServicesDep, owner: PageOwner
 
 
 def _create(services: Services, owner: str, upload: Upload) -> Batch:
+    endpoint = upload.fields.get("endpoint", "")
+    # (No file is kept for a batch that cannot be.)
+    store.check_endpoint(endpoint)
     kept = files.keep_input(
         database=services.database,
         storage=services.storage,
@@ -62,7 +65,7 @@ def _create(services: Services, owner: str, upload: Upload) -> Batch:
     )
     body = BatchCreate(
         input_file_id=ids.file_id(kept.id),
-        endpoint=upload.fields.get("endpoint", "")[:100],
+        endpoint=endpoint,
         completion_window="24h",
     )
     return store.create_batch(database=services.database, owner=owner, body=body)

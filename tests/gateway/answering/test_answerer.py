@@ -16,6 +16,7 @@ from shared.errors import (
     TimedOut,
     TooManyRequests,
     Unavailable,
+    UpstreamFailed,
 )
 from tests.gateway.parts import asynchronous
 
@@ -82,9 +83,18 @@ def test_what_holds_for_every_request_ends_it_all(kind: type[GenPlatError]) -> N
     assert len(somebody.asked) == 1
 
 
-@pytest.mark.parametrize("kind", [InvalidRequest, TimedOut])
-def test_what_is_wrong_with_one_request_is_told_of_it(kind: type[GenPlatError]) -> None:
-    somebody = Somebody(kind("Too long."))
-    with pytest.raises(kind, match="Too long"):
+def test_what_is_wrong_with_one_request_is_told_of_it() -> None:
+    somebody = Somebody(InvalidRequest("Too long."))
+    with pytest.raises(InvalidRequest, match="Too long"):
         asyncio.run(answerer(somebody).answer(BODY))
     assert len(somebody.asked) == 1
+
+
+@pytest.mark.parametrize("kind", [TimedOut, UpstreamFailed])
+def test_what_came_to_nothing_is_tried_three_times(kind: type[GenPlatError]) -> None:
+    somebody = Somebody(kind("Cut."), kind("Cut."))
+    assert asyncio.run(answerer(somebody).answer(BODY)) == {"said": "yes"}
+    somebody = Somebody(*[kind("Cut.")] * 10)
+    with pytest.raises(kind, match="Cut"):
+        asyncio.run(answerer(somebody).answer(BODY))
+    assert len(somebody.asked) == 3

@@ -87,14 +87,20 @@ def write_result(folder: Path, *, seed: int) -> None:
 
 
 @asynchronous
-async def test_a_base_model_answers_and_its_service_ends_with_the_block(root: Path) -> None:
+async def test_a_base_model_answers_also_where_its_service_died_and_ends_with_the_block(
+    root: Path,
+) -> None:
     async with open_answerer(here(root), TINY_MODEL, say=quiet) as answerer:
-        assert len(services()) == 1
+        [service] = services()
         first = await text_of(answerer)
         assert first and await text_of(answerer) == first
         assert (answerer.model_id, answerer.capacity) == (TINY_MODEL, 5)
         folder = Storage(root).base_model(TINY_MODEL)
         assert answerer.model_sha == sha256_of(folder / MANIFEST)
+        os.kill(service, signal.SIGKILL)
+        async with asyncio.timeout(120):
+            assert await text_of(answerer) == first
+        assert len(services()) == 1 and services() != [service]
     assert services() == []
 
 
@@ -110,15 +116,6 @@ async def test_what_was_trained_here_is_asked_by_its_folder_or_its_run(
             said[answerer.model_id] = (answerer.model_sha, await text_of(answerer))
     assert list(said) == [TINY_MODEL, "run_one", "out"]
     assert said["run_one"] == said["out"] != said[TINY_MODEL]
-
-
-@asynchronous
-async def test_a_service_that_dies_is_started_again_and_loads_again(root: Path) -> None:
-    async with open_answerer(here(root), TINY_MODEL, say=quiet) as answerer:
-        first = await text_of(answerer)
-        os.kill(services()[0], signal.SIGKILL)
-        async with asyncio.timeout(120):
-            assert await text_of(answerer) == first
 
 
 def test_a_service_does_not_outlive_who_was_killed(root: Path) -> None:

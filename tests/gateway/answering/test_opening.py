@@ -7,16 +7,20 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from gateway.answering import AnswersEnded, Place, open_answerer
+from gateway import inference_client
+from gateway.answering import AnswersEnded, Place, open_answerer, through_platform
 from gateway.client import CommandFailed
 from gateway.settings import GatewaySettings
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, Unavailable
 from shared.model_library import BUNDLED_MODEL
 from shared.storage import MANIFEST, sha256_of
 from tests.gateway.api.live import Live, live_gateway
 from tests.gateway.conftest import ADMIN_KEY
 from tests.gateway.dying_upstream import KEY, DyingUpstream, dying_upstream
+from tests.gateway.fake_inference import serving
 from tests.gateway.parts import asynchronous, success
 
 BODY = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
@@ -76,7 +80,10 @@ def test_weights_that_are_not_always_the_same_have_no_sha(live: Live) -> None:
 
 
 @asynchronous
-async def test_a_platform_that_is_away_for_a_while_is_waited_for(live: Live) -> None:
+async def test_a_platform_that_is_away_for_a_while_is_waited_for(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference_client, "RETRY_SECONDS", 0.2)
     async with open_answerer(at(live), BUNDLED_MODEL, say=quiet) as answerer:
         live.inference.stop()
         waiting = asyncio.create_task(answerer.answer(BODY))
@@ -86,6 +93,22 @@ async def test_a_platform_that_is_away_for_a_while_is_waited_for(live: Live) -> 
         async with asyncio.timeout(60):
             answer = await waiting
     assert answer["choices"][0]["message"]["content"] == "Hello there!"
+
+
+@asynchronous
+async def test_a_proxy_before_a_platform_that_is_away_is_asked_again() -> None:
+    said: list[Response] = [HTMLResponse("<h1>Bad Gateway</h1>", 502), JSONResponse({"a": 1})]
+    proxy = FastAPI()
+
+    @proxy.post("/v1/chat/completions")
+    def chat() -> Response:
+        return said.pop(0)
+
+    with serving(proxy) as url:
+        async with httpx.AsyncClient(base_url=url) as http:
+            with pytest.raises(Unavailable, match="answered 502"):
+                await through_platform._ask(http, BODY)
+            assert await through_platform._ask(http, BODY) == {"a": 1}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Limits of keys over HTTP: headers, refusals, and what an answer really cost."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 
 from gateway.api.metering import Meter
+from gateway.closing import Stream
 from gateway.rate_limits import Quota, RateLimits
 from gateway.settings import GatewaySettings
 from shared.model_library import BUNDLED_MODEL
@@ -87,7 +88,11 @@ def test_tokens_cost_what_the_answer_says(live: Live) -> None:
     until_true(lambda: remaining(live, headers) > 1000 - 101 - 101)
 
 
-async def pieces(*chunks: bytes) -> AsyncIterator[bytes]:
+async def nothing() -> None:
+    pass
+
+
+async def pieces(*chunks: bytes) -> AsyncGenerator[bytes, None]:
     for chunk in chunks:
         yield chunk
 
@@ -113,7 +118,7 @@ async def test_a_stream_costs_what_it_says_or_its_events(
         limits, quota = RateLimits(redis), Quota("key_m", tokens=1000)
         meter = Meter(Request({"type": "http"}), limits, quota)
         async with meter.taking(reads=10, writes=100):
-            stream = meter.along(pieces(*chunks))
+            stream = meter.along(Stream(pieces(*chunks), nothing))
         assert [chunk async for chunk in stream] == chunks
         (standing,) = (await limits.take(quota, {"tokens": 0})).standings
         assert standing.remaining == 1000 - tokens

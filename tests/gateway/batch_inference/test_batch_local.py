@@ -1,7 +1,6 @@
 """The bundled example without any service, with a tiny model in a real inference service."""
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +30,7 @@ def test_the_docs_tell_of_every_key() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_killed_or_interrupted_with_its_service_it_goes_on(
+def test_killed_with_its_service_it_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GENPLAT_JAVA", "/nowhere/java")
@@ -42,15 +41,11 @@ def test_killed_or_interrupted_with_its_service_it_goes_on(
     arguments += ["--model", TINY_MODEL, "--output-dir", out, "--concurrency", 2]
     command = list(map(str, arguments))
     journal = out / "plantuml_test.journal"
-    written = 0
-    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
-        with subprocess.Popen([sys.executable, "-m", "gateway.cli", *command]) as process:
-            until_true(lambda: _rows(journal) > written + 2, seconds=90)  # noqa: B023
-            process.send_signal(number)
-        assert process.returncode == code
-        written = _rows(journal)
-        assert 3 <= written < 32
-    assert "Interrupted. Start it again to go on." in capfd.readouterr().out
+    with subprocess.Popen([sys.executable, "-m", "gateway.cli", *command]) as process:
+        until_true(lambda: _rows(journal) > 2, seconds=90)
+        process.kill()
+    written = _rows(journal)
+    assert 3 <= written < 32
     assert cli.main(command) == 0
     assert f"{written} of 32 rows were answered before." in capfd.readouterr().out
     rows = [json.loads(line) for line in (out / "plantuml_test.jsonl").read_text().splitlines()]
@@ -59,10 +54,6 @@ def test_killed_or_interrupted_with_its_service_it_goes_on(
     assert [row["instructions"] for row in rows] == [pair["prompt"] for pair in wanted]
     assert [row["target_responses"] for row in rows] == [pair["completion"] for pair in wanted]
     assert all(row["candidate_responses"] for row in rows)
-    # Without chance the same model says the same again, however many are asked at once.
-    assert cli.main([*command, "--name", "again", "--concurrency", "auto"]) == 0
-    again = [json.loads(line) for line in (out / "again.jsonl").read_text().splitlines()]
-    assert again == rows
 
 
 def _rows(journal: Path) -> int:

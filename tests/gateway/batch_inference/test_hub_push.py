@@ -84,9 +84,37 @@ def test_a_token_that_may_not(hub: Hub, results: Results, monkeypatch: pytest.Mo
     assert "hf_bad" not in str(caught.value) and "401" in str(caught.value)
 
 
+def test_a_token_from_a_file(hub: Hub, results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", f"{hub.token}\n")
+    hub_push.check_push("me/answers")
+    assert hub_push.push(results, repo="me/answers", private=True).endswith(SHA)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_hub_that_is_busy_is_asked_again(
+    hub: Hub, results: Results, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(hub_push, "_PAUSES", (0.01, 0.01))
+    hub.refusals = {"/commit/": [status, status]}
+    assert hub_push.push(results, repo="me/answers", private=True).endswith(SHA)
+    assert len(hub.commits) == 1
+    hub.refusals = {"/commit/": [status] * 20}
+    with pytest.raises(CommandFailed, match=f"{status}.*start again to push"):
+        hub_push.push(results, repo="me/answers", private=True)
+    assert len(hub.commits) == 1
+
+
+def test_a_repository_in_which_one_may_not_write(hub: Hub, results: Results) -> None:
+    hub.refusals = {"/preupload/": [403] * 20}
+    with pytest.raises(CommandFailed, match="403"):
+        hub_push.push(results, repo="me/answers", private=True)
+    assert len(hub.refusals["/preupload/"]) == 19
+
+
 def test_a_hub_that_is_not_there(
     hub: Hub, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(hub_push, "_PAUSES", (0.01,))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(CommandFailed, match="start again to push"):
         hub_push.push(results, repo="me/answers", private=False)

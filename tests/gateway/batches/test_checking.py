@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.batches import checking
@@ -34,6 +34,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("batch") / "requests.jsonl"
 
 
+@settings(deadline=None)
 @given(lines=st.lists(LINE, max_size=6))
 def test_no_file_is_a_surprise(path: Path, lines: list[bytes]) -> None:
     path.write_bytes(b"\n".join(lines))
@@ -48,6 +49,7 @@ def test_no_file_is_a_surprise(path: Path, lines: list[bytes]) -> None:
         assert len({request.custom_id for request in read}) == found.total
 
 
+@settings(deadline=None)
 @given(ids=st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=9, unique=True))
 def test_what_is_right_comes_out_as_it_went_in(path: Path, ids: list[str]) -> None:
     items: list[dict[str, Any]] = [
@@ -59,6 +61,22 @@ def test_what_is_right_comes_out_as_it_went_in(path: Path, ids: list[str]) -> No
     assert [(one.custom_id, one.body) for one in requests(path)] == [
         (item["custom_id"], item["body"]) for item in items
     ]
+
+
+def test_what_editors_add_is_no_fault(path: Path) -> None:
+    items = [
+        json.dumps({"custom_id": one, "method": "POST", "url": URL, "body": {"model": "ü"}})
+        for one in ("a", "b", "c")
+    ]
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join(items).encode())
+    assert check_input(path, URL).errors == []
+    assert [(one.line, one.custom_id) for one in requests(path)] == [(1, "a"), (3, "b"), (5, "c")]
+
+
+def test_what_was_answered_is_not_read_again(path: Path) -> None:
+    item = json.dumps({"custom_id": "b", "body": {}})
+    path.write_text(f"nonsense\n{item}\n")
+    assert [one.custom_id for one in requests(path, without={1})] == ["b"]
 
 
 def test_too_many_and_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from openai import OpenAI
 
 from gateway.database import Database
@@ -54,20 +53,24 @@ def test_any_text_comes_back(settings: GatewaySettings, either_database: Databas
             }
 
 
-@pytest.mark.parametrize("model", ["nul \x00", "half \ud83d", "x" * 501])
-def test_no_model_has_such_a_name(
-    settings: GatewaySettings, either_database: Database, model: str
-) -> None:
+def test_no_model_has_such_a_name(settings: GatewaySettings, either_database: Database) -> None:
     url = either_database.engine.url.render_as_string(hide_password=False)
     changes = {} if url.startswith("sqlite") else {"database_url": url}
-    with live_gateway(settings.model_copy(update=changes)) as live:
-        content = line("a", "b").replace(BUNDLED_MODEL, json.dumps(model)[1:-1]).encode()
-        with OpenAI(base_url=f"{live.url}/v1", api_key=ADMIN_KEY, max_retries=0) as client:
-            file = client.files.create(file=("r.jsonl", content), purpose="batch")
-            made = client.batches.create(
-                input_file_id=file.id, endpoint=URL, completion_window="24h"
-            )
-            until_true(lambda: client.batches.retrieve(made.id).status == "failed")
-            errors = client.batches.retrieve(made.id).errors
+    names = ["nul \x00", "half \ud83d", "x" * 501]
+    content = "\n".join(
+        line(f"{number} {name}", "b").replace(BUNDLED_MODEL, json.dumps(name)[1:-1])
+        for number, name in enumerate(names)
+    )
+    # (What is said of a custom_id may hold it.)
+    twice = f"{content}\n{content}".encode()
+    with (
+        live_gateway(settings.model_copy(update=changes)) as live,
+        OpenAI(base_url=f"{live.url}/v1", api_key=ADMIN_KEY, max_retries=0) as client,
+    ):
+        file = client.files.create(file=("r.jsonl", twice), purpose="batch")
+        made = client.batches.create(input_file_id=file.id, endpoint=URL, completion_window="24h")
+        until_true(lambda: client.batches.retrieve(made.id).status == "failed")
+        errors = client.batches.retrieve(made.id).errors
     assert errors is not None and errors.data is not None
-    assert errors.data[0].param == "body.model"
+    assert [error.line for error in errors.data if error.param == "body.model"] == [*range(1, 7)]
+    assert [error.line for error in errors.data if error.param == "custom_id"] == [4, 5, 6]

@@ -37,7 +37,7 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
 @dataclass
 class Hub:
     """``repos``: the files of each; ``gated`` ones want the token. ``seen`` are the requests as
-    (path, Authorization)."""
+    (path, Authorization). ``refusals``: with what POSTs to a part of a path are answered first."""
 
     repos: dict[str, dict[str, bytes]]
     gated: frozenset[str] = frozenset()
@@ -47,7 +47,12 @@ class Hub:
     made: list[dict[str, str]] = field(default_factory=list)
     commits: list[str] = field(default_factory=list)
     objects: dict[str, bytes] = field(default_factory=dict)
+    refusals: dict[str, list[int]] = field(default_factory=dict)
     url: str = ""
+
+    def refusal(self, path: str) -> int | None:
+        waiting = next((found for part, found in self.refusals.items() if part in path), None)
+        return waiting.pop(0) if waiting else None
 
 
 @contextmanager
@@ -124,6 +129,8 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if token != f"Bearer {self.hub.token}":
             self._send(401, b'{"error": "Invalid credentials"}')
+        elif (status := self.hub.refusal(path)) is not None:
+            self._send(status, b'{"error": "Not now"}')
         elif path == "/api/repos/create":
             self._create(json.loads(body))
         elif path == "/api/validate-yaml":

@@ -74,11 +74,12 @@ def test_a_file_that_is_wrong_is_told_of_by_line(person: httpx.Client) -> None:
     assert person.get(f"{place}/output").status_code == 404
 
 
-def test_no_file_is_told_of_beside_the_field(person: httpx.Client) -> None:
+def test_no_file_is_told_of_beside_the_field(live: Live, person: httpx.Client) -> None:
     answer = person.post("/batches", data={"endpoint": URL}, files={"other": ("a", b"x")})
     assert answer.status_code == 422 and "Send exactly one file" in answer.text
     answer = person.post("/batches", data={"endpoint": "/x"}, files={"file": ("a", b"x")})
     assert answer.status_code == 422 and "endpoint must be one of" in answer.text
+    assert live.http.get("/v1/files", params={"purpose": "batch"}).json()["data"] == []
 
 
 def test_a_batch_is_watched_and_cancelled(live: Live, person: httpx.Client) -> None:
