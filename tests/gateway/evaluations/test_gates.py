@@ -37,15 +37,24 @@ def test_what_is_no_rule_is_refused(text: str) -> None:
         GateRule.model_validate(text)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"than": 0.5, "margin": 0.1}, {"than": float("inf")}, {"than": float("nan")}]
+)
+def test_a_rule_that_would_mean_something_else_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        GateRule.model_validate({"metric": "rougeL"} | changes)
+
+
 def results(**changes: Any) -> dict[str, Any]:
-    measured = {"value": 0.7, "low": 0.6, "high": 0.8}
-    apart = {"value": 0.1, "low": 0.04, "high": 0.16}
+    measured = {"value": 0.7, "low": 0.6, "high": 0.8, "examples": 40}
+    apart = {"value": 0.1, "low": 0.04, "high": 0.16, "examples": 40}
     return {
         "id": "ev_1",
         "status": "succeeded",
         "baseline": 0,
         "candidates": [{"name": "base"}, {"name": "tuned"}],
         "results": {
+            "examples": 40,
             "candidates": [
                 {"name": name, "missing": 0, "metrics": {"rougeL": measured}}
                 for name in ("base", "tuned")
@@ -79,6 +88,13 @@ def test_what_is_not_known_holds_nothing() -> None:
     assert not evaluate_gate(results(), 0, rule).holds
     unfinished = evaluate_gate(results(results=None, status="running"), 1, rule)
     assert not unfinished.holds and "running" in unfinished.sentence
+    partly = results()
+    partly["results"]["comparisons"][0]["metrics"]["rougeL"]["examples"] = 33
+    assert "33 of 40 examples" in evaluate_gate(partly, 1, rule).sentence
+    alone = results()
+    alone["results"]["comparisons"][0]["metrics"]["rougeL"] |= {"low": None, "high": None}
+    assert "no interval" in evaluate_gate(alone, 1, rule).sentence
+    assert evaluate_gate(alone, 1, GateRule.model_validate("rougeL >= base @ mean")).holds
     lossy = results()
     lossy["results"]["candidates"][0]["missing"] = 3
     assert "3 answers" in evaluate_gate(lossy, 1, rule).sentence
