@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gateway.evaluations.metrics.tasks import NAMES
 
 JUDGED = ("judge_similarity", "judge_preference")
+_NUMBER = r"\d*\.?\d+"
 _RULE = re.compile(
     r"\s*(?P<metric>[A-Za-z][A-Za-z0-9_]*)\s*(?P<comparison>>=|<=|≥|≤)\s*"
-    r"(?:(?P<base>base|baseline)(?:\s*(?P<sign>[+-])\s*(?P<margin>\d+(?:\.\d+)?))?"
-    r"|(?P<number>-?\d+(?:\.\d+)?))"
+    r"(?:(?P<base>base|baseline)(?:\s*(?P<sign>[+-])\s*"
+    rf"(?P<margin>{_NUMBER}))?|(?P<number>-?{_NUMBER}))"
     r"(?:\s*@\s*(?P<bound>lower|mean))?\s*"
 )
-_HOW = 'Write it as "rougeL >= base + 0.05", "perplexity <= base" or "render_rate >= 0.8".'
+_HOW = 'Write it as "rougeL >= base + 0.05", "perplexity <= base" or "render_rate >= 0.8"'
 
 
 class GateRule(BaseModel):

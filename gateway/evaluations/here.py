@@ -227,7 +227,7 @@ async def _judge_rest(work: Work, place: Place, notes: _Notes, report: Report) -
 async def _concluded(
     evaluation: Evaluation, work: Work, folder: Path, place: Place
 ) -> EvaluationView:
-    results, scores = await score_apart(work.asked(), work.answered(), work.settings())
+    results, scores = await score_apart(work)
     for (candidate, at), answer in work.answers.items():
         answer.scores = scores[candidate][at]
     upstreams = read_upstreams(place.settings.upstreams_file)

@@ -20,6 +20,8 @@ from tests.gateway.evaluations.asked import TAIL, evaluate, upload, word_rows
         ("rougeL≥baseline-0.1 @ mean", {"margin": -0.1, "bound": "mean"}),
         ("perplexity <= base", {"comparison": "<=", "margin": 0}),
         ("render_rate >= 0.8", {"than": 0.8, "margin": 0}),
+        ("render_rate>=.8", {"than": 0.8}),
+        ("judge_similarity >= base - .5", {"than": "base", "margin": -0.5}),
     ],
 )
 def test_rules_are_read(text: str, rule: dict[str, Any]) -> None:
