@@ -163,6 +163,11 @@ def test_a_deployment_by_the_form_may_require_one_too(live: Live) -> None:
     sent = {"name": "tuned", "model": run.id, "evaluation": found["id"]}
     answer = live.http.post("/deployments", data=sent | {"rules": "rougeL >= base + 0.1"})
     assert answer.status_code == 422 and "does not hold" in answer.text
+    # Rules about nothing are no leave to deploy.
+    answer = live.http.post("/deployments", data=sent | {"evaluation": "", "rules": "bleu >= base"})
+    assert answer.status_code == 422 and "Choose the evaluation" in answer.text
+    page = live.http.get("/deployments/new", params={"model": run.id, "evaluation": found["id"]})
+    assert "rougeL &gt;= base + 0.05</textarea>" in page.text
     answer = live.http.post("/deployments", data=sent | {"rules": "rougeL is good"})
     assert answer.status_code == 422 and "is no rule" in answer.text
     # Twenty equal answers do not prove that it is as good elsewhere; a margin says how sure to be.
