@@ -16,7 +16,7 @@ from gateway.evaluations.asking import Body, Turns, ask, drawn_by
 from gateway.evaluations.candidates import Candidate
 from gateway.evaluations.command import REPORTS, Report, as_json, concluded, keep
 from gateway.evaluations.config import Plan
-from gateway.evaluations.creating import as_rows, check_examples, few, judged, measured_by
+from gateway.evaluations.creating import as_rows, cautions, check_examples, judged, measured_by
 from gateway.evaluations.examples import Example, drawn, grouped, read_tags, tag_column
 from gateway.evaluations.journal import Facts, Journal, open_journal
 from gateway.evaluations.judge import Judge
@@ -103,7 +103,7 @@ async def _evaluate(plan: Plan, place: Place, folder: Path, report: Report) -> E
         task=task,
         metrics=metrics,
         candidates=[candidate.as_json() for candidate in work.candidates],
-        warnings=few(examples),
+        warnings=cautions(spec, examples),
         examples=len(examples),
         total=len(examples) * len(spec.candidates) + judged(spec, len(examples)),
         started_at=now(),

@@ -133,6 +133,7 @@ def test_missing_answers_can_be_asked_for_again(live: Live) -> None:
     found = evaluate(live, dataset_id=dataset["id"], judge=judge, **spec)
     path = f"/api/evaluations/{found['id']}"
     assert found["status"] == "succeeded" and found["results"]["judge"]["pairs"] == 0
+    assert "good judges its own answers, which models tend to prefer." in found["warnings"]
     assert "4 answers are missing" in live.http.get(f"/evaluations/{found['id']}").text
     live.inference.dead = set()
     live.inference.asked.clear()
@@ -170,6 +171,7 @@ def test_a_model_that_is_gone_fails_the_evaluation(live: Live) -> None:
         ({"dataset_id": None, "held_out_of": "run_none"}, "held_out_of"),
         ({"metrics": ["magic"]}, None),
         ({"tag_column": "nothing"}, "tag_column"),
+        ({"dataset_id": None, "held_out_of": "run_none", "tag_column": "kind"}, None),
         ({"baseline": "plain"}, None),
         ({"judge": {"model": "nobody"}}, "judge.model"),
     ],

@@ -293,6 +293,7 @@ def test_a_judge_sees_what_metrics_see(live: Live) -> None:
         judge=judge_spec,
     )
     assert found["status"] == "succeeded", found["error"]
+    assert not any("own answers" in warning for warning in found["warnings"])
     assert found["done"] == found["total"] == 2 * 8 + 2 * 6
     plain, good = (one["metrics"] for one in found["results"]["candidates"])
     assert good["judge_similarity"]["value"] == 5 and plain["judge_similarity"]["value"] == 2
