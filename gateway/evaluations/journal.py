@@ -47,8 +47,8 @@ class Journal:
             raise
 
     def read(self, facts: Facts, path: Path) -> None:
-        """Take up what is there, or begin."""
-        size = 0
+        """Take up what is there, or begin; what holds no answer is begun anew."""
+        size, found = 0, Facts()
         with open(os.dup(self._descriptor), "rb") as lines:
             for number, line in enumerate(lines):
                 if not line.endswith(b"\n"):
@@ -56,7 +56,7 @@ class Journal:
                 try:
                     entry = json.loads(line)
                     if number == 0:
-                        _check_same(entry, facts, path)
+                        found = dict(entry)
                     else:
                         self._take_up(EvaluationAnswer(**entry))
                 except (ValueError, TypeError, AttributeError) as error:
@@ -65,8 +65,10 @@ class Journal:
                         "remove that file to begin anew."
                     ) from error
                 size += len(line)
-        os.ftruncate(self._descriptor, size)
-        if size == 0:
+        if self.answers:
+            _check_same(found, facts, path)
+        os.ftruncate(self._descriptor, size if self.answers else 0)
+        if not self.answers:
             self._append(facts)
 
     def _take_up(self, answer: EvaluationAnswer) -> None:

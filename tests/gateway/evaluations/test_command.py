@@ -87,6 +87,7 @@ def test_who_detaches_does_not_wait(live: Live, config: Path) -> None:
         (["--candidats", "x"], "Did you mean --candidates?"),
         (["--require", "rougeL is good"], "is no rule"),
         (["--metrics", "magic"], "there is no 'magic'"),
+        (["--metrics", "[bleu"], "cannot be read as YAML"),
         (["--judge-rubric", "Be kind."], "name the model that is to judge"),
         (["--candidates", "nobody"], "there is no model 'nobody'"),
     ],

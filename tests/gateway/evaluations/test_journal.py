@@ -81,6 +81,18 @@ async def test_answers_to_something_else_are_none(tmp_path: Path) -> None:
         assert len(journal.answers) == 1
 
 
+@asynchronous
+async def test_what_holds_no_answer_keeps_no_other_question_away(tmp_path: Path) -> None:
+    """A command that ended before anything was answered: its candidate's name was wrong."""
+    path = tmp_path / "answers.jsonl"
+    await kept(path, answer(0, error="gone"))
+    other = {**FACTS, "temperature": 1}
+    with open_journal(path, other) as journal:
+        await journal.keep(answer(1))
+    with open_journal(path, other) as journal:
+        assert set(journal.answers) == {(0, 1)}
+
+
 def test_facts_are_what_answers_depend_on(tmp_path: Path) -> None:
     rows, result = tmp_path / "rows.csv", tmp_path / "trained" / "result"
     rows.write_text("text,target\na,b\n")
