@@ -15,6 +15,9 @@ WIDTH = 400
 LEFT, RIGHT = 8, 392
 ROW = 26
 SURE = 0.05
+# Values this close together are one on a scale.
+_ALIKE = 1e-9
+HUGE = 1e6
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,8 @@ def number(value: float | None, unit: str) -> str:
         return MISSING
     if unit == "share":
         return f"{value:.3f}"
+    if abs(value) >= HUGE:
+        return f"{value:.3g}"
     return f"{value:.1f}" if unit == "points" or abs(value) >= 100 else f"{value:.2f}"
 
 
@@ -231,14 +236,19 @@ def scale(values: Sequence[float], unit: str) -> tuple[float, float, float]:
     if not values:
         return 0.0, 1.0, 0.5
     low, high = min(values), max(values)
+    if high - low <= _ALIKE * max(1, abs(low), abs(high)):
+        high = low
     whole = {"share": 1.0, "points": 100.0}.get(unit)
     if low == high and whole is not None and 0 <= low <= whole:
         return 0.0, whole, whole / 4
     if unit != "number" and low >= 0 and low < 0.6 * high:
         low = 0.0
     if high <= low:
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+        half = max(0.5 * abs(low), 1.0 if unit == "number" else 0.01)
+        low, high = low - half, high + half
     raw = (high - low) / 4
     power = 10 ** math.floor(math.log10(raw))
     step = next(power * size for size in (1, 2, 2.5, 5, 10) if power * size >= raw)
-    return math.floor(low / step) * step, math.ceil(high / step) * step, step
+    first, last = math.floor(low / step) * step, math.ceil(high / step) * step
+    # (Of what was rounded the last bit may lie on the wrong side.)
+    return first - step * (first > min(values)), last + step * (last < max(values)), step

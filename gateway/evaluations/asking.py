@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from gateway.answering import AnswersEnded
 from gateway.evaluations.metrics.texts import diagram_in
+from gateway.evaluations.said import read_said, storable
 from gateway.inference_client import InferenceClient
 from shared.chat import DiagramRequest, Likelihood
 from shared.errors import (
@@ -110,33 +111,15 @@ async def _answer(asker: Asker, body: Body) -> Reply:
         begun = time.monotonic()
         try:
             answer, served_by = await asker.answer(body)
+            said = read_said(answer)
         except _REFUSALS as error:
-            return Reply(error=error.message, refused=True)
+            return Reply(error=storable(error.message), refused=True)
         except _HICCUPS as error:
             if last_try:
-                return Reply(error=error.message)
+                return Reply(error=storable(error.message))
             continue
-        return _read(answer, served_by, time.monotonic() - begun)
+        return Reply(**asdict(said), seconds=time.monotonic() - begun, served_by=served_by)
     raise AssertionError("unreachable")
-
-
-def _read(answer: Body, served_by: str, seconds: float) -> Reply:
-    choice = answer["choices"][0]
-    message, usage = choice.get("message") or {}, answer.get("usage") or {}
-    content = message.get("content")
-    return Reply(
-        text=_storable(content if isinstance(content, str) else ""),
-        finish_reason=str(choice.get("finish_reason") or ""),
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
-        seconds=seconds,
-        served_by=served_by,
-    )
-
-
-def _storable(text: str) -> str:
-    """Without half of a surrogate pair, which no file holds, and NUL, which PostgreSQL refuses."""
-    return text.encode(errors="replace").decode().replace("\x00", "\ufffd")
 
 
 async def _renders(asker: Asker, text: str) -> bool | None:

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.evaluations.gates import GateRule
 from gateway.evaluations.spec import EvaluationSpec
-from gateway.flat_config import Content, Keys
+from gateway.flat_config import Keys
 from shared.errors import InvalidRequest
 
 # Keys of the command's own, and what they are for.
@@ -118,11 +117,8 @@ def read_plan(config: Path | None, given: Mapping[str, str]) -> Plan:
     return plan
 
 
-def _listed(text: str) -> Content | list[Any]:
+def _listed(text: str) -> list[str]:
     """``a, b`` as a list; rules have no commas."""
-    if text.startswith("["):
-        value = yaml.safe_load(text)
-        return value if isinstance(value, list) else [value]
     return [part.strip() for part in text.split(",") if part.strip()]
 
 

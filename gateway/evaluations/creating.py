@@ -57,7 +57,7 @@ def _create(
         task=task,
         metrics=metrics,
         candidates=[candidate.as_json() for candidate in candidates],
-        warnings=_warnings(services, candidates, examples),
+        warnings=_warnings(services, spec, candidates, examples),
         examples=len(examples),
         total=len(examples) * len(candidates) + judged(spec, len(examples)),
     )
@@ -123,7 +123,7 @@ def check_examples(examples: Sequence[Example]) -> None:
 
 
 def _warnings(
-    services: Services, candidates: list[Candidate], examples: list[Example]
+    services: Services, spec: EvaluationSpec, candidates: list[Candidate], examples: list[Example]
 ) -> list[str]:
     found = warnings_of(
         database=services.database,
@@ -131,13 +131,17 @@ def _warnings(
         candidates=candidates,
         examples=examples,
     )
-    return [*found, *few(examples)]
+    return [*found, *cautions(spec, examples)]
 
 
-def few(examples: Sequence[Example]) -> list[str]:
-    if len(examples) >= FEW:
-        return []
-    return [f"{len(examples)} examples are few: intervals will be wide, and rough."]
+def cautions(spec: EvaluationSpec, examples: Sequence[Example]) -> list[str]:
+    """What is to be known before any number is believed."""
+    found = []
+    if len(examples) < FEW:
+        found.append(f"{len(examples)} examples are few: intervals will be wide, and rough.")
+    if spec.judge is not None and spec.judge.model in spec.candidates:
+        found.append(f"{spec.judge.model} judges its own answers, which models tend to prefer.")
+    return found
 
 
 def as_rows(evaluation_id: str, examples: Sequence[Example]) -> list[EvaluationExample]:

@@ -7,20 +7,21 @@ against the model); with ``@ mean`` where the difference itself does. Instead of
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.evaluations.metrics.tasks import NAMES
 
 JUDGED = ("judge_similarity", "judge_preference")
+_NUMBER = r"\d*\.?\d+"
 _RULE = re.compile(
     r"\s*(?P<metric>[A-Za-z][A-Za-z0-9_]*)\s*(?P<comparison>>=|<=|≥|≤)\s*"
-    r"(?:(?P<base>base|baseline)(?:\s*(?P<sign>[+-])\s*(?P<margin>\d+(?:\.\d+)?))?"
-    r"|(?P<number>-?\d+(?:\.\d+)?))"
+    r"(?:(?P<base>base|baseline)(?:\s*(?P<sign>[+-])\s*"
+    rf"(?P<margin>{_NUMBER}))?|(?P<number>-?{_NUMBER}))"
     r"(?:\s*@\s*(?P<bound>lower|mean))?\s*"
 )
-_HOW = 'Write it as "rougeL >= base + 0.05", "perplexity <= base" or "render_rate >= 0.8".'
+_HOW = 'Write it as "rougeL >= base + 0.05", "perplexity <= base" or "render_rate >= 0.8"'
 
 
 class GateRule(BaseModel):
@@ -31,7 +32,7 @@ class GateRule(BaseModel):
 
     metric: str
     comparison: Literal[">=", "<="] = ">="
-    than: Literal["base"] | float = "base"
+    than: Literal["base"] | Annotated[float, Field(allow_inf_nan=False)] = "base"
     margin: float = Field(0.0, allow_inf_nan=False)
     bound: Literal["lower", "mean"] = "lower"
 
@@ -45,6 +46,8 @@ class GateRule(BaseModel):
         if self.metric not in (*NAMES, *JUDGED):
             known = ", ".join((*NAMES, *JUDGED))
             raise ValueError(f"there is no metric {self.metric[:40]!r}; there are {known}")
+        if self.margin and self.than != "base":
+            raise ValueError("margin goes with base alone: write the number that you mean in than")
         return self
 
     def __str__(self) -> str:
@@ -93,17 +96,21 @@ def evaluate_gate(evaluation: dict[str, Any], candidate: int, rule: GateRule) ->
     used = {candidate, baseline} if rule.than == "base" else {candidate}
     if (problem := _incomplete(results, used)) is not None:
         return Verdict(False, f"{rule}: {problem}")
-    if rule.than != "base":
-        found = results["candidates"][candidate]["metrics"].get(rule.metric)
-        return _compared(rule, found, float(rule.than), f"{rule.metric} of {name}")
-    if candidate == baseline:
+    if rule.than == "base" and candidate == baseline:
         said = f"{name} is what the others are compared with, and cannot be better than itself"
         return Verdict(False, f"{rule}: {said}.")
-    comparison = next(one for one in results["comparisons"] if one["candidate"] == candidate)
-    against = evaluation["candidates"][baseline]["name"]
-    found = comparison["metrics"].get(rule.metric)
-    what = f"the difference of {rule.metric} between {name} and {against}"
-    return _compared(rule, found, rule.margin, what)
+    if rule.than == "base":
+        measured = next(one for one in results["comparisons"] if one["candidate"] == candidate)
+        against = evaluation["candidates"][baseline]["name"]
+        limit, what = rule.margin, f"the difference of {rule.metric} between {name} and {against}"
+    else:
+        measured = results["candidates"][candidate]
+        limit, what = float(rule.than), f"{rule.metric} of {name}"
+    found = measured["metrics"].get(rule.metric)
+    if found is not None and rule.metric not in JUDGED and found["examples"] < results["examples"]:
+        seen = f"{found['examples']} of {results['examples']} examples"
+        return Verdict(False, f"{rule}: {rule.metric} could be measured of {seen} only.")
+    return _compared(rule, found, limit, what)
 
 
 def _incomplete(results: dict[str, Any], candidates: set[int]) -> str | None:
@@ -118,10 +125,12 @@ def _incomplete(results: dict[str, Any], candidates: set[int]) -> str | None:
 
 
 def _compared(rule: GateRule, found: dict[str, Any] | None, limit: float, what: str) -> Verdict:
-    if found is None or found["value"] is None or found["low"] is None:
+    if found is None or found["value"] is None:
         return Verdict(False, f"{rule}: {rule.metric} was not measured.")
     more = rule.comparison == ">="
     value = found["value"] if rule.bound == "mean" else found["low" if more else "high"]
+    if value is None:
+        return Verdict(False, f"{rule}: {rule.metric} has no interval: there are too few examples.")
     holds = value >= limit if more else value <= limit
     relation = ("at least" if more else "at most") if holds else ("below" if more else "above")
     end = "" if rule.bound == "mean" else f", its {'lower' if more else 'upper'} bound {value:.4g}"

@@ -3,24 +3,22 @@ our own, or at service LLMs; what was answered is kept in the output folder, so 
 was stopped goes on where it was."""
 
 import asyncio
-import hashlib
-import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Any
 
 from gateway.answering import Answerer, Place, open_answerer
+from gateway.answering.weights import find_local, manifest_sha256
 from gateway.datasets.canonical import check_file
 from gateway.evaluations.asking import Body, Turns, ask, drawn_by
 from gateway.evaluations.candidates import Candidate
 from gateway.evaluations.command import REPORTS, Report, as_json, concluded, keep
 from gateway.evaluations.config import Plan
-from gateway.evaluations.creating import as_rows, check_examples, few, judged, measured_by
+from gateway.evaluations.creating import as_rows, cautions, check_examples, judged, measured_by
 from gateway.evaluations.examples import Example, drawn, grouped, read_tags, tag_column
+from gateway.evaluations.journal import Facts, Journal, open_journal
 from gateway.evaluations.judge import Judge
 from gateway.evaluations.report import written
 from gateway.evaluations.rows import example_view
@@ -39,6 +37,8 @@ from shared.tasks import each
 
 ANSWERS = "answers.jsonl"
 _LOCAL = "ev_local"
+# What is found out by asking, and not from the answer's text.
+_MEASURED_BY_ASKING = ("render_rate", "perplexity")
 
 
 class AskedAnswerer:
@@ -81,7 +81,7 @@ async def _evaluate(plan: Plan, place: Place, folder: Path, report: Report) -> E
     examples = read_examples(source, spec)
     task, metrics = measured_by(spec, examples)
     if all(name.startswith(UPSTREAM_PREFIX) for name in spec.candidates):
-        metrics = [name for name in metrics if name not in ("render_rate", "perplexity")]
+        metrics = [name for name in metrics if name not in _MEASURED_BY_ASKING]
     work = Work(
         owner="",
         spec=spec,
@@ -93,6 +93,7 @@ async def _evaluate(plan: Plan, place: Place, folder: Path, report: Report) -> E
         examples=as_rows(_LOCAL, examples),
         answers={},
     )
+    facts = facts_of(spec, source, metrics, place)
     evaluation = Evaluation(
         id=_LOCAL,
         owner="",
@@ -102,13 +103,14 @@ async def _evaluate(plan: Plan, place: Place, folder: Path, report: Report) -> E
         task=task,
         metrics=metrics,
         candidates=[candidate.as_json() for candidate in work.candidates],
-        warnings=few(examples),
+        warnings=cautions(spec, examples),
         examples=len(examples),
         total=len(examples) * len(spec.candidates) + judged(spec, len(examples)),
         started_at=now(),
     )
-    with _kept(folder, work, fingerprint(spec, source)) as file:
-        notes = _Notes(file, work, evaluation, report)
+    with open_journal(folder / ANSWERS, facts) as journal:
+        work = replace(work, answers=journal.answers)
+        notes = _Notes(journal, evaluation, report)
         await _answer_rest(work, place, notes, report)
         if spec.judge is not None:
             await _judge_rest(work, place, notes, report)
@@ -143,63 +145,41 @@ def read_examples(source: Path, spec: EvaluationSpec) -> list[Example]:
     return examples
 
 
-def fingerprint(spec: EvaluationSpec, source: Path) -> str:
-    """Of what answers depend on: those of another question are no answers."""
-    asked = spec.model_dump_json(
-        exclude={"name", "metrics", "task", "confidence", "resamples", "baseline"}
+def facts_of(spec: EvaluationSpec, source: Path, metrics: Sequence[str], place: Place) -> Facts:
+    """What answers depend on: those to another question, or of other weights, are no answers."""
+    facts = spec.model_dump(
+        mode="json",
+        exclude={"name", "metrics", "task", "confidence", "resamples", "baseline", "dataset_id"},
     )
-    return hashlib.sha256(f"{asked}\n{sha256_of(source)}".encode()).hexdigest()
+    judge = spec.judge
+    if judge is not None and judge.against == "baseline":
+        facts["baseline"] = spec.candidates[spec.baseline_place]
+    names = [*spec.candidates, *([judge.model] if judge else [])]
+    return facts | {
+        "rows": sha256_of(source),
+        "measured": [name for name in _MEASURED_BY_ASKING if name in metrics],
+        "weights": {name: _learned(place, name) for name in names},
+    }
 
 
-@contextmanager
-def _kept(folder: Path, work: Work, digest: str) -> Iterator[IO[str]]:
-    """The file of answers, those that it holds already read into ``work``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ANSWERS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    if lines and json.loads(lines[0]).get("fingerprint") != digest:
-        raise InvalidRequest(
-            f"output_dir: {folder} holds the answers of another evaluation. Name another folder, "
-            f"or remove its {ANSWERS}.",
-            param="output_dir",
-        )
-    for line in lines[1:]:
-        # (The last one may be half a line: whoever wrote it was killed.)
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        _take(work, row)
-    with path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"fingerprint": digest}) + "\n")
-        for answer in work.answers.values():
-            _write(file, answer)
-        yield file
-
-
-def _take(work: Work, row: dict[str, Any]) -> None:
-    answer = EvaluationAnswer(**row)
-    if answer.error is None or answer.refused:
-        work.answers[answer.candidate, answer.place] = answer
-
-
-def _write(file: IO[str], answer: EvaluationAnswer) -> None:
-    row = answer.model_dump(mode="json", exclude={"created_at", "scores"})
-    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    file.flush()
+def _learned(place: Place, name: str) -> str | None:
+    """What a training has written may be written anew; other names stay what they are."""
+    if name.startswith(UPSTREAM_PREFIX):
+        return None
+    result = find_local(Storage(place.settings.root), name).result
+    return manifest_sha256(result) if result is not None else None
 
 
 class _Notes:
     """Keeps answers as they come, and tells how far it is."""
 
-    def __init__(self, file: IO[str], work: Work, evaluation: Evaluation, report: Report) -> None:
-        self._file, self._work, self._evaluation, self._report = file, work, evaluation, report
-        own = list(work.answers.values())
+    def __init__(self, journal: Journal, evaluation: Evaluation, report: Report) -> None:
+        self._journal, self._evaluation, self._report = journal, evaluation, report
+        own = journal.answers.values()
         evaluation.done = len(own) + sum(one.verdicts is not None for one in own)
 
-    def keep(self, answer: EvaluationAnswer, phase: str) -> None:
-        self._work.answers[answer.candidate, answer.place] = answer
-        _write(self._file, answer)
+    async def keep(self, answer: EvaluationAnswer, phase: str) -> None:
+        await self._journal.keep(answer)
         self._evaluation.done += 1
         self._report.progress(self._evaluation.done, self._evaluation.total, phase)
 
@@ -224,7 +204,7 @@ async def _answer_rest(work: Work, place: Place, notes: _Notes, report: Report) 
                 row = EvaluationAnswer(
                     evaluation_id=_LOCAL, candidate=number, place=at, **asdict(reply)
                 )
-                notes.keep(row, "answering")
+                await notes.keep(row, "answering")
 
             await each(places, answer, at_once=answerer.capacity)
 
@@ -239,7 +219,7 @@ async def _judge_rest(work: Work, place: Place, notes: _Notes, report: Report) -
         async def judge_one(at: tuple[int, int]) -> None:
             answer = work.answers[at]
             answer.verdicts = await judge.verdicts(work.judged(*at))
-            notes.keep(answer, "judging")
+            await notes.keep(answer, "judging")
 
         await each(rest, judge_one, at_once=answerer.capacity)
 
@@ -247,7 +227,7 @@ async def _judge_rest(work: Work, place: Place, notes: _Notes, report: Report) -
 async def _concluded(
     evaluation: Evaluation, work: Work, folder: Path, place: Place
 ) -> EvaluationView:
-    results, scores = await score_apart(work.asked(), work.answered(), work.settings())
+    results, scores = await score_apart(work)
     for (candidate, at), answer in work.answers.items():
         answer.scores = scores[candidate][at]
     upstreams = read_upstreams(place.settings.upstreams_file)

@@ -8,13 +8,15 @@ two verdicts are not the same, the pair is a tie.
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.evaluations.asking import Asker, Body
+from gateway.evaluations.said import Said, read_said, storable
 from gateway.evaluations.spec import JudgeSpec
 from shared.errors import InvalidRequest, TimedOut, UpstreamFailed
 
@@ -23,6 +25,9 @@ TRIES = 3
 RETRY_TEMPERATURE = 0.4
 MAX_REASON = 600
 MAX_TEXT = 20_000
+# What some models write before they answer, and what may stand around a verdict that stands alone.
+_THOUGHTS = re.compile(r"\A.*</think>\s*", re.DOTALL)
+_ALONE = re.compile(r"\s*(?:```[a-z]*\s*```)?\s*", re.IGNORECASE)
 
 RUBRIC = """\
 Judge only what the answer says, not how confident or how long it is.
@@ -136,7 +141,7 @@ class Judge:
         verdict = await self._ask(prompt, data, SimilarityVerdict, found)
         if verdict is None:
             return None
-        return {"score": verdict.score, "reason": verdict.reason[:MAX_REASON]}
+        return {"score": verdict.score, "reason": verdict.reason}
 
     async def _quality(
         self, judged: Judged, other: str, found: JudgedText
@@ -170,20 +175,18 @@ class Judge:
             {"role": "user", "content": json.dumps(texts, ensure_ascii=False)},
         ]
         for attempt in range(TRIES):
-            answer = await self._answer(messages, attempt)
-            if answer is None:
+            said = await self._answer(messages, attempt)
+            if said is None:
                 continue
-            usage = answer.get("usage") or {}
-            found.prompt_tokens += int(usage.get("prompt_tokens") or 0)
-            found.completion_tokens += int(usage.get("completion_tokens") or 0)
-            content = (answer["choices"][0].get("message") or {}).get("content")
-            verdict = read_verdict(content if isinstance(content, str) else "", kind)
+            found.prompt_tokens += said.prompt_tokens
+            found.completion_tokens += said.completion_tokens
+            verdict = read_verdict(said.text, kind, judged=texts.values())
             if verdict is not None:
                 return verdict
         found.unreadable += 1
         return None
 
-    async def _answer(self, messages: list[dict[str, str]], attempt: int) -> Body | None:
+    async def _answer(self, messages: list[dict[str, str]], attempt: int) -> Said | None:
         body: Body = {
             "messages": messages,
             "max_tokens": self.spec.max_tokens,
@@ -194,11 +197,11 @@ class Judge:
             if self._json_mode:
                 try:
                     asked = body | {"response_format": {"type": "json_object"}}
-                    return (await self.asker.answer(asked))[0]
+                    return read_said((await self.asker.answer(asked))[0])
                 except InvalidRequest:
                     # It does not know that field: the words of the prompt must do.
                     self._json_mode = False
-            return (await self.asker.answer(body))[0]
+            return read_said((await self.asker.answer(body))[0])
         except (InvalidRequest, TimedOut, UpstreamFailed):
             return None
 
@@ -211,21 +214,31 @@ def outcome(first: QualityVerdict, swapped: QualityVerdict) -> dict[str, Any]:
         "preference": one if one == two else 0.5,
         "consistent": one == two,
         "winners": [first.winner, swapped.winner],
-        "reason": first.reason[:MAX_REASON],
+        "reason": first.reason,
     }
 
 
-def read_verdict(text: str, kind: type[Kind]) -> Kind | None:
+def read_verdict(text: str, kind: type[Kind], *, judged: Iterable[str]) -> Kind | None:
     """The verdict in an answer, which may stand in a code fence, between words or behind thoughts;
-    None where there is none. All from the first brace to the last one must be the verdict: an
-    object inside something else may be a piece of what was judged."""
-    text = text.rpartition("</think>")[2]
-    begin, end = text.find("{"), text.rfind("}") + 1
+    None where there is none. All from the first brace to the last one must be the verdict, and
+    none of the ``judged`` texts may hold it, unless it stands alone: what stands inside something
+    else may be a piece of what was judged."""
+    said = text.strip()
+    thoughts = None if said.startswith("{") else _THOUGHTS.match(said)
+    said = said[thoughts.end() :] if thoughts else said
+    begin, end = said.find("{"), said.rfind("}") + 1
+    found, around = said[begin:end], said[:begin] + said[end:]
     try:
-        return kind.model_validate(json.loads(text[begin:end])) if 0 <= begin < end else None
+        verdict = kind.model_validate(json.loads(found)) if 0 <= begin < end else None
     except (ValueError, RecursionError):
         # (A ValidationError is a ValueError.)
         return None
+    alone = _ALONE.fullmatch(around) is not None
+    for one in judged:
+        # (Who quotes "</think>" seems to have thought up to there.)
+        if found in one and not (alone and (thoughts is None or "</think>" not in one)):
+            return None
+    return verdict and verdict.model_copy(update={"reason": storable(verdict.reason[:MAX_REASON])})
 
 
 def summary_of(spec: JudgeSpec, verdicts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ async def _work(services: Services, lease: Lease) -> None:
             await _judge_rest(services, lease, work, work.spec.judge)
             work = await asyncio.to_thread(read_work, lease)
         await asyncio.to_thread(lease.enter, "scoring")
-        results, scores = await score_apart(work.asked(), work.answered(), work.settings())
+        results, scores = await score_apart(work)
         results = completed(results, work, services.upstreams.upstreams)
         await asyncio.to_thread(lease.succeed, results, scores)
     except LeaseLost:

@@ -6,29 +6,22 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
-from gateway.evaluations.answered import Answer, Asked, Settings
+from gateway.evaluations.stored import Work
 from shared.errors import GenPlatError
 
 # What Python needs to start and to find GenPlat; no secret is among them.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
 Json = dict[str, Any]
+# Of each candidate, those of its answers, by the examples' places.
 Scores = list[list[Json | None]]
 
 
-async def score_apart(
-    asked: Sequence[Asked], answers: Sequence[Sequence[Answer | None]], settings: Settings
-) -> tuple[Json, Scores]:
-    """What `summarise` says. GenPlatError where it came to no end."""
-    given = {
-        "asked": [asdict(example) for example in asked],
-        "answers": [[one and asdict(one) for one in own] for own in answers],
-        "settings": asdict(settings),
-    }
+async def score_apart(work: Work) -> tuple[Json, Scores]:
+    """What `summarise` says of it. GenPlatError where that came to no end."""
+    given = await asyncio.to_thread(_written, work)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -41,7 +34,7 @@ async def score_apart(
         | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
     )
     try:
-        said, complaint = await process.communicate(json.dumps(given).encode())
+        said, complaint = await process.communicate(given)
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -53,5 +46,17 @@ async def score_apart(
             f"The answers could not be scored: the process ended with {process.returncode}. {last}",
             code="scoring_failed",
         )
-    results, scores = json.loads(said)
-    return results, scores
+    return await asyncio.to_thread(_read, said, len(work.candidates), len(work.examples))
+
+
+def _written(work: Work) -> bytes:
+    """Line by line: one call for all of them would let no other thread do anything."""
+    first = {"settings": vars(work.settings()), "examples": len(work.examples)}
+    answers = (one and vars(one) for own in work.answered() for one in own)
+    lines = [first, *map(vars, work.asked()), *answers]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def _read(said: bytes, candidates: int, examples: int) -> tuple[Json, Scores]:
+    results, *scores = map(json.loads, said.splitlines())
+    return results, [scores[n * examples : (n + 1) * examples] for n in range(candidates)]

@@ -1,29 +1,42 @@
 """The process that scores answers. It has limits and no secret.
 
-Run as ``python -m gateway.evaluations.scoring_process``: JSON in, JSON out.
+Run as ``python -m gateway.evaluations.scoring_process``. A line of JSON each: in come the settings,
+the examples, and every candidate's answers; out go the results, and the scores of every answer.
 """
 
 import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
 
 from gateway.evaluations.answered import Answer, Asked, Settings
-from gateway.evaluations.scoring import Json, Scores
 from gateway.evaluations.summary import summarise
 
 CPU_SECONDS = 3600
 MEMORY_BYTES = 4 * 1024**3
 
 
-def score(given: Json) -> tuple[Json, Scores]:
-    settings = given["settings"] | {"metrics": tuple(given["settings"]["metrics"])}
-    asked = [Asked(one["source"], tuple(one["references"]), one["tag"]) for one in given["asked"]]
+def score(given: Iterable[str]) -> Iterator[Any]:
+    lines = iter(given)
+    first = json.loads(next(lines))
+    settings = Settings(**first["settings"] | {"metrics": tuple(first["settings"]["metrics"])})
+    asked = [Asked(**_restored(line)) for line in islice(lines, first["examples"])]
     answers = [
-        [one and Answer(**one | {"references": tuple(one["references"])}) for one in own]
-        for own in given["answers"]
+        [None if line == "null\n" else Answer(**_restored(line)) for line in own]
+        for own in iter(lambda: list(islice(lines, first["examples"])), [])
     ]
-    return summarise(asked, answers, Settings(**settings))
+    results, scores = summarise(asked, answers, settings)
+    yield results
+    for own in scores:
+        yield from own
+
+
+def _restored(line: str) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(line)
+    return fields | {"references": tuple(fields["references"])}
 
 
 def _limit() -> None:
@@ -40,4 +53,5 @@ def _limit() -> None:
 
 if __name__ == "__main__":
     _limit()
-    json.dump(score(json.load(sys.stdin)), sys.stdout, allow_nan=False)
+    for found in score(sys.stdin):
+        sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")

@@ -59,6 +59,8 @@ class EvaluationSpec(BaseModel):
     def _one_way_to_name_data(self) -> Self:
         if (self.dataset_id is None) == (self.held_out_of is None):
             raise ValueError("give either dataset_id or held_out_of")
+        if self.held_out_of is not None and self.tag_column is not None:
+            raise ValueError("tag_column names a column of dataset_id; held-out rows have no tags")
         return self
 
     @model_validator(mode="after")

@@ -3,9 +3,12 @@ only as functions of sums.
 
 - An interval comes from the bootstrap (Efron and Tibshirani 1993): examples are drawn with
   replacement and the metric is computed of each resample's sums; bias-corrected and accelerated
-  (BCa), with the jackknife's acceleration. Where all examples agree there is nothing to resample:
-  a share then gets Wilson's score interval, anything else its one value.
-- A difference is resampled in pairs: both models on the same examples.
+  (BCa), with the jackknife's acceleration.
+- Where all examples agree, all resamples do, which says nothing of examples that were not seen: at
+  most a share of them (of Wilson's score interval of none in so many) is otherwise, and that may be
+  as good or as bad as the metric knows. Of shares of 0 and 1 this is Wilson's interval itself.
+- A difference is resampled in pairs: both models on the same examples. Where all pairs agree, its
+  interval is put together from those of the two values (Newcombe 1998).
 - Its test is the randomization test of paired samples (exchange the two answers of an example with
   probability one half), two-sided; for values of 0 and 1 it is McNemar's exact test.
 - Of several metrics some differ by chance: `holm` raises the p-values for their number.
@@ -24,9 +27,14 @@ Floats = NDArray[np.float64]
 # The metric of sums, [..., counts] to [...].
 Total = Callable[[Floats], Floats]
 
+# The lowest and the highest value that a metric can have; None where there is no such thing.
+Bounds = tuple[float, float] | None
+
 RESAMPLES = 2000
 # Of random numbers held at once.
 _BLOCK = 4_000_000
+# Resamples that are no further apart than the last bits of sums of floats are all the same.
+_SAME = 1e-12
 _NORMAL = NormalDist()
 
 
@@ -48,26 +56,31 @@ class Difference:
     examples: int
 
 
+_NO_INTERVAL = Interval(math.nan, math.nan, "none")
+
+
 def interval(
     counts: Floats,
     total: Total,
     *,
     value: float,
     seed: int,
-    binary: bool = False,
+    bounds: Bounds = None,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Interval:
     """Around ``value``, the metric of all examples; ``counts`` is [examples, counts]."""
     if len(counts) == 0 or not math.isfinite(value):
-        return Interval(math.nan, math.nan, "none")
-    if bool((counts == counts[0]).all()):
-        return _of_equals(value, len(counts), binary, confidence)
+        return _NO_INTERVAL
     drawn = np.concatenate(
         [total(weights @ counts) for weights in _draws(len(counts), resamples, seed)]
     )
-    left_out = total(counts.sum(axis=0) - counts)
-    return _bca(value, drawn, left_out, confidence)
+    sums = counts.sum(axis=0)
+    # (The value may be another than that of the sums: GLEU draws references.)
+    apart = value - float(total(sums))
+    if _all_the_same(drawn):
+        return _of_equals(value, len(counts), bounds, confidence)
+    return _bca(value, drawn + apart, total(sums - counts) + apart, confidence)
 
 
 def difference(
@@ -78,27 +91,34 @@ def difference(
     values: tuple[float, float],
     seed: int,
     binary: bool = False,
+    bounds: Bounds = None,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Difference:
     """``first`` and ``second`` are the counts of the same examples, [examples, counts]; ``values``
-    the metric of each."""
+    the metric of each, between ``bounds``."""
     value = values[1] - values[0]
     if len(first) == 0 or not math.isfinite(value):
-        return Difference(math.nan, Interval(math.nan, math.nan, "none"), math.nan, "none", 0)
+        return Difference(math.nan, _NO_INTERVAL, math.nan, "none", 0)
     drawn = np.concatenate(
         [
             total(weights @ second) - total(weights @ first)
             for weights in _draws(len(first), resamples, seed)
         ]
     )
-    left_out = total(second.sum(axis=0) - second) - total(first.sum(axis=0) - first)
+    before, after = first.sum(axis=0), second.sum(axis=0)
+    left_out = total(after - second) - total(before - first)
+    apart = value - float(total(after) - total(before))
     if binary:
         p_value, test = mcnemar(first[:, 0], second[:, 0]), "McNemar, exact"
     else:
         p_value = randomization(first, second, total, seed=seed, resamples=resamples)
         test = "paired randomization"
-    found = _bca(value, drawn, left_out, confidence)
+    if _all_the_same(drawn):
+        own = [_of_equals(one, len(first), bounds, confidence) for one in values]
+        found = _of_equal_pairs(values, own)
+    else:
+        found = _bca(value, drawn + apart, left_out + apart, confidence)
     return Difference(value, found, p_value, test, len(first))
 
 
@@ -124,12 +144,32 @@ def _drawn(examples: int, resamples: int, seed: int) -> Iterator[Floats]:
         yield source.multinomial(examples, share, size=size).astype(np.float64)
 
 
+def _all_the_same(drawn: Floats) -> bool:
+    return bool(np.ptp(drawn) <= _SAME * max(1.0, abs(drawn[0])))
+
+
+def _of_equals(value: float, examples: int, bounds: Bounds, confidence: float) -> Interval:
+    if bounds is not None:
+        otherwise = wilson(0.0, examples, confidence).high
+        low = value - otherwise * (value - bounds[0])
+        return Interval(low, value + otherwise * (bounds[1] - value), "Wilson")
+    return _NO_INTERVAL if examples < 2 else Interval(value, value, "constant")
+
+
+def _of_equal_pairs(values: tuple[float, float], own: Sequence[Interval]) -> Interval:
+    (first, second), (one, other) = values, own
+    down = math.hypot(second - other.low, one.high - first)
+    up = math.hypot(other.high - second, first - one.low)
+    method = {"Wilson": "Newcombe"}.get(one.method, one.method)
+    return Interval(second - first - down, second - first + up, method)
+
+
 def _bca(value: float, drawn: Floats, left_out: Floats, confidence: float) -> Interval:
     """The quantiles of what was drawn, moved for its bias and for how the spread changes with the
     value. Where one of both cannot be told, the quantiles as they are."""
     drawn, left_out = drawn[np.isfinite(drawn)], left_out[np.isfinite(left_out)]
     if not len(drawn):
-        return Interval(math.nan, math.nan, "none")
+        return _NO_INTERVAL
     tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
     below = (np.mean(drawn < value) + np.mean(drawn <= value)) / 2
     method = "percentile"
@@ -144,10 +184,6 @@ def _bca(value: float, drawn: Floats, left_out: Floats, confidence: float) -> In
             method = "BCa"
     low, high = np.quantile(drawn, tails)
     return Interval(float(low), float(high), method)
-
-
-def _of_equals(value: float, examples: int, binary: bool, confidence: float) -> Interval:
-    return wilson(value, examples, confidence) if binary else Interval(value, value, "constant")
 
 
 def wilson(share: float, examples: int, confidence: float = 0.95) -> Interval:
@@ -186,7 +222,11 @@ def mcnemar(first: Floats, second: Floats) -> float:
     apart, fewer = only_first + only_second, min(only_first, only_second)
     if apart == 0:
         return 1.0
-    tail = sum(math.comb(apart, count) for count in range(fewer + 1))
+    # Ways to choose none, one, two … of them: each from the one before.
+    ways = tail = 1
+    for count in range(fewer):
+        ways = ways * (apart - count) // (count + 1)
+        tail += ways
     return min(1.0, float(2 * tail / 2**apart))
 
 

@@ -81,7 +81,7 @@ class Work:
         found = self.answers[candidate, place]
         missing = found.error is not None and not found.refused
         return Judged(
-            question=source_of(example),
+            question=conversation_of(example),
             answer=None if missing else found.text,
             desired=example.targets[0],
             other=other,
@@ -123,6 +123,14 @@ def source_of(example: EvaluationExample) -> str:
     """What the user said last."""
     said = [turn["content"] for turn in example.messages if turn["role"] == "user"]
     return str(said[-1]) if said else "\n".join(turn["content"] for turn in example.messages)
+
+
+def conversation_of(example: EvaluationExample) -> str:
+    """All that was said, as a judge reads it; without names where the user said one thing alone."""
+    turns = example.messages
+    if [turn["role"] for turn in turns] == ["user"]:
+        return str(turns[0]["content"])
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
 
 
 def read_work(lease: Lease) -> Work:

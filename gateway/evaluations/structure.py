@@ -6,7 +6,7 @@ lines they draw. Lines without a letter or a digit (a closing brace) are left ou
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _NAME = r"[\w.]+"
 _KINDS = (
@@ -20,7 +20,7 @@ _DECLARATIONS = tuple(
     for pattern in (
         rf'(?P<before>.*?)"(?P<label>[^"]*)"\s+as\s+(?P<alias>{_NAME})(?P<after>.*)',
         rf'(?P<before>\w+\s+)(?P<alias>{_NAME})\s+as\s+"(?P<label>[^"]*)"(?P<after>.*)',
-        rf"(?P<before>.*?)(?P<label>\([^)]*\)|\[[^\]]*\]|:[^:]*:)\s+as\s+(?P<alias>{_NAME})"
+        rf"(?P<before>.*?)(?P<label>\([^()]*\)|\[[^][]*\]|:[^:]*:)\s+as\s+(?P<alias>{_NAME})"
         r"(?P<after>.*)",
         rf"(?P<before>(?:{_KINDS})\s+)(?P<label>{_NAME})\s+as\s+(?P<alias>{_NAME})(?P<after>.*)",
     )
@@ -54,9 +54,21 @@ def _body(source: str) -> list[str]:
     """The lines between the markers, without comments."""
     return [
         line
-        for line in source.splitlines()
+        for line in "".join(_outside_comments(source)).splitlines()
         if not line.lstrip().startswith(("@startuml", "@enduml", "'"))
     ]
+
+
+def _outside_comments(source: str) -> Iterator[str]:
+    """What stands outside of /' … '/; one without an end goes to the source's."""
+    end = 0
+    while (begin := source.find("/'", end)) >= 0:
+        yield source[end:begin]
+        close = source.find("'/", begin + 2)
+        if close < 0:
+            return
+        end = close + 2
+    yield source[end:]
 
 
 def _strip(line: str) -> str:

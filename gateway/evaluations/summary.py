@@ -102,7 +102,7 @@ def _value(column: _Column, places: Sequence[int], settings: Settings) -> Json:
             column.metric.total,
             value=value,
             seed=settings.seed,
-            binary=column.metric.binary,
+            bounds=column.metric.bounds,
             confidence=settings.confidence,
             resamples=settings.resamples,
         )
@@ -155,6 +155,7 @@ def _difference(
         values=(first.value(both), second.value(both)),
         seed=settings.seed,
         binary=first.metric.binary,
+        bounds=first.metric.bounds,
         confidence=settings.confidence,
         resamples=settings.resamples,
     )

@@ -49,14 +49,19 @@ class EvaluationView(BaseModel):
 
 
 def view_of(evaluation: Evaluation) -> EvaluationView:
-    spec = evaluation.spec
-    baseline = spec["candidates"].index(spec["baseline"]) if spec.get("baseline") else 0
     error = None
     if evaluation.error_code is not None:
         error = EvaluationError(code=evaluation.error_code, message=evaluation.error_message or "")
     return EvaluationView(
-        baseline=baseline, error=error, **evaluation.model_dump(exclude={"owner", "object"})
+        baseline=_baseline(evaluation),
+        error=error,
+        **evaluation.model_dump(exclude={"owner", "object"}),
     )
+
+
+def _baseline(evaluation: Evaluation) -> int:
+    spec = evaluation.spec
+    return int(spec["candidates"].index(spec["baseline"])) if spec.get("baseline") else 0
 
 
 def owned(session: Session, owner: str, evaluation_id: str, *, update: bool = False) -> Evaluation:
@@ -114,18 +119,28 @@ def resume_evaluation(*, database: Database, owner: str, evaluation_id: str) -> 
     """Whatever came to nothing before is asked again; answers that are there stay."""
     with database.write() as session:
         found = owned(session, owner, evaluation_id, update=True)
-        if found.status not in ("failed", "cancelled"):
+        own = select(EvaluationAnswer).where(EvaluationAnswer.evaluation_id == evaluation_id)
+        lost = session.exec(
+            own.where(
+                col(EvaluationAnswer.error).is_not(None), col(EvaluationAnswer.refused).is_(False)
+            )
+        ).all()
+        ended_early = found.status in ("failed", "cancelled")
+        if not ended_early and not (found.status == "succeeded" and lost):
             raise Conflict(f"The evaluation is {found.status}: there is nothing to resume.")
-        lost = select(EvaluationAnswer).where(
-            EvaluationAnswer.evaluation_id == evaluation_id,
-            col(EvaluationAnswer.error).is_not(None),
-            col(EvaluationAnswer.refused).is_(False),
-        )
-        for answer in session.exec(lost):
+        unmet = {answer.place for answer in lost if answer.candidate == _baseline(found)}
+        for answer in lost:
             session.delete(answer)
             found.done -= 1 + (answer.verdicts is not None)
+        session.flush()
+        if (found.spec.get("judge") or {}).get("against") == "baseline":
+            # What was to be judged against an answer that was not there is judged anew.
+            for answer in session.exec(own.where(col(EvaluationAnswer.place).in_(unmet))):
+                found.done -= answer.verdicts is not None
+                answer.verdicts = None
+                session.add(answer)
         found.status, found.finished_at, found.lost = "queued", None, 0
-        found.error_code = found.error_message = None
+        found.error_code = found.error_message = found.results = None
         session.add(found)
     return view_of(found)
 

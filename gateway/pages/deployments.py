@@ -11,6 +11,7 @@ from gateway import completions, deployments
 from gateway.api.disconnects import unless_gone
 from gateway.deployments import DeploymentSpec
 from gateway.deps import PageOwnerDep, ServicesDep
+from gateway.evaluations.views import get_evaluation
 from gateway.pages.html import (
     UNPROCESSABLE,
     base_url,
@@ -25,16 +26,18 @@ from gateway.pages.model_choices import deployable_choices, evaluation_choices
 from gateway.request_log.entries import Origin
 from gateway.services import Services
 from shared.chat import ChatMessage, ChatRequest
-from shared.errors import GenPlatError
+from shared.errors import GenPlatError, InvalidData, NotFound
 from ui.snippets import chat_snippets
 
 router = APIRouter(prefix="/deployments", include_in_schema=False)
 
-FIELDS = ("name", "model", "precision", "require")
+REQUIRE = "require"
+# What a difference should be worth, of metrics from 0 to 1 and from 0 to 100.
+_MARGINS = {"share": " + 0.05", "points": " + 1"}
+FIELDS = ("name", "model", "precision", REQUIRE)
 NO_EVALUATION = ("", "None")
 PRECISIONS = [("auto", "auto"), ("fp32", "fp32: exact"), ("bf16", "bf16: half the memory")]
 TRY_TOKENS = 512
-USUAL_RULE = "rougeL >= base + 0.05"
 
 
 @router.get("")
@@ -50,7 +53,7 @@ def new_deployment(
     services: ServicesDep, owner: PageOwnerDep, model: str = "", evaluation: str = ""
 ) -> Response:
     values = {"model": model, "name": "", "precision": "auto"}
-    rules = "" if not evaluation else USUAL_RULE
+    rules = _usual_rule(services, owner, evaluation) if evaluation else ""
     return _form(services, owner, values | {"evaluation": evaluation, "rules": rules})
 
 
@@ -66,10 +69,14 @@ async def create_deployment(
 ) -> Response:
     """``rules``: one a line, which the evaluation must bear out."""
     values = {"name": name.strip(), "model": model, "precision": precision}
-    require = {"evaluation": evaluation, "rules": rules.split("\n") if rules.strip() else []}
-    require["rules"] = [rule.strip() for rule in require["rules"] if rule.strip()]
+    named = [rule.strip() for rule in rules.split("\n") if rule.strip()]
+    require = {"require": {"evaluation": evaluation, "rules": named}} if evaluation else {}
     try:
-        spec = DeploymentSpec.model_validate(values | ({"require": require} if evaluation else {}))
+        if named and not evaluation:
+            raise InvalidData(
+                "Choose the evaluation that has to bear the rules out.", param=REQUIRE
+            )
+        spec = DeploymentSpec.model_validate(values | require)
         await deployments.create_deployment(services=services, owner=owner, spec=spec)
     except (GenPlatError, ValidationError) as error:
         shown = problems(error, FIELDS)
@@ -125,6 +132,20 @@ async def _answer(services: Services, owner: str, name: str, inputs: str, origin
         services=services, owner=owner, request=request, origin=origin
     )
     return str(answer.body["choices"][0]["message"]["content"])
+
+
+def _usual_rule(services: Services, owner: str, evaluation_id: str) -> str:
+    """That it is better by what the evaluation looks at first; empty where there is none."""
+    try:
+        found = get_evaluation(database=services.database, owner=owner, evaluation_id=evaluation_id)
+    except NotFound:
+        return ""
+    if found.results is None:
+        return ""
+    metric = found.results["metrics"][0]
+    if metric["better"] == "lower":
+        return f"{metric['name']} <= base"
+    return f"{metric['name']} >= base" + _MARGINS.get(metric["unit"], "")
 
 
 def _form(

@@ -1,7 +1,7 @@
 """Numbers of evaluations as texts and as places in a chart."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.ui.gallery_evaluations import evaluation, report
@@ -16,10 +16,15 @@ from ui.evaluation_tables import (
     signed,
 )
 
-FINITE = st.floats(-1e9, 1e9, allow_nan=False)
+# (Perplexities of a broken model are anything.)
+FINITE = st.floats(-1e9, 1e9, allow_nan=False) | st.floats(0, 1e300)
 
 
 @given(st.lists(FINITE, max_size=6), st.sampled_from(["share", "points", "number"]))
+@example([-5e-324], "share")
+@example([5.0, -5e-324], "share")
+@example([0.29999999999999998, 0.7], "number")
+@example([1e300, 1e300 * (1 + 1e-15)], "number")
 def test_a_scale_holds_all_values_and_has_few_marks(values: list[float], unit: str) -> None:
     first, last, step = scale(values, unit)
     assert first < last and step > 0
@@ -68,6 +73,7 @@ def test_differences_have_signs(value: float | None, unit: str, text: str) -> No
 
 def test_numbers() -> None:
     assert (number(123.456, "number"), number(1.5, "number")) == ("123.5", "1.50")
+    assert number(1e300, "number") == "1e+300"
     assert (p_text(0.0004), p_text(0.04), p_text(None)) == ("< 0.001", "0.040", "–")
 
 

@@ -91,6 +91,10 @@ class Perplexity(Kind):
 
 
 class Similarity(Averaged):
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return 1.0, 5.0
+
     def of(self, answer: Answer) -> float | None:
         return answer.similarity
 

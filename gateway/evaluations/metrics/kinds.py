@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 # ``share``: 0 to 1. ``points``: 0 to 100. ``number``: without a bound.
 Unit = Literal["share", "points", "number"]
 Better = Literal["higher", "lower", "neither"]
+_BOUNDS: dict[Unit, tuple[float, float]] = {"share": (0.0, 1.0), "points": (0.0, 100.0)}
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Measured:
 
 class Metric(Protocol):
     """``binary``: each value is 0 or 1. ``signature`` says how it is computed, for those who want
-    to compute it again."""
+    to compute it again. ``bounds``: the lowest and the highest value that there can be."""
 
     @property
     def name(self) -> str: ...
@@ -44,6 +45,8 @@ class Metric(Protocol):
     def binary(self) -> bool: ...
     @property
     def signature(self) -> str: ...
+    @property
+    def bounds(self) -> tuple[float, float] | None: ...
 
     def measure(self, answers: Sequence[Answer]) -> list[Measured | None]:
         """Each answer by itself; None where it cannot be measured."""
@@ -65,6 +68,10 @@ class Kind:
     unit: Unit = "share"
     better: Better = "higher"
     binary: bool = False
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return _BOUNDS.get(self.unit)
 
 
 class Averaged(Kind):

@@ -3,6 +3,7 @@
 A label is compared without regard to case, to spaces around it and to a full stop behind it. The
 macro average is over the labels that the references have, as scikit-learn's ``f1_score`` with
 ``labels`` set to those and ``zero_division=0``; an answer that is none of them is simply wrong.
+Data with more than `MAX_LABELS` is no classification: there is no macro-F1 of it.
 """
 
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ class MacroF1(_Labelled):
     """Counts: of each label how often it was right, said wrongly, and missed."""
 
     def measure(self, answers: Sequence[Answer]) -> list[Measured | None]:
+        if len(self.labels) > MAX_LABELS:
+            return [None] * len(answers)
         place = {label: index for index, label in enumerate(self.labels)}
         return [self._one(answer, place) for answer in answers]
 
@@ -65,6 +68,6 @@ def accuracy() -> Accuracy:
 
 
 def macro_f1(references: Sequence[Sequence[str]]) -> MacroF1:
-    labels = tuple(sorted({label_of(text) for own in references for text in own}))[:MAX_LABELS]
+    labels = tuple(sorted({label_of(text) for own in references for text in own}))
     signature = f"label|case:ignored|labels:{len(labels)}"
     return MacroF1("macro_f1", "Macro-F1", signature, labels=labels)

@@ -20,6 +20,8 @@ from tests.gateway.evaluations.asked import TAIL, evaluate, upload, word_rows
         ("rougeL≥baseline-0.1 @ mean", {"margin": -0.1, "bound": "mean"}),
         ("perplexity <= base", {"comparison": "<=", "margin": 0}),
         ("render_rate >= 0.8", {"than": 0.8, "margin": 0}),
+        ("render_rate>=.8", {"than": 0.8}),
+        ("judge_similarity >= base - .5", {"than": "base", "margin": -0.5}),
     ],
 )
 def test_rules_are_read(text: str, rule: dict[str, Any]) -> None:
@@ -37,15 +39,24 @@ def test_what_is_no_rule_is_refused(text: str) -> None:
         GateRule.model_validate(text)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"than": 0.5, "margin": 0.1}, {"than": float("inf")}, {"than": float("nan")}]
+)
+def test_a_rule_that_would_mean_something_else_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        GateRule.model_validate({"metric": "rougeL"} | changes)
+
+
 def results(**changes: Any) -> dict[str, Any]:
-    measured = {"value": 0.7, "low": 0.6, "high": 0.8}
-    apart = {"value": 0.1, "low": 0.04, "high": 0.16}
+    measured = {"value": 0.7, "low": 0.6, "high": 0.8, "examples": 40}
+    apart = {"value": 0.1, "low": 0.04, "high": 0.16, "examples": 40}
     return {
         "id": "ev_1",
         "status": "succeeded",
         "baseline": 0,
         "candidates": [{"name": "base"}, {"name": "tuned"}],
         "results": {
+            "examples": 40,
             "candidates": [
                 {"name": name, "missing": 0, "metrics": {"rougeL": measured}}
                 for name in ("base", "tuned")
@@ -79,6 +90,13 @@ def test_what_is_not_known_holds_nothing() -> None:
     assert not evaluate_gate(results(), 0, rule).holds
     unfinished = evaluate_gate(results(results=None, status="running"), 1, rule)
     assert not unfinished.holds and "running" in unfinished.sentence
+    partly = results()
+    partly["results"]["comparisons"][0]["metrics"]["rougeL"]["examples"] = 33
+    assert "33 of 40 examples" in evaluate_gate(partly, 1, rule).sentence
+    alone = results()
+    alone["results"]["comparisons"][0]["metrics"]["rougeL"] |= {"low": None, "high": None}
+    assert "no interval" in evaluate_gate(alone, 1, rule).sentence
+    assert evaluate_gate(alone, 1, GateRule.model_validate("rougeL >= base @ mean")).holds
     lossy = results()
     lossy["results"]["candidates"][0]["missing"] = 3
     assert "3 answers" in evaluate_gate(lossy, 1, rule).sentence
@@ -145,7 +163,15 @@ def test_a_deployment_by_the_form_may_require_one_too(live: Live) -> None:
     sent = {"name": "tuned", "model": run.id, "evaluation": found["id"]}
     answer = live.http.post("/deployments", data=sent | {"rules": "rougeL >= base + 0.1"})
     assert answer.status_code == 422 and "does not hold" in answer.text
+    # Rules about nothing are no leave to deploy.
+    answer = live.http.post("/deployments", data=sent | {"evaluation": "", "rules": "bleu >= base"})
+    assert answer.status_code == 422 and "Choose the evaluation" in answer.text
+    page = live.http.get("/deployments/new", params={"model": run.id, "evaluation": found["id"]})
+    assert "rougeL &gt;= base + 0.05</textarea>" in page.text
     answer = live.http.post("/deployments", data=sent | {"rules": "rougeL is good"})
     assert answer.status_code == 422 and "is no rule" in answer.text
-    answer = live.http.post("/deployments", data=sent | {"rules": "rougeL >= base\n"})
+    # Twenty equal answers do not prove that it is as good elsewhere; a margin says how sure to be.
+    answer = live.http.post("/deployments", data=sent | {"rules": "rougeL >= base"})
+    assert answer.status_code == 422 and "lower bound -0.1" in answer.text
+    answer = live.http.post("/deployments", data=sent | {"rules": "rougeL >= base - 0.2\n"})
     assert answer.headers["location"] == "/deployments/tuned"

@@ -179,7 +179,7 @@ async def test_a_killed_gateway_is_gone_on_for_after_its_lease(
 
 @asynchronous
 async def test_a_cancel_stops_who_works(quick: GatewaySettings, inference: FakeInference) -> None:
-    inference.seconds_a_word = 5
+    inference.seconds_a_word = 0.6
     async with gateway_services(quick) as services:
         evaluation = await prepared(services, 5)
         async with background(run_evaluations(services)):

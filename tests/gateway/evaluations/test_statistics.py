@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from gateway.evaluations import statistics
 from gateway.evaluations.metrics.kinds import Floats, quotient
-from gateway.evaluations.statistics import holm, interval, mcnemar, randomization, wilson
+from gateway.evaluations.statistics import (
+    difference,
+    holm,
+    interval,
+    mcnemar,
+    randomization,
+    wilson,
+)
 
 
 def mean(sums: Floats) -> Floats:
@@ -16,7 +22,11 @@ def counted(values: Floats) -> Floats:
     return np.stack([values, np.ones(len(values))], axis=1)
 
 
-@pytest.mark.parametrize("kind", ["skewed", "shares", "ratio"])
+SCIPY = (0.1225, 0.455)
+BOUNDS = {"skewed": (0.0, 1.0), "shares": (0.0, 1.0), "ratio": None}
+
+
+@pytest.mark.parametrize("kind", list(BOUNDS))
 def test_95_percent_intervals_hold_the_truth_95_times_in_100(kind: str) -> None:
     source, hits, trials = np.random.default_rng(7), 0, 400
     for trial in range(trials):
@@ -29,9 +39,7 @@ def test_95_percent_intervals_hold_the_truth_95_times_in_100(kind: str) -> None:
             below = source.exponential(5, 60) + 1
             counts, truth = np.stack([below * source.uniform(0, 1, 60), below], axis=1), 0.5
         value = float(mean(counts.sum(axis=0)))
-        found = interval(
-            counts, mean, value=value, seed=trial, binary=kind == "shares", resamples=600
-        )
+        found = interval(counts, mean, value=value, seed=trial, bounds=BOUNDS[kind], resamples=600)
         hits += found.low <= truth <= found.high
     assert 0.91 <= hits / trials <= 0.985
 
@@ -58,7 +66,7 @@ def test_a_paired_test_sees_what_lies_in_the_pairs() -> None:
     source = np.random.default_rng(3)
     ease = source.random(60)
     first, second = counted(ease), counted(ease + 0.02 + source.normal(0, 0.01, 60))
-    found = statistics.difference(
+    found = difference(
         first,
         second,
         mean,
@@ -78,12 +86,91 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert one == same != other
 
 
+def test_an_interval_is_the_one_that_scipy_computes() -> None:
+    values = np.array([0.02, 0.0, 0.31, 0.05, 0.64, 0.11, 0.0, 0.08, 0.93, 0.21, 0.17, 0.4])
+    found = interval(counted(values), mean, value=float(values.mean()), seed=1, resamples=20_000)
+    # scipy 1.17.1: bootstrap((values,), np.mean, method="BCa", n_resamples=1_000_000, rng=1)
+    assert (found.low, found.high) == pytest.approx(SCIPY, abs=0.006)
+    assert found.method == "BCa"
+
+
 def test_examples_that_all_agree_say_only_so_much() -> None:
-    all_right = interval(counted(np.ones(20)), mean, value=1.0, seed=1, binary=True)
-    assert all_right == wilson(1.0, 20)
+    all_right = interval(counted(np.ones(20)), mean, value=1.0, seed=1, bounds=(0, 1))
+    assert (all_right.low, all_right.high) == pytest.approx((wilson(1.0, 20).low, 1.0))
     # Agresti and Coull's textbook value: 20 of 20.
-    assert (round(all_right.low, 3), all_right.high) == (0.839, 1.0)
+    assert round(all_right.low, 3) == 0.839
+    # What has no bounds may be anything elsewhere: nothing is known but what was seen.
     assert interval(counted(np.full(20, 3.0)), mean, value=3.0, seed=1).low == 3.0
+
+
+@pytest.mark.parametrize(("bounds", "examples"), [(None, 1), ((0.0, 1.0), 1), ((0.0, 1.0), 5)])
+def test_few_examples_that_agree_prove_no_margin(
+    bounds: tuple[float, float] | None, examples: int
+) -> None:
+    """All right against all wrong, and yet who knows the next one."""
+    wrong, right = counted(np.zeros(examples)), counted(np.ones(examples))
+    alone = interval(right, mean, value=1.0, seed=1, bounds=bounds)
+    apart = difference(wrong, right, mean, values=(0.0, 1.0), seed=1, bounds=bounds)
+    assert apart.value == 1
+    if bounds is None:
+        assert np.isnan([alone.low, alone.high, apart.interval.low, apart.interval.high]).all()
+    else:
+        assert alone.low < 0.6 and alone.high == 1
+        assert apart.interval.low < 0.4 and apart.interval.high == 1
+
+
+def test_a_share_of_all_against_none_by_hand() -> None:
+    """Newcombe's interval of 10 of 10 against 0 of 10: Wilson's are 0.722 to 1 and 0 to 0.278."""
+    pair = (counted(np.zeros(10)), counted(np.ones(10)))
+    found = difference(*pair, mean, values=(0.0, 1.0), seed=1, binary=True, bounds=(0, 1))
+    assert found.interval.low == pytest.approx(1 - 0.2775 * 2**0.5, abs=1e-3)
+    assert (found.interval.high, found.interval.method) == (1, "Newcombe")
+
+
+def test_models_that_never_differed_may_do_so_elsewhere() -> None:
+    same = counted(np.random.default_rng(2).random(30))
+    value = float(same[:, 0].mean())
+    found = difference(same, same, mean, values=(value, value), seed=1, bounds=(0, 1))
+    assert -wilson(0, 30).high < found.interval.low < -0.05
+    assert wilson(0, 30).high > found.interval.high > 0.05
+    assert (found.value, found.p_value) == (0, 1)
+
+
+@pytest.mark.parametrize("rates", [(0.9, 0.9), (0.98, 0.95), (0.999, 0.96)])
+def test_differences_of_shares_hold_the_truth_also_near_their_end(
+    rates: tuple[float, float],
+) -> None:
+    """Where a resample of what always went right would always go right."""
+    source, hits, trials, examples = np.random.default_rng(13), 0, 400, 40
+    for trial in range(trials):
+        first, second = ((source.random(examples) < rate).astype(float) for rate in rates)
+        found = difference(
+            counted(first),
+            counted(second),
+            mean,
+            values=(float(first.mean()), float(second.mean())),
+            seed=trial % 3,
+            binary=True,
+            bounds=(0, 1),
+            resamples=400,
+        ).interval
+        hits += found.low <= rates[1] - rates[0] <= found.high
+    # (Of what was drawn alone they would hold it 76 and 81 times in 100.)
+    assert hits / trials >= 0.88
+
+
+def test_a_value_that_sums_only_come_close_to_moves_its_interval() -> None:
+    """As GLEU's, which is a mean over references that are drawn."""
+    counts = counted(np.random.default_rng(4).beta(1, 4, 40))
+    plain = float(counts[:, 0].mean())
+    own = interval(counts, mean, value=plain, seed=1)
+    moved = interval(counts, mean, value=plain + 0.01, seed=1)
+    assert (moved.low, moved.high) == pytest.approx((own.low + 0.01, own.high + 0.01))
+    pair = (counts, counted(np.random.default_rng(5).beta(1, 4, 40)))
+    values = (plain, float(pair[1][:, 0].mean()))
+    apart = difference(*pair, mean, values=values, seed=1)
+    raised = difference(*pair, mean, values=(plain, values[1] + 0.01), seed=1)
+    assert raised.interval.low == pytest.approx(apart.interval.low + 0.01)
 
 
 def test_mcnemar_by_hand() -> None:
@@ -92,6 +179,10 @@ def test_mcnemar_by_hand() -> None:
     second = np.array([0.0] + [1.0] * 7 + [1.0] * 5)
     assert mcnemar(first, second) == pytest.approx(18 / 256)
     assert mcnemar(first, first) == 1.0
+    # Nobody waits for that one: half of ten thousand.
+    many = np.tile([0.0, 1.0], 5000)
+    assert mcnemar(many, 1 - many) == 1.0
+    assert mcnemar(np.zeros(2000), np.ones(2000)) == 2.0**-1999
 
 
 def test_holm_by_hand() -> None:
@@ -102,5 +193,5 @@ def test_holm_by_hand() -> None:
 def test_nothing_measured_is_nothing_known() -> None:
     nothing = np.empty((0, 2))
     assert np.isnan(interval(nothing, mean, value=float("nan"), seed=1).low)
-    found = statistics.difference(nothing, nothing, mean, values=(0.0, 0.0), seed=1)
+    found = difference(nothing, nothing, mean, values=(0.0, 0.0), seed=1)
     assert np.isnan(found.value) and found.examples == 0

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,8 @@ def test_disjoint_is_zero(diagram: tuple[list[str], list[tuple[int, int, str]]])
         ("participant Server as S\nA -> S", "participant Server as T\nA -> T"),
         ('robust "Door" as D\n@0\nD is Open', 'robust "Door" as E\n@0\nE is Open'),
         ("' a comment\nA -> B", "A -> B"),
+        ("/' a comment\nA -> C\n'/\nA -> B /' of two '/ : hi", "A -> B : hi"),
+        ("A -> B\n/' open\nA -> C", "A -> B"),
         ('"A" -> "B"', "A -> B"),
     ],
 )
@@ -94,10 +97,19 @@ def test_the_same_diagram_in_other_words(left: str, right: str) -> None:
         ('actor "Clerk" as C', 'actor "Teller" as C'),
         (":Treat the guest as Friend;", ":Treat the guest;"),
         ("", "A -> B"),
+        ("/' A -> B '/", "A -> B"),
     ],
 )
 def test_other_diagrams(left: str, right: str) -> None:
     assert structure_f1(left, right) == 0
+
+
+@pytest.mark.parametrize("piece", ["(", "[", ":", '"', "/'", "( as ", '"a" as b ', "class "])
+def test_no_source_takes_long(piece: str) -> None:
+    """What a model that cannot stop writes. (By the square of its length it would take minutes.)"""
+    began = time.process_time()
+    assert structure_f1(piece * 40_000, "A -> B") == 0
+    assert time.process_time() - began < 5
 
 
 def test_an_alias_in_a_text_is_a_word() -> None:

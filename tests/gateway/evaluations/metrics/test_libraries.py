@@ -15,6 +15,7 @@ from gateway.evaluations.answered import Answer
 from gateway.evaluations.metrics.catalogue import metrics_of
 from gateway.evaluations.metrics.kinds import Metric
 from gateway.evaluations.metrics.overlap import KINDS, rouge
+from gateway.evaluations.metrics.scripts import tokens
 from gateway.evaluations.metrics.tasks import NAMES
 from gateway.evaluations.metrics.translation import bleu, chrf
 
@@ -95,6 +96,25 @@ def test_rouge_counts_words_of_other_scripts() -> None:
         rouge("rouge1", "latin").measure(answers)[0]
         == measured.measure([Answer("", ("x",), "y")])[0]
     )
+
+
+@pytest.mark.parametrize("other", ["我喜欢小猫和小狗", "привет мир", "नमस्ते दुनिया", "สวัสดี"])
+def test_rouge_of_texts_in_several_scripts_counts_all_of_them(other: str) -> None:
+    """Google's tokenizer would call the others empty, and a right answer worth nothing."""
+    references = [["the cat sat on the mat over there"], ["the dog did"], [other]]
+    own = [Answer("", tuple(texts), texts[0]) for texts in references]
+    for metric in metrics_of(["rouge1", "rougeL"], references):
+        assert [one.value for one in metric.measure(own) if one] == [1, 1, 1]
+    # Words with accents are Latin ones, and counted as Google does.
+    german = [["Über den Äckern müssen schöne Häuser stehen"]]
+    (metric,) = metrics_of(["rouge1"], german)
+    assert metric.signature.endswith("tokenizer:latin")
+
+
+def test_vowel_signs_belong_to_their_words() -> None:
+    assert tokens("हिन्दी में, 2 क़िताबें") == ["हिन्दी", "में", "2", "क़िताबें"]
+    assert tokens("naïve CAFÉ_1 e\u0301") == ["naïve", "café", "1", "e\u0301"]
+    assert tokens("猫が cat") == ["猫", "が", "cat"]
 
 
 def test_bleu_cuts_chinese_into_characters() -> None:

@@ -113,6 +113,16 @@ def test_macro_f1_by_hand() -> None:
     assert value(labels.accuracy(), own) == pytest.approx(4 / 6)
 
 
+def test_texts_that_are_all_different_have_no_macro_f1() -> None:
+    for count, found in ((labels.MAX_LABELS, 1.0), (labels.MAX_LABELS + 1, None)):
+        own = [Answer("", (f"label {n}",), f"label {n}") for n in range(count)]
+        metric = labels.macro_f1([answer.references for answer in own])
+        if found is None:
+            assert set(metric.measure(own)) == {None}
+        else:
+            assert value(metric, own) == found
+
+
 def test_perplexity_is_of_tokens_and_not_of_answers() -> None:
     own = [
         Answer("", ("x",), "", log_likelihood=-2.0, likelihood_tokens=2),
