@@ -66,9 +66,9 @@ class _Told:
 
     async def keep_rows(self, rows: Sequence[Row]) -> None:
         await self._journal.keep_rows(rows)
-        kept = sum(row.kept for row in self._journal.rows())
-        dropped = len(self._journal.rows()) - kept
-        self._report.progress(kept, dropped, self._config.count)
+        every = await self._journal.rows()
+        kept = sum(row.kept for row in every)
+        self._report.progress(kept, len(every) - kept, self._config.count)
 
 
 def synthesize(config: SynthesizeConfig, *, place: Place, report: Report) -> int:
