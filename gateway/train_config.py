@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gateway.flat_config import Content, Keys
+from gateway.validation import refusal
 from shared.errors import InvalidRequest
 from shared.runs import FineTuneSpec
 
@@ -90,10 +91,7 @@ def checked_spec(content: Content, dataset_ids: Mapping[str, str]) -> Content:
     try:
         spec = FineTuneSpec.model_validate(fields | dict(dataset_ids))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        said = str(first["msg"]).removeprefix("Value error, ")
-        raise InvalidRequest(f"{name}: {said}." if name else f"{said}.", param=name) from error
+        raise refusal(error) from error
     return spec.model_dump(mode="json", exclude_unset=True)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,9 +18,10 @@ from gateway.client import Client, CommandFailed, Json
 from gateway.evaluations.required import GateQuestion, answered
 from gateway.evaluations.views import EvaluationView
 from gateway.launcher.processes import dying_with
-from gateway.orchestrator.shares import weighted
+from gateway.orchestrator.shares import promoted
 from gateway.pipeline.config import Content, Step
 from gateway.platform import platform
+from gateway.validation import refusal
 from shared.errors import InvalidRequest
 from shared.storage import atomic_file
 
@@ -170,8 +170,7 @@ def _gate(doing: Doing) -> Content:
         )
         found = answered(EvaluationView.model_validate(evaluation), question)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InvalidRequest(f"{doing.step.id}: {first['msg']}.") from error
+        raise InvalidRequest(f"{doing.step.id}: {refusal(error).message}") from error
     for one in found.verdicts:
         doing.say(f"  {'holds' if one.holds else 'fails'}: {one.sentence}")
     if not found.holds:
@@ -247,11 +246,7 @@ def _promote(doing: Doing) -> Content:
             client.ask("POST", "/api/routes", json={"name": name, "targets": targets})
         else:
             route = client.ask("GET", f"/api/routes/{name}")
-            body: dict[str, Any] = {
-                "targets": weighted(route["targets"], deployment, float(weight)),
-                "fallbacks": route["fallbacks"],
-                "sticky": route["sticky"],
-            }
+            body = promoted(route, deployment, float(weight))
             client.ask("PUT", f"/api/routes/{name}", json=body)
     doing.say(f"  {deployment} gets {weight:g}% of {name}.")
     return {"route": name}
