@@ -1,6 +1,5 @@
 """From new data to a promoted model by one request, over a live gateway."""
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from gateway.loops.spec import LoopSpec, evaluation_spec, run_spec
 from gateway.loops.worker import _look, _MovedOn, _Note, _route
 from gateway.settings import GatewaySettings
 from gateway.tables import Loop, Run
+from shared.errors import Conflict
 from shared.model_library import BUNDLED_MODEL
 from tests.gateway.api.live import Live, chat, live_gateway
 from tests.gateway.parts import OWNER, asynchronous, gateway_services, until_true
@@ -193,32 +193,54 @@ async def test_of_two_gateways_one_makes_what_a_stage_needs(settings: GatewaySet
             assert session.get_one(Loop, loop.id).run_id == "run_1"
 
 
-def stored(live: Live, loop_id: str) -> Loop:
-    with live.services.database.read() as session:
-        return session.get_one(Loop, loop_id)
+@asynchronous
+async def test_what_fails_because_another_gateway_has_done_it_is_no_failure(
+    settings: GatewaySettings,
+) -> None:
+    spec = {
+        "dataset_id": "ds_test",
+        "like_run": "run_0",
+        "like_evaluation": "ev_0",
+        "rules": ["rougeL >= base"],
+        "deployment": "new",
+    }
+    async with gateway_services(settings) as services:
+        with services.database.write() as session:
+            late = Loop(owner=OWNER, spec=spec, stage="deploying", run_id="run_1")
+            session.add(late)
+        with services.database.write() as session:
+            session.get_one(Loop, late.id).deployment = "new"
+        # It would have to make the deployment, and cannot.
+        await _look(services, late)
+        with services.database.read() as session:
+            found = session.get_one(Loop, late.id)
+        assert (found.status, found.error_code) == ("running", None)
+        # Of one that is as it was seen, it is one.
+        with services.database.write() as session:
+            session.get_one(Loop, late.id).deployment = None
+        await _look(services, late)
+        with services.database.read() as session:
+            assert session.get_one(Loop, late.id).status == "failed"
 
 
-def test_what_another_gateway_has_done_meanwhile_is_no_failure(live: Live) -> None:
-    """Each stage is done twice: by the gateway, and by one that saw the loop before that."""
-    loop_id = begin(live, "exact_match >= 0", route="fresh")
-    until_true(lambda: stored(live, loop_id).run_id)
-    late: list[Loop] = []
-    trained(live, loop_id)
-    while (found := stored(live, loop_id)).status == "running":
-        if not late or late[-1].stage != found.stage:
-            late.append(found)
-    for one in late:
-        one.status = "running"
-        asyncio.run(_look(live.services, one))
-    found = stored(live, loop_id)
-    assert (found.status, found.error_code) == ("succeeded", None)
-    # The last stage, done by both at the same moment.
-    spec = LoopSpec.model_validate(found.spec)
+def test_a_route_that_is_made_by_two_at_once_is_made(live: Live) -> None:
+    live.deploy("new")
+    spec = LoopSpec.model_validate(
+        {
+            "dataset_id": "ds_test",
+            "like_run": "run_0",
+            "like_evaluation": "ev_0",
+            "rules": ["rougeL >= base"],
+            "deployment": "new",
+        }
+    )
+    loop = Loop(owner=OWNER, spec={})
     for _ in range(2):
-        _route(live.services, found, spec, "fresh")
-    assert live.http.get("/api/routes/fresh").json()["targets"] == [
-        {"deployment": "new", "weight": 100}
-    ]
+        _route(live.services, loop, spec, "fresh")
+    targets = live.http.get("/api/routes/fresh").json()["targets"]
+    assert targets == [{"deployment": "new", "weight": 100}]
+    with pytest.raises(Conflict):
+        _route(live.services, loop, spec, "old")
 
 
 def test_one_that_cannot_be_gone_on_with_keeps_no_other_waiting(live: Live) -> None:
