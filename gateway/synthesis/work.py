@@ -13,8 +13,9 @@ from typing import Any, Literal, Protocol
 
 from gateway.synthesis import judging
 from gateway.synthesis.filtering import Drop, Sieve
-from gateway.synthesis.generating import Aim, Request, body, request, rows_in
+from gateway.synthesis.generating import Aim, Request, body, request
 from gateway.synthesis.pairs import Pair
+from gateway.synthesis.reading import rows_in
 from gateway.synthesis.shape import Shape, shape_of
 from gateway.synthesis.spec import Wishes
 from shared.errors import GenPlatError
