@@ -172,7 +172,7 @@ def _gate(doing: Doing) -> Content:
     except ValidationError as error:
         raise InvalidRequest(f"{doing.step.id}: {refusal(error).message}") from error
     for one in found.verdicts:
-        doing.say(f"  {'holds' if one.holds else 'fails'}: {one.sentence}")
+        doing.say(f"  {one.sentence}")
     if not found.holds:
         raise StepFailed(f"The gate {doing.step.id} is closed for {found.candidate}.", GATE_CLOSED)
     return {"holds": True, "evaluation": named}

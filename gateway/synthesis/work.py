@@ -17,13 +17,12 @@ from gateway.synthesis.generating import Aim, Request, body, request
 from gateway.synthesis.pairs import Pair
 from gateway.synthesis.reading import rows_in
 from gateway.synthesis.shape import Shape, shape_of
-from gateway.synthesis.spec import Wishes
+from gateway.synthesis.spec import MAX_ANSWER, Wishes
 from shared.errors import GenPlatError
 from shared.tasks import each
 
 ROUND = 16
 _JUDGES_EXAMPLES = 2
-_MAX_ANSWER = 200_000
 
 Body = dict[str, Any]
 Status = Literal["dropped", "pending"]
@@ -274,4 +273,4 @@ async def _answer(ask: Callable[[Body], Awaitable[Body]], said: Body) -> Answer:
 
 
 def _storable(text: str) -> str:
-    return text[:_MAX_ANSWER].replace("\x00", "").encode(errors="replace").decode()
+    return text[:MAX_ANSWER].replace("\x00", "").encode(errors="replace").decode()

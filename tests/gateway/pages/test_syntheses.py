@@ -88,6 +88,11 @@ def test_an_empty_edit_and_a_wrong_form_come_back_with_what_was_typed(
     answer = browser.post(f"{path}/rows/{number}", data=wrong)
     assert answer.status_code == 422
     assert "must not be empty" in answer.text and "typed &amp;lt;" in answer.text
+    long = {"action": "save", "prompt": "x" * 201_000, "completion": "y"}
+    answer = browser.post(f"{path}/rows/{number}", data=long)
+    assert answer.status_code == 422 and "at most 200000" in answer.text
+    for where in (f"/rows/{10**30}", f"/rows?after={10**30}", f"/review?after={10**30}"):
+        assert browser.get(f"{path}{where}").status_code == 422
     answer = browser.post("/syntheses", data={"model": "writer", "count": "many"})
     assert answer.status_code == 422
     assert 'id="count-error"' in answer.text and 'value="many"' in answer.text
