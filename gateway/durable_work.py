@@ -40,7 +40,7 @@ class Worker(Generic[Held]):
         served: deque[str] = deque(maxlen=_REMEMBERED)
         while True:
             self.wanted.clear()
-            lease = await asyncio.to_thread(self._claimed, list(served))
+            lease = await self._claimed(list(served))
             if lease is not None:
                 served.append(lease.owner)
                 await self._bring_to_an_end(lease)
@@ -49,8 +49,16 @@ class Worker(Generic[Held]):
                 async with asyncio.timeout(self.look_seconds):
                     await self.wanted.wait()
 
-    def _claimed(self, served: list[str]) -> Lease[Held] | None:
-        return claim(self.database, self.kind, seconds=self.lease_seconds, served=served)
+    async def _claimed(self, served: list[str]) -> Lease[Held] | None:
+        """None where the database is away, too."""
+        seconds = self.lease_seconds
+        try:
+            return await asyncio.to_thread(
+                claim, self.database, self.kind, seconds=seconds, served=served
+            )
+        except SQLAlchemyError as error:
+            log.warning("No work can be looked for: %s", type(error).__name__)
+            return None
 
     async def _bring_to_an_end(self, lease: Lease[Held]) -> None:
         """Unless somebody takes it away. Its trouble keeps no other row from being worked on."""
@@ -99,5 +107,6 @@ async def _renewed(lease: Lease[Held]) -> None:
 
 
 async def _fail(lease: Lease[Held], code: str, message: str) -> None:
-    with contextlib.suppress(LeaseLost):
+    # (Of what cannot be written now, the lease lapses.)
+    with contextlib.suppress(LeaseLost, SQLAlchemyError):
         await asyncio.to_thread(lease.fail, code, message)

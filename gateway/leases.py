@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Generic, TypeVar
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, func
 from sqlmodel import Session, col, or_, select
 
 from gateway.database import Database
@@ -22,8 +22,6 @@ Held = TypeVar("Held", Evaluation, Synthesis)
 
 # Of a gateway that is lost each time that it works on one, somebody must be told.
 MAX_LOST = 5
-# So many of those that wait are looked at for an owner whose turn it is.
-_LOOKED_AT = 200
 
 
 class LeaseLost(Exception):
@@ -89,40 +87,40 @@ class Lease(Generic[Held]):
 def claim(
     database: Database, kind: Kind[Held], *, seconds: float, served: Sequence[str] = ()
 ) -> Lease[Held] | None:
-    """A lease on a row that nobody works on: the oldest of an owner who is least often among
+    """A lease on a row that nobody works on: the oldest of the owner who is least often among
     ``served``, those whose turn it was."""
+    oldest = func.min(kind.table.created_at)
     with database.read() as session:
-        table = kind.table
-        query = select(table.id, table.owner).where(_free(kind)).order_by(col(table.created_at))
-        found = session.exec(query.limit(_LOOKED_AT)).all()
-    for row_id, owner in sorted(found, key=lambda one: served.count(one[1])):
-        lease = Lease(database, kind, row_id, owner, seconds)
-        if _taken(lease):
+        query = select(kind.table.owner, oldest).where(_free(kind)).group_by(kind.table.owner)
+        waiting = session.exec(query.order_by(oldest)).all()
+    for owner, _ in sorted(waiting, key=lambda one: served.count(one[0])):
+        if (lease := _claim_of(database, kind, owner, seconds)) is not None:
             return lease
     return None
 
 
-def _taken(lease: Lease[Held]) -> bool:
-    """Whether it was still free, and may be worked on."""
-    kind = lease.kind
-    with lease.database.write() as session:
-        # (PostgreSQL: one of two waits, and finds it taken; SQLite's writers exclude each other.)
-        query = select(kind.table).where(kind.table.id == lease.id, _free(kind))
-        found = session.exec(query.with_for_update()).first()
-        if found is None:
-            return False
-        session.add(found)
-        if found.holder is not None:
-            found.lost += 1
-        if found.lost >= MAX_LOST:
+def _claim_of(
+    database: Database, kind: Kind[Held], owner: str, seconds: float
+) -> Lease[Held] | None:
+    table = kind.table
+    query = select(table).where(table.owner == owner, _free(kind)).order_by(col(table.created_at))
+    # (PostgreSQL: two gateways take two; SQLite's write transactions exclude one another.)
+    query = query.limit(1).with_for_update(skip_locked=True)
+    with database.write() as session:
+        while (found := session.exec(query).first()) is not None:
+            session.add(found)
+            if found.holder is not None:
+                found.lost += 1
+            if found.lost < MAX_LOST:
+                kind.begin(found)
+                lease = Lease(database, kind, found.id, owner, seconds)
+                found.holder = lease.holder
+                found.held_until = now() + timedelta(seconds=seconds)
+                return lease
             said = f"It was begun {found.lost} times without getting on: each time its gateway "
             kind.fail(found, "gateway_lost", f"{said}was lost, or failed. {kind.way_out}")
             found.holder = found.held_until = None
-            return False
-        kind.begin(found)
-        found.holder = lease.holder
-        found.held_until = now() + timedelta(seconds=lease.seconds)
-        return True
+    return None
 
 
 def _free(kind: Kind[Held]) -> ColumnElement[bool]:
