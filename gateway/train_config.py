@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gateway.flat_config import Content, Keys
+from gateway.flat_config import Content, Keys, check_folder
 from gateway.validation import refusal
 from shared.errors import InvalidRequest
 from shared.runs import FineTuneSpec
@@ -106,6 +106,7 @@ def write_as_json(content: Content, target: Path) -> None:
     for name in DATA:
         if (value := content.get(name)) is not None and not Path(value).is_file():
             raise InvalidRequest(f"{name}: there is no file {value!r}.", param=name)
+    check_folder(Path(content["output_dir"]))
     spec = checked_spec(content, {"dataset_id": Path(content["dataset"]).stem[:80]})
     files = {name: content[name] for name in (*DATA, "output_dir") if content.get(name)}
     del spec["dataset_id"]

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from gateway.answering import Place
 from gateway.client import CommandFailed, Json
-from gateway.pipeline.config import NEEDS_PLATFORM, Made, Pipeline, Step
+from gateway.pipeline.config import BEGINS_ON_PLATFORM, NEEDS_PLATFORM, Made, Pipeline, Step
 from gateway.pipeline.state import Done, State, digest, fingerprint, open_state
 from gateway.pipeline.steps import Doing, StepFailed, do, written_by
 from gateway.progress import Progress
@@ -43,6 +43,12 @@ def run_pipeline(pipeline: Pipeline, *, place: Place, report: Report, dry: bool 
         raise InvalidRequest(
             f"{', '.join(lost)}: deploying and promoting need a GenPlat. Start one with "
             "`genplat up`, or leave out these steps."
+        )
+    needing = [step.id for step in pipeline.steps if step.kind in BEGINS_ON_PLATFORM]
+    if needing and not dry and not place.local and not place.has_platform:
+        raise InvalidRequest(
+            f"{', '.join(needing)}: no GenPlat runs on {place.settings.root}. Start one with "
+            "`genplat up`, name one with --url or GENPLAT_URL, or do without one: --local."
         )
     with open_state(pipeline) as state:
         if dry:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from pydantic import ValidationError
 
 from gateway.answering import Place
@@ -79,19 +80,29 @@ def _command(doing: Doing) -> Content:
     writes = kind in ("synthesize", "batch", "evaluate") or (kind == "train" and doing.place.local)
     if writes:
         content.setdefault("output_dir", str(doing.work))
-    told, code = _run(doing, [kind, "--json", *_flags(content)])
+    told, code = _run(doing, [kind, "--json", *_arguments(doing, content)])
     last = told.get(_COMMANDS[kind], {})
     if code and not (code == PARTIAL and doing.step.allow_partial and last):
         raise StepFailed(f"genplat {kind} ended with {code}.", code)
     return _outputs(doing, last)
 
 
-def _flags(content: Content) -> Iterator[str]:
-    for name, value in content.items():
-        if value is None:
-            continue
-        text = value if isinstance(value, str) else json.dumps(value)
-        yield f"--{name}={text}"
+def _arguments(doing: Doing, content: Content) -> Iterator[str]:
+    """Flags for the keys; what would be read as a list or an object there stands in a file."""
+    given = {name: value for name, value in content.items() if value is not None}
+    texts = {name for name, value in given.items() if _looks_like_yaml(value)}
+    if texts:
+        path = doing.work / "keys.yaml"
+        with atomic_file(path) as out:
+            out.write(yaml.safe_dump({name: given[name] for name in sorted(texts)}).encode())
+        yield str(path)
+    for name in given.keys() - texts:
+        value = given[name]
+        yield f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _looks_like_yaml(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("[", "{"))
 
 
 def _run(doing: Doing, arguments: list[str]) -> tuple[dict[str, Json], int]:
@@ -243,10 +254,11 @@ def _promote(doing: Doing) -> Content:
         known = client.request("GET", f"/api/routes/{name}")
         if known.status_code == 404:
             targets = [{"deployment": deployment, "weight": 100}]
-            client.ask("POST", "/api/routes", json={"name": name, "targets": targets})
+            made = client.ask("POST", "/api/routes", json={"name": name, "targets": targets})
         else:
             route = client.ask("GET", f"/api/routes/{name}")
             body = promoted(route, deployment, float(weight))
-            client.ask("PUT", f"/api/routes/{name}", json=body)
-    doing.say(f"  {deployment} gets {weight:g}% of {name}.")
+            made = client.ask("PUT", f"/api/routes/{name}", json=body)
+    own = next(one["weight"] for one in made["targets"] if one.get("deployment") == deployment)
+    doing.say(f"  {deployment} gets {own:g}% of {name}.")
     return {"route": name}

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from gateway.flat_config import Content, Keys
+from gateway.flat_config import Content, Keys, check_folder
 from gateway.synthesis.spec import Wishes
 from gateway.validation import refusal
 from shared.storage import MANIFEST
@@ -112,6 +112,7 @@ def synthesize_config(content: Content, folder: Path) -> SynthesizeConfig:
         config = SynthesizeConfig.model_validate(content)
     except ValidationError as error:
         raise refusal(error) from error
+    check_folder(config.output_dir)
     found = tuple(
         str((folder / one).resolve()) if (folder / one).is_file() else one for one in config.leakage
     )

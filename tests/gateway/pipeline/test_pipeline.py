@@ -145,6 +145,27 @@ def test_killed_while_an_evaluation_runs_it_finds_that_one_again(
     assert len(live.http.get("/api/evaluations").json()["data"]) == 1
 
 
+def test_texts_come_to_their_commands_as_they_stand(
+    live: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path)
+    said = "[INST] {all} of it: 'x' \"y\" -- #1 😀 ü"
+    steps = [{"batch": {"model": BUNDLED_MODEL, "dataset": "seed.jsonl", "system_prompt": said}}]
+    path.write_text(json.dumps({"name": "loop", "output_dir": "work", "steps": steps}))
+    assert run(live, path, capsys)[0] == 0
+    assert {body["messages"][0]["content"] for body in live.inference.asked} == {said}
+
+
+def test_where_no_platform_runs_that_is_said_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path)
+    assert cli.main(["pipeline", str(path), "--data-dir", str(tmp_path / "data")]) == 1
+    said = capsys.readouterr()
+    assert "evaluate, deploy, promote: no GenPlat runs on" in said.err and not said.out
+    assert not (tmp_path / "work").exists()
+
+
 def test_without_a_platform_there_is_nothing_to_promote(
     live: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,7 @@ def test_aimed_at_failures(live: Live, config: Path, capsys: pytest.CaptureFixtu
         (("--count", "many"), "count:"),
         (("--dataset", "nowhere.csv"), "is neither a file nor"),
         (("--clusters", "99"), "clusters must be"),
+        (("--output-dir", __file__), "output_dir:"),
     ],
 )
 def test_what_is_wrong_is_said(
