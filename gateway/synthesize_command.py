@@ -7,14 +7,14 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from gateway.answering import Answerer, Place, open_answerer
+from gateway.answering import Answerer, AnswersEnded, Place, open_answerer
 from gateway.batch_inference.config import BatchConfig
 from gateway.batch_inference.rows import open_rows
-from gateway.client import Json
+from gateway.client import CommandFailed, Json
 from gateway.launcher.checks import prepare_data_folder
 from gateway.launcher.lock import LOCK_FILE
 from gateway.platform import platform
@@ -78,6 +78,8 @@ def synthesize(config: SynthesizeConfig, *, place: Place, report: Report) -> int
     with contextlib.ExitStack() as stack:
         try:
             return asyncio.run(_synthesize(config, place, plan, seeds, stack, report))
+        except AnswersEnded as error:
+            raise CommandFailed(f"{error} What was answered is kept: start it again.") from error
         except KeyboardInterrupt:
             report.say("Interrupted. Start it again to go on.")
             return INTERRUPTED
@@ -87,10 +89,12 @@ def _plan(config: SynthesizeConfig, place: Place, report: Report) -> tuple[Plan,
     """What is to be done, and the rows of the seed (or, without one, of the failures)."""
     seeds = _pairs(config, place, config.dataset, "dataset") if config.dataset else Seeds(())
     aims = [Aim(seeds.pairs)]
-    guarded = {_short(one): _pairs(config, place, one, "leakage").pairs for one in config.leakage}
+    guarded: dict[str, Sequence[Pair]] = {}
+    for one in config.leakage:
+        guarded[_shown(one, guarded)] = _pairs(config, place, one, "leakage").pairs
     if config.failures is not None:
         failures = _pairs(config, place, config.failures, "failures")
-        guarded[_short(config.failures)] = failures.pairs
+        guarded[_shown(config.failures, guarded)] = failures.pairs
         from gateway.synthesis.clusters import cluster
 
         kinds = cluster(
@@ -107,12 +111,14 @@ def _plan(config: SynthesizeConfig, place: Place, report: Report) -> tuple[Plan,
         raise InvalidRequest("dataset: no row is one question with its answer.", param="dataset")
     if seeds.left_out:
         report.say(f"{seeds.left_out:,} rows of several turns are left out.")
-    known = {_short(str(config.dataset)): seeds.pairs} if config.dataset else {}
+    known = {_shown(config.dataset, {}): seeds.pairs} if config.dataset else {}
     return Plan(config, aims, known, guarded), seeds
 
 
-def _short(named: str) -> str:
-    return Path(named).name if Path(named).is_absolute() else named
+def _shown(named: str, others: Container[str]) -> str:
+    """A file by its name alone, unless another one has it."""
+    short = Path(named).name if Path(named).is_absolute() else named
+    return named if short in others else short
 
 
 def _pairs(config: SynthesizeConfig, place: Place, named: str, key: str) -> Seeds:

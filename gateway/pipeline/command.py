@@ -109,8 +109,9 @@ def _do(doing: Doing, done: Done, state: State, report: Report) -> int:
     try:
         done.outputs = do(doing)
     except (StepFailed, CommandFailed, GenPlatError) as error:
-        # It has ended: the next time is another one.
-        done.attempt += 1
+        if not isinstance(error, StepFailed) or error.ended:
+            # The next time is another one.
+            done.attempt += 1
         state.note(step, done)
         report.say(f"{step.id} failed: {error}")
         report.step(step, "failed", error=str(error))

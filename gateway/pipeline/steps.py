@@ -39,11 +39,12 @@ _COMMANDS = {
 
 
 class StepFailed(Exception):
-    """A step came to its end, and that was none. ``code``: the exit code."""
+    """``code``: the exit code. ``ended``: what the step began has come to its end, and that was
+    none; else the next time finds it again."""
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: int, *, ended: bool = True) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.ended = code, ended
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _command(doing: Doing) -> Content:
     told, code = _run(doing, [kind, "--json", *_arguments(doing, content)])
     last = told.get(_COMMANDS[kind], {})
     if code and not (code == PARTIAL and doing.step.allow_partial and last):
-        raise StepFailed(f"genplat {kind} ended with {code}.", code)
+        raise StepFailed(f"genplat {kind} ended with {code}.", code, ended=bool(last))
     return _outputs(doing, last)
 
 
@@ -208,22 +209,29 @@ def _deploy(doing: Doing) -> Content:
     name, model = str(content["name"]), str(content["model"])
     with _platform(doing) as client:
         known = client.request("GET", f"/api/deployments/{name}")
-        if known.is_success and not _is_of(known.json(), model):
+        there = known.is_success and _is_as_wanted(known.json(), content)
+        if known.is_success and not there:
             if not replace:
                 raise CommandFailed(
-                    f"{doing.step.id}: {name} is a deployment of another model. Name another one, "
-                    "or say `replace: true`."
+                    f"{doing.step.id}: {name} is a deployment of another model, or of another "
+                    "precision. Name another one, or say `replace: true`."
                 )
             client.ask("DELETE", f"/api/deployments/{name}")
-        if not known.is_success or not _is_of(known.json(), model):
+        if not there:
             client.ask("POST", "/api/deployments", json=content)
         found = _ready(client, name, seconds or _READY_SECONDS)
     doing.say(f"  {name} is {found['state']}.")
     return {"name": name, "model": model}
 
 
-def _is_of(deployment: Json, model: str) -> bool:
-    return model in (deployment["model"], deployment["run_id"])
+def _is_as_wanted(deployment: Json, content: Content) -> bool:
+    same = content["model"] in (deployment["model"], deployment["run_id"])
+    checkpoint, precision = content.get("checkpoint"), content.get("precision") or "auto"
+    return (
+        same
+        and (checkpoint is None or checkpoint == deployment["checkpoint"])
+        and precision in ("auto", deployment["precision"])
+    )
 
 
 def _ready(client: Client, name: str, seconds: float) -> Json:

@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ from gateway.datasets.store import MAX_DESCRIPTION, create_dataset, get_dataset
 from gateway.idempotency import Claim
 from gateway.services import Services
 from gateway.synthesis.pairs import Pair, record_of, seeds_of
+from gateway.synthesis.sources import MAX_KNOWN
 from gateway.synthesis.views import owned
 from gateway.tables import Dataset, Synthesis, SynthesisRow, now
 from shared.datasets import Record, read_records
@@ -123,7 +125,7 @@ def _accepted(session: Session, synthesis_id: str) -> Sequence[Pair]:
 
 
 def _system(records: Path) -> str:
-    return seeds_of(read_records(records)).system
+    return seeds_of(islice(read_records(records), MAX_KNOWN)).system
 
 
 def _write(out: IO[str], records: Iterator[Record]) -> int:

@@ -3,6 +3,7 @@ must not come out again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from sqlmodel import Session, col, select
 
@@ -16,7 +17,7 @@ from gateway.tables import Dataset, Evaluation, EvaluationAnswer, EvaluationExam
 from shared.datasets import read_records
 from shared.errors import InvalidData, NotFound
 
-# Sameness is looked for among so many rows of a dataset.
+# So many rows of a dataset are read.
 MAX_KNOWN = 50_000
 MAX_SEEDS = 5000
 # Evaluations of a dataset that are looked at for what they hold out.
@@ -74,7 +75,7 @@ class Rows:
 
     @property
     def known(self) -> Mapping[str, Sequence[Pair]]:
-        return {_shown(self.into): self.seeds.pairs[:MAX_KNOWN]} if self.into else {}
+        return {_shown(self.into): self.seeds.pairs} if self.into else {}
 
 
 def read_rows(services: Services, owner: str, spec: SynthesisSpec) -> Rows:
@@ -92,7 +93,7 @@ def read_rows(services: Services, owner: str, spec: SynthesisSpec) -> Rows:
         guarded[f"the evaluation {spec.evaluation_id}"] = list(asked.values())
     for dataset_id in spec.leakage:
         dataset, pairs = _dataset(services, owner, dataset_id, "leakage")
-        guarded[_shown(dataset)] = pairs.pairs[:MAX_KNOWN]
+        guarded[_shown(dataset)] = pairs.pairs
     return Rows(into, seeds, held_out, guarded)
 
 
@@ -104,7 +105,7 @@ def _dataset(services: Services, owner: str, dataset_id: str, param: str) -> tup
     try:
         dataset = get_dataset(database=services.database, owner=owner, dataset_id=dataset_id)
         records = read_records(services.storage.dataset_records(dataset.id))
-        return dataset, seeds_of(records)
+        return dataset, seeds_of(islice(records, MAX_KNOWN))
     except (NotFound, FileNotFoundError) as error:
         raise InvalidData(
             f"{param} names no dataset of yours: {dataset_id[:80]!r}.", param=param

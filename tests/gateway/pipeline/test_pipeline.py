@@ -1,6 +1,8 @@
 """`genplat pipeline` as a person types it, over a live gateway: nothing is done twice."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -142,6 +144,26 @@ def test_killed_while_an_evaluation_runs_it_finds_that_one_again(
         "skipped",
         "done",
     )
+    assert len(live.http.get("/api/evaluations").json()["data"]) == 1
+
+
+def test_who_cannot_follow_an_evaluation_finds_it_again_and_makes_no_second(
+    live: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says = live.inference.says
+    assert says is not None
+    live.inference.says = lambda body: (time.sleep(0.2), says(body))[1]
+    path = written(tmp_path)
+    command = [sys.executable, "-m", "gateway.cli", *arguments(live, path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    until_true(lambda: live.http.get("/api/evaluations").json()["data"])
+    # The command alone is killed: to the pipeline it ended with -9, and what it began goes on.
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    assert process.wait(30) != 0
+    live.inference.says = says
+    code, steps = run(live, path, capsys)
+    assert (code, steps["evaluate"]) == (0, "done")
     assert len(live.http.get("/api/evaluations").json()["data"]) == 1
 
 
