@@ -173,7 +173,8 @@ def test_texts_come_to_their_commands_as_they_stand(
     path = written(tmp_path)
     said = "[INST] {all} of it: 'x' \"y\" -- #1 😀 ü"
     steps = [{"batch": {"model": BUNDLED_MODEL, "dataset": "seed.jsonl", "system_prompt": said}}]
-    path.write_text(json.dumps({"name": "loop", "output_dir": "work", "steps": steps}))
+    pipeline = {"name": "loop", "output_dir": "work", "steps": steps}
+    path.write_text(json.dumps(pipeline, ensure_ascii=False))
     assert run(live, path, capsys)[0] == 0
     assert {body["messages"][0]["content"] for body in live.inference.asked} == {said}
 

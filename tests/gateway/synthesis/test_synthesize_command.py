@@ -104,11 +104,11 @@ def test_files_of_one_name_guard_each_their_own(live: Live, config: Path) -> Non
     for number in (0, 1):
         folder = config.parent / str(number)
         folder.mkdir()
-        hidden = {"prompt": f"Hidden {number}: {sentence(f'h{number}', 20)}?", "completion": "x"}
+        hidden = {"prompt": f"Hidden {number}: {sentence(f'h{number}', 14)}?", "completion": "x"}
         (folder / "test.jsonl").write_text(json.dumps(hidden) + "\n")
 
     def leaks(body: dict[str, Any]) -> str:
-        shown = [Pair(f"{sentence(f'h{number}', 20)}?", "Because.") for number in (0, 1)]
+        shown = [Pair(f"{sentence(f'h{number}', 14)}?", "Because.") for number in (0, 1)]
         return rows_text(shown) + "\n" + writes(body)
 
     live.inference.says = lambda body: leaks(body) if "seed" in body else "Hello"
