@@ -127,6 +127,24 @@ def test_a_diagram_is_drawn_beside_its_source(live: Live, browser: httpx.Client)
     assert answer.text.startswith("<svg")
 
 
+def test_what_a_model_writes_is_shown_as_text(live: Live, browser: httpx.Client) -> None:
+    evil = "</textarea><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}\u202e"
+    live.inference.says = lambda body: rows_text(
+        [Pair(f"{evil} {body['seed']} {number}", f"{evil} indeed") for number in range(2)]
+    )
+    seed = upload(live, evil[:60], [Pair(f"{evil} {n} seed", f"{evil} so") for n in range(5)])
+    path = generated(live, browser, dataset_id=seed, near_duplicate="1", count="2")
+    number = rows(live, path[11:], status="kept")[0]["number"]
+    dropped = rows(live, path[11:], status="dropped")
+    pages = ["", "/rows", "/rows?status=dropped", f"/rows/{number}"]
+    pages += [f"/rows/{row['number']}" for row in dropped[:3]]
+    for where in pages:
+        shown = browser.get(path + where).text
+        assert "<script>alert" not in shown and "<img src=x" not in shown, where
+    shown = browser.get(f"{path}/rows/{number}").text
+    assert "&lt;script&gt;alert(1)" in shown and "{{7*7}}" in shown
+
+
 def test_progress_is_shown_until_it_can_be_reviewed(live: Live, browser: httpx.Client) -> None:
     live.inference.holds_for = 100
     seed = upload(live, "birds", seed_rows())
