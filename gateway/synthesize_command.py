@@ -5,11 +5,9 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Container, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from gateway.answering import Answerer, AnswersEnded, Place, open_answerer
 from gateway.batch_inference.config import BatchConfig
@@ -18,7 +16,7 @@ from gateway.client import CommandFailed, Json
 from gateway.launcher.checks import prepare_data_folder
 from gateway.launcher.lock import LOCK_FILE
 from gateway.platform import platform
-from gateway.progress import Progress
+from gateway.progress import Told
 from gateway.synthesis.config import SynthesizeConfig
 from gateway.synthesis.generating import Aim
 from gateway.synthesis.journal import Facts, Journal, open_journal
@@ -34,29 +32,16 @@ _MAX_AT_ONCE = 16
 Renders = Callable[[str], Awaitable[str | None]]
 
 
-class Report:
-    """What a synthesis tells: lines and a count for people, or (``as_json``) one JSON object a
-    line, each with ``event`` and ``data``; the last one is the synthesis."""
-
-    def __init__(self, stream: TextIO, *, as_json: bool) -> None:
-        self._stream, self._as_json = stream, as_json
-        self._progress = Progress(sys.stderr if as_json else stream)
-
-    def say(self, text: str) -> None:
-        self._progress.say(text)
+class Report(Told):
+    """Its last event is the synthesis."""
 
     def progress(self, kept: int, dropped: int, wanted: int) -> None:
         self.event("progress", {"kept": kept, "dropped": dropped, "wanted": wanted})
         if not self._as_json:
             self._progress.show(f"  {kept:,} of {wanted:,} rows, {dropped:,} dropped")
 
-    def event(self, name: str, data: Json) -> None:
-        if self._as_json:
-            self._stream.write(json.dumps({"event": name, "data": data}) + "\n")
-            self._stream.flush()
 
-
-class _Told:
+class _Telling:
     """A journal that says how far it has come."""
 
     def __init__(self, journal: Journal, config: SynthesizeConfig, report: Report) -> None:
@@ -157,7 +142,7 @@ async def _synthesize(
             renders=_renders(plan, place, writer, open_ones, report),
             at_once=min(writer.capacity, _MAX_AT_ONCE),
         )
-        rows = await produce(plan, parts, _Told(journal, config, report))
+        rows = await produce(plan, parts, _Telling(journal, config, report))
     seed = plan_seed(config, seeds)
     found = write_results(results, rows, seed=seed, system=seeds.system, facts=facts)
     return _told(config, results, found, report)
