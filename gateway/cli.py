@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gateway.cli_keys import add_keys, keys_of, settings_of
-from gateway.cli_loop import add_loop_commands
+from gateway.cli_keys import keys_of, settings_of
+from gateway.cli_tools import add_tools
 from gateway.launcher.problems import LaunchProblem
 from gateway.migrations import UnusableDatabase
-from shared.errors import GenPlatError, InvalidRequest
+from shared.errors import GenPlatError
 from shared.settings import wrong_settings
 
 
@@ -50,9 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="for machines")
     doctor.set_defaults(run=_doctor)
 
-    _add_train(commands, folder)
-    _add_batch(commands, folder)
-    add_loop_commands(commands, folder)
+    add_tools(commands, folder)
 
     keys = commands.add_parser("keys", help="API keys").add_subparsers(
         dest="action", required=True, metavar="ACTION"
@@ -75,66 +73,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_train(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", folder: argparse.ArgumentParser
-) -> None:
-    from gateway.train_config import flags
-
-    train = commands.add_parser(
-        "train",
-        parents=[folder],
-        allow_abbrev=False,
-        help="fine-tune what a YAML file says",
-        description="Start a fine-tuning on the GenPlat that runs here, or at --url, and follow it "
-        "to its end. Exit codes: 0 succeeded, 1 failed, 3 cancelled.",
-    )
-    train.add_argument(
-        "config",
-        nargs="?",
-        type=Path,
-        help="a flat YAML file (see examples/grammar.yaml); each of its keys is also a flag",
-    )
-    train.add_argument("--url", default="", help="the GenPlat to talk to (GENPLAT_URL)")
-    train.add_argument("--key", default="", help="an API key of it (GENPLAT_API_KEY)")
-    train.add_argument("--json", action="store_true", help="for machines: an object a line")
-    where = train.add_mutually_exclusive_group()
-    where.add_argument("--detach", action="store_true", help="start the run, and leave")
-    where.add_argument("--local", action="store_true", help="train right here, without a GenPlat")
-    add_keys(train, flags())
-    train.set_defaults(run=_train)
-
-
-def _add_batch(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", folder: argparse.ArgumentParser
-) -> None:
-    from gateway.batch_inference.config import flags
-
-    batch = commands.add_parser(
-        "batch",
-        parents=[folder],
-        allow_abbrev=False,
-        help="have a model answer all rows of a dataset",
-        description="Answer the rows of a dataset with a model of the GenPlat that runs here, or "
-        "at --url; without one, with a model that is loaded for it. What was killed goes on when "
-        "it is started again. Exit codes: 0 all rows are answered, 1 not done, 3 rows failed.",
-    )
-    batch.add_argument(
-        "config", nargs="?", type=Path, help="a flat YAML file; each of its keys is also a flag"
-    )
-    batch.add_argument(
-        "--from-config",
-        type=Path,
-        metavar="CONFIG",
-        help="such as examples/batch_inference.yaml",
-    )
-    batch.add_argument("--url", default="", help="the GenPlat to talk to (GENPLAT_URL)")
-    batch.add_argument("--key", default="", help="an API key of it (GENPLAT_API_KEY)")
-    batch.add_argument("--local", action="store_true", help="right here, without a GenPlat")
-    batch.add_argument("--json", action="store_true", help="for machines: an object a line")
-    add_keys(batch, flags())
-    batch.set_defaults(run=_batch)
-
-
 def _up(arguments: argparse.Namespace) -> int:
     from gateway.launcher import up
 
@@ -154,41 +92,6 @@ def _doctor(arguments: argparse.Namespace) -> int:
     findings = examine(settings_of(arguments))
     sys.stdout.write(report(findings, as_json=arguments.json) + "\n")
     return 1 if any(finding.state == "fail" for finding in findings) else 0
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    from gateway import train_command
-    from gateway.train_config import KEYS, read_config
-
-    given = {name: value for name in KEYS if (value := getattr(arguments, name)) is not None}
-    content = read_config(arguments.config, given)
-    settings = settings_of(arguments)
-    if arguments.local:
-        return train_command.train_here(content, settings=settings, as_json=arguments.json)
-    return train_command.train(
-        content,
-        settings=settings,
-        url=arguments.url,
-        key=arguments.key,
-        detach=arguments.detach,
-        report=train_command.Report(sys.stdout, as_json=arguments.json),
-    )
-
-
-def _batch(arguments: argparse.Namespace) -> int:
-    from gateway import batch_command
-    from gateway.answering import Place
-    from gateway.batch_inference.config import BATCH, batch_config
-
-    if arguments.config and arguments.from_config:
-        raise InvalidRequest("Name the file once: after `genplat batch`, or with --from-config.")
-    given = {name: value for name in BATCH.known if (value := getattr(arguments, name)) is not None}
-    content = BATCH.read(arguments.config or arguments.from_config, given)
-    place = Place(
-        settings_of(arguments), arguments.url, arguments.key, arguments.local, "genplat batch"
-    )
-    report = batch_command.Report(sys.stdout, as_json=arguments.json)
-    return batch_command.batch(batch_config(content), place=place, report=report)
 
 
 def _days(text: str) -> int:

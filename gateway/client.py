@@ -18,6 +18,7 @@ _BUSY = (429, 503)
 _AWAY = (*_BUSY, 502, 504)
 _POLL_SECONDS = 0.5
 _BUSY_TRIES = 100
+_AWAY_TRIES = 60
 
 
 class CommandFailed(LaunchProblem):
@@ -34,6 +35,7 @@ class Client:
     def __init__(self, url: str, key: str, *, once: str = "") -> None:
         self.url = url
         self._once = once
+        self._answered = False
         self.http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {key}"},
@@ -46,9 +48,19 @@ class Client:
         self.http.close()
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """The answer; a service that is busy is asked again when it says."""
+        """The answer; a service that is busy is asked again when it says, and one that is away is
+        waited for: it was there before, and may be being started again."""
+        away = 0
         for _ in range(_BUSY_TRIES):
-            response = self._send(method, path, **arguments)
+            try:
+                response = self._send(method, path, **arguments)
+            except httpx.HTTPError as error:
+                away += 1
+                if method != "GET" or not self._answered or away > _AWAY_TRIES:
+                    raise CommandFailed(f"{method} {path} got no answer ({error}).") from error
+                time.sleep(_POLL_SECONDS)
+                continue
+            self._answered = True
             if response.status_code not in _BUSY:
                 break
             time.sleep(min(float(response.headers.get("retry-after", 1)), 10))
@@ -59,10 +71,7 @@ class Client:
             what = f"{self._once} {path} {json.dumps(arguments['json'], sort_keys=True)}"
             digest = hashlib.sha256(what.encode()).hexdigest()
             arguments = {"headers": {"Idempotency-Key": f"once-{digest}"}} | arguments
-        try:
-            return self.http.request(method, path, **arguments)
-        except httpx.HTTPError as error:
-            raise CommandFailed(f"{method} {path} got no answer ({error}).") from error
+        return self.http.request(method, path, **arguments)
 
     def ask(self, method: str, path: str, **arguments: Any) -> Json:
         response = self.request(method, path, **arguments)

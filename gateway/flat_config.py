@@ -83,3 +83,10 @@ def _located(name: str, value: Any, folder: Path, is_one: Callable[[Path], bool]
         raise InvalidRequest(f"{name} must be a text.", param=name)
     path = folder / value
     return str(path.resolve()) if is_one(path) else value
+
+
+def check_folder(path: Path, *, param: str = "output_dir") -> None:
+    """`InvalidRequest` where it can be no folder: before an hour's work is lost for it."""
+    there = next((one for one in (path, *path.parents) if one.exists()), None)
+    if there is not None and not there.is_dir():
+        raise InvalidRequest(f"{param}: {there} is no folder.", param=param)

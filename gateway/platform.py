@@ -4,6 +4,7 @@ Knows its public REST API alone.
 """
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,24 @@ from gateway.scopes import Scope
 from gateway.settings import CommandSettings, GatewaySettings
 
 PAGE = 100
+# A start on a machine that is busy with other things.
+START_SECONDS = 120.0
+_LOOK_SECONDS = 0.2
 
 
 def find_platform(settings: GatewaySettings, url: str) -> str:
     """The address of the platform; empty where none was named and none runs here."""
-    return url or CommandSettings().url or str((running_stack(settings.root) or {}).get("url", ""))
+    return url or CommandSettings().url or _running_here(settings.root)
+
+
+def _running_here(root: Path) -> str:
+    """(One that is being started is waited for: a moment later it is there.)"""
+    deadline = time.monotonic() + START_SECONDS
+    while (stack := running_stack(root)) is not None and time.monotonic() < deadline:
+        if "url" in stack:
+            return str(stack["url"])
+        time.sleep(_LOOK_SECONDS)
+    return ""
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """Progress in a terminal: one line that is drawn anew, or plain lines where there is none."""
 
+import json
+import sys
 import time
-from typing import TextIO
+from typing import Any, TextIO
 
 _WIDTH = 28
 
@@ -47,6 +49,23 @@ class Progress:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
+
+
+class Told:
+    """What a command tells: lines for people, or (``as_json``) one JSON object a line, each with
+    ``event`` and ``data``; then what is said beside the events goes to stderr."""
+
+    def __init__(self, stream: TextIO, *, as_json: bool) -> None:
+        self._stream, self._as_json = stream, as_json
+        self._progress = Progress(sys.stderr if as_json else stream)
+
+    def say(self, text: str) -> None:
+        self._progress.say(text)
+
+    def event(self, name: str, data: dict[str, Any]) -> None:
+        if self._as_json:
+            self._stream.write(json.dumps({"event": name, "data": data}) + "\n")
+            self._stream.flush()
 
 
 def training_line(state: dict[str, object]) -> str:

@@ -5,20 +5,18 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from pathlib import Path
-from typing import TextIO
 
-from gateway.answering import Answerer, Place, open_answerer
+from gateway.answering import Answerer, AnswersEnded, Place, open_answerer
 from gateway.batch_inference.config import BatchConfig
 from gateway.batch_inference.rows import open_rows
-from gateway.client import Json
+from gateway.client import CommandFailed, Json
 from gateway.launcher.checks import prepare_data_folder
 from gateway.launcher.lock import LOCK_FILE
 from gateway.platform import platform
-from gateway.progress import Progress
+from gateway.progress import Told
 from gateway.synthesis.config import SynthesizeConfig
 from gateway.synthesis.generating import Aim
 from gateway.synthesis.journal import Facts, Journal, open_journal
@@ -34,29 +32,16 @@ _MAX_AT_ONCE = 16
 Renders = Callable[[str], Awaitable[str | None]]
 
 
-class Report:
-    """What a synthesis tells: lines and a count for people, or (``as_json``) one JSON object a
-    line, each with ``event`` and ``data``; the last one is the synthesis."""
-
-    def __init__(self, stream: TextIO, *, as_json: bool) -> None:
-        self._stream, self._as_json = stream, as_json
-        self._progress = Progress(sys.stderr if as_json else stream)
-
-    def say(self, text: str) -> None:
-        self._progress.say(text)
+class Report(Told):
+    """Its last event is the synthesis."""
 
     def progress(self, kept: int, dropped: int, wanted: int) -> None:
         self.event("progress", {"kept": kept, "dropped": dropped, "wanted": wanted})
         if not self._as_json:
             self._progress.show(f"  {kept:,} of {wanted:,} rows, {dropped:,} dropped")
 
-    def event(self, name: str, data: Json) -> None:
-        if self._as_json:
-            self._stream.write(json.dumps({"event": name, "data": data}) + "\n")
-            self._stream.flush()
 
-
-class _Told:
+class _Telling:
     """A journal that says how far it has come."""
 
     def __init__(self, journal: Journal, config: SynthesizeConfig, report: Report) -> None:
@@ -66,9 +51,9 @@ class _Told:
 
     async def keep_rows(self, rows: Sequence[Row]) -> None:
         await self._journal.keep_rows(rows)
-        kept = sum(row.kept for row in self._journal.rows())
-        dropped = len(self._journal.rows()) - kept
-        self._report.progress(kept, dropped, self._config.count)
+        every = await self._journal.rows()
+        kept = sum(row.kept for row in every)
+        self._report.progress(kept, len(every) - kept, self._config.count)
 
 
 def synthesize(config: SynthesizeConfig, *, place: Place, report: Report) -> int:
@@ -78,6 +63,8 @@ def synthesize(config: SynthesizeConfig, *, place: Place, report: Report) -> int
     with contextlib.ExitStack() as stack:
         try:
             return asyncio.run(_synthesize(config, place, plan, seeds, stack, report))
+        except AnswersEnded as error:
+            raise CommandFailed(f"{error} What was answered is kept: start it again.") from error
         except KeyboardInterrupt:
             report.say("Interrupted. Start it again to go on.")
             return INTERRUPTED
@@ -87,10 +74,12 @@ def _plan(config: SynthesizeConfig, place: Place, report: Report) -> tuple[Plan,
     """What is to be done, and the rows of the seed (or, without one, of the failures)."""
     seeds = _pairs(config, place, config.dataset, "dataset") if config.dataset else Seeds(())
     aims = [Aim(seeds.pairs)]
-    guarded = {_short(one): _pairs(config, place, one, "leakage").pairs for one in config.leakage}
+    guarded: dict[str, Sequence[Pair]] = {}
+    for one in config.leakage:
+        guarded[_shown(one, guarded)] = _pairs(config, place, one, "leakage").pairs
     if config.failures is not None:
         failures = _pairs(config, place, config.failures, "failures")
-        guarded[_short(config.failures)] = failures.pairs
+        guarded[_shown(config.failures, guarded)] = failures.pairs
         from gateway.synthesis.clusters import cluster
 
         kinds = cluster(
@@ -107,12 +96,14 @@ def _plan(config: SynthesizeConfig, place: Place, report: Report) -> tuple[Plan,
         raise InvalidRequest("dataset: no row is one question with its answer.", param="dataset")
     if seeds.left_out:
         report.say(f"{seeds.left_out:,} rows of several turns are left out.")
-    known = {_short(str(config.dataset)): seeds.pairs} if config.dataset else {}
+    known = {_shown(config.dataset, {}): seeds.pairs} if config.dataset else {}
     return Plan(config, aims, known, guarded), seeds
 
 
-def _short(named: str) -> str:
-    return Path(named).name if Path(named).is_absolute() else named
+def _shown(named: str, others: Container[str]) -> str:
+    """A file by its name alone, unless another one has it."""
+    short = Path(named).name if Path(named).is_absolute() else named
+    return named if short in others else short
 
 
 def _pairs(config: SynthesizeConfig, place: Place, named: str, key: str) -> Seeds:
@@ -151,7 +142,7 @@ async def _synthesize(
             renders=_renders(plan, place, writer, open_ones, report),
             at_once=min(writer.capacity, _MAX_AT_ONCE),
         )
-        rows = await produce(plan, parts, _Told(journal, config, report))
+        rows = await produce(plan, parts, _Telling(journal, config, report))
     seed = plan_seed(config, seeds)
     found = write_results(results, rows, seed=seed, system=seeds.system, facts=facts)
     return _told(config, results, found, report)

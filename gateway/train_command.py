@@ -3,7 +3,6 @@
 Talks to the platform through its public REST API alone.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import TextIO
 from gateway.client import Client, Json
 from gateway.flat_config import Content
 from gateway.platform import find_dataset, is_file, platform
-from gateway.progress import Progress, duration, training_line
+from gateway.progress import Told, duration, training_line
 from gateway.settings import GatewaySettings
 from gateway.train_config import DATA, checked_spec, write_as_json
 from gateway.uploading import uploaded
@@ -25,26 +24,19 @@ INTERRUPTED = 130
 EXIT_CODES = {"succeeded": 0, "failed": 1, "cancelled": 3}
 
 
-class Report:
-    """What a training tells: lines for people, or (``as_json``) one JSON object a line, each with
-    ``event`` and ``data``; the last one is the run."""
+class Report(Told):
+    """Its last event is the run."""
 
     def __init__(self, stream: TextIO, *, as_json: bool) -> None:
-        self._stream = stream
-        self._as_json = as_json
+        super().__init__(stream, as_json=as_json)
         self._live = stream.isatty() and not as_json
-        # What is said beside the events must not stand between the objects.
-        self._progress = Progress(sys.stderr if as_json else stream)
         self._state: Json = {}
 
-    def say(self, text: str) -> None:
-        self._progress.say(text)
-
     def event(self, name: str, data: Json) -> None:
+        super().event(name, data)
         if self._as_json:
-            self._stream.write(json.dumps({"event": name, "data": data}) + "\n")
-            self._stream.flush()
-        elif name == "log":
+            return
+        if name == "log":
             self.say(f"  {data['message']}")
         elif self._live and name in ("state", "metrics"):
             self._state |= {key: value for key, value in data.items() if value is not None}

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gateway.flat_config import Content, Keys
+from gateway.flat_config import Content, Keys, check_folder
+from gateway.validation import refusal
 from shared.errors import InvalidRequest
 from shared.runs import FineTuneSpec
 
@@ -90,10 +91,7 @@ def checked_spec(content: Content, dataset_ids: Mapping[str, str]) -> Content:
     try:
         spec = FineTuneSpec.model_validate(fields | dict(dataset_ids))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        said = str(first["msg"]).removeprefix("Value error, ")
-        raise InvalidRequest(f"{name}: {said}." if name else f"{said}.", param=name) from error
+        raise refusal(error) from error
     return spec.model_dump(mode="json", exclude_unset=True)
 
 
@@ -108,6 +106,7 @@ def write_as_json(content: Content, target: Path) -> None:
     for name in DATA:
         if (value := content.get(name)) is not None and not Path(value).is_file():
             raise InvalidRequest(f"{name}: there is no file {value!r}.", param=name)
+    check_folder(Path(content["output_dir"]))
     spec = checked_spec(content, {"dataset_id": Path(content["dataset"]).stem[:80]})
     files = {name: content[name] for name in (*DATA, "output_dir") if content.get(name)}
     del spec["dataset_id"]

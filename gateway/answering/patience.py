@@ -18,9 +18,9 @@ _random = random.SystemRandom()
 @dataclass(frozen=True)
 class Patience:
     """All times in seconds. One request is tried for ``longest`` after its first trouble while
-    others are served (429) or a service is away (503), and ``tries`` times where it took too long or came to nothing
-    (504, 502); a pause is what the answer says, else ``first_wait`` and then twice as long each
-    time, and never more than ``longest_wait``."""
+    others are served (429) or a service is away (503), and ``tries`` times where it took too long
+    or came to nothing (504, 502); a pause is what the answer says, else ``first_wait`` and then
+    twice as long each time, and never more than ``longest_wait``."""
 
     longest: float = 900
     tries: int = 3

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Path, Query
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -12,7 +12,7 @@ from gateway.deps import ListDep, ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
 from gateway.synthesis import finishing, reviewing, views
 from gateway.synthesis.finishing import FinishSpec
-from gateway.synthesis.reviewing import ReviewSpec, RowStatus, RowView
+from gateway.synthesis.reviewing import MAX_NUMBER, ReviewSpec, RowStatus, RowView
 from gateway.synthesis.spec import SynthesisSpec
 from gateway.synthesis.views import SynthesisView
 
@@ -56,7 +56,7 @@ def list_rows(
     services: ServicesDep,
     owner: OwnerDep,
     status: RowStatus | Literal["kept"] | None = None,
-    after: int | None = None,
+    after: Annotated[int | None, Query(ge=0, le=MAX_NUMBER)] = None,
     limit: int = 20,
 ) -> ListPublic:
     """In their order; ``after`` is the number of the last one that was seen."""
@@ -73,15 +73,15 @@ def list_rows(
 
 @router.patch("/{synthesis_id}/rows/{number}")
 def review_row(
-    synthesis_id: str, number: int, spec: ReviewSpec, services: ServicesDep, owner: OwnerDep
+    synthesis_id: str,
+    number: Annotated[int, Path(ge=1, le=MAX_NUMBER)],
+    spec: ReviewSpec,
+    services: ServicesDep,
+    owner: OwnerDep,
 ) -> RowView:
     """Accept, edit or reject a row, or let it be looked at again."""
     return reviewing.review_row(
-        database=services.database,
-        owner=owner,
-        synthesis_id=synthesis_id,
-        number=number,
-        spec=spec,
+        services=services, owner=owner, synthesis_id=synthesis_id, number=number, spec=spec
     )
 
 

@@ -2,107 +2,53 @@
 stored at once: after a stop, here or anywhere, the rest is asked, and nothing twice."""
 
 import asyncio
-import contextlib
-import logging
-import secrets
 from dataclasses import asdict
+from functools import partial
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from gateway.answering import AnswersEnded
+from gateway.durable_work import Worker
 from gateway.evaluations.asked_here import AskedHere
 from gateway.evaluations.asking import ask
 from gateway.evaluations.candidates import resolve
 from gateway.evaluations.judge import Judge
-from gateway.evaluations.leases import Lease, LeaseLost, claim_next
+from gateway.evaluations.recording import EVALUATIONS, enter, store, store_verdicts, succeed
 from gateway.evaluations.scoring import score_apart
 from gateway.evaluations.spec import JudgeSpec
 from gateway.evaluations.stored import Work, completed, read_work
+from gateway.leases import Lease
 from gateway.services import Services
-from gateway.tables import EvaluationAnswer
-from shared.errors import GenPlatError
-from shared.tasks import cancel_until_done, each
-
-log = logging.getLogger(__name__)
+from gateway.tables import Evaluation, EvaluationAnswer
+from shared.tasks import each
 
 
 async def run_evaluations(services: Services) -> None:
     """For ever; evaluations of a gateway that died are found by looking now and then."""
-    holder = secrets.token_hex(8)
     settings = services.settings
-    while True:
-        services.evaluation_wanted.clear()
-        lease = await asyncio.to_thread(
-            claim_next,
-            services.database,
-            holder=holder,
-            seconds=settings.evaluation_lease_seconds,
-        )
-        if lease is not None:
-            await work_on(services, lease)
-            continue
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(settings.reconcile_seconds):
-                await services.evaluation_wanted.wait()
+    await Worker(
+        services.database,
+        EVALUATIONS,
+        work=partial(_work, services),
+        wanted=services.evaluation_wanted,
+        lease_seconds=settings.evaluation_lease_seconds,
+        look_seconds=settings.reconcile_seconds,
+    ).run()
 
 
-async def work_on(services: Services, lease: Lease) -> None:
-    """Bring one evaluation to its end, unless somebody takes it away."""
-    work = asyncio.create_task(_work(services, lease))
-    renewing = asyncio.create_task(_renewed(lease))
-    try:
-        await asyncio.wait({work, renewing}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            log.info("The evaluation %s was cancelled, or is somebody else's.", lease.evaluation_id)
-    finally:
-        await cancel_until_done([work, renewing])
-        # (Nothing to release where it has ended.)
-        with contextlib.suppress(LeaseLost, SQLAlchemyError):
-            await asyncio.to_thread(lease.release)
-    if work.done() and not work.cancelled():
-        work.result()
-
-
-async def _renewed(lease: Lease) -> None:
-    """Until it is lost."""
-    while True:
-        await asyncio.sleep(lease.seconds / 6)
-        try:
-            await asyncio.to_thread(lease.renew)
-        except LeaseLost:
-            return
-        except SQLAlchemyError as error:
-            log.warning("A lease could not be renewed yet: %s", type(error).__name__)
-
-
-async def _work(services: Services, lease: Lease) -> None:
-    try:
-        await _answer_rest(services, lease)
+async def _work(services: Services, lease: Lease[Evaluation]) -> None:
+    await _answer_rest(services, lease)
+    work = await asyncio.to_thread(read_work, lease)
+    if work.spec.judge is not None:
+        await asyncio.to_thread(enter, lease, "judging")
+        await _judge_rest(services, lease, work, work.spec.judge)
         work = await asyncio.to_thread(read_work, lease)
-        if work.spec.judge is not None:
-            await asyncio.to_thread(lease.enter, "judging")
-            await _judge_rest(services, lease, work, work.spec.judge)
-            work = await asyncio.to_thread(read_work, lease)
-        await asyncio.to_thread(lease.enter, "scoring")
-        results, scores = await score_apart(work)
-        results = completed(results, work, services.upstreams.upstreams)
-        await asyncio.to_thread(lease.succeed, results, scores)
-    except LeaseLost:
-        return
-    except AnswersEnded as error:
-        await _fail(lease, "answers_ended", str(error))
-    except GenPlatError as error:
-        await _fail(lease, error.code, error.message)
+    await asyncio.to_thread(enter, lease, "scoring")
+    results, scores = await score_apart(work)
+    results = completed(results, work, services.upstreams.upstreams)
+    await asyncio.to_thread(succeed, lease, results, scores)
 
 
-async def _fail(lease: Lease, code: str, message: str) -> None:
-    with contextlib.suppress(LeaseLost):
-        await asyncio.to_thread(lease.fail, code, message)
-
-
-async def _answer_rest(services: Services, lease: Lease) -> None:
+async def _answer_rest(services: Services, lease: Lease[Evaluation]) -> None:
     """One candidate after the other: no two models have to be in memory at once."""
-    await asyncio.to_thread(lease.enter, "answering")
+    await asyncio.to_thread(enter, lease, "answering")
     work = await asyncio.to_thread(read_work, lease)
     for number, candidate in enumerate(work.candidates):
         asker = AskedHere(services, work.owner, candidate)
@@ -117,15 +63,17 @@ async def _answer_rest(services: Services, lease: Lease) -> None:
                 metrics=work.metrics,
             )
             row = EvaluationAnswer(
-                evaluation_id=lease.evaluation_id, candidate=number, place=place, **asdict(reply)
+                evaluation_id=lease.id, candidate=number, place=place, **asdict(reply)
             )
-            await asyncio.to_thread(lease.store, row)
+            await asyncio.to_thread(store, lease, row)
 
         at_once = services.settings.evaluation_requests
         await each(work.unanswered(number), answer, at_once=at_once)
 
 
-async def _judge_rest(services: Services, lease: Lease, work: Work, spec: JudgeSpec) -> None:
+async def _judge_rest(
+    services: Services, lease: Lease[Evaluation], work: Work, spec: JudgeSpec
+) -> None:
     candidate = await asyncio.to_thread(
         resolve, services, work.owner, spec.model, param="judge.model"
     )
@@ -133,6 +81,6 @@ async def _judge_rest(services: Services, lease: Lease, work: Work, spec: JudgeS
 
     async def judge_one(place: tuple[int, int]) -> None:
         verdicts = await judge.verdicts(work.judged(*place))
-        await asyncio.to_thread(lease.store_verdicts, *place, verdicts)
+        await asyncio.to_thread(store_verdicts, lease, *place, verdicts)
 
     await each(work.unjudged(), judge_one, at_once=services.settings.evaluation_requests)

@@ -12,8 +12,8 @@ from gateway.evaluations.answered import Answer, Asked, Settings
 from gateway.evaluations.asking import Sampling
 from gateway.evaluations.candidates import Candidate
 from gateway.evaluations.judge import Judged, summary_of
-from gateway.evaluations.leases import Lease
 from gateway.evaluations.spec import EvaluationSpec
+from gateway.leases import Lease
 from gateway.orchestrator.upstreams import Upstream
 from gateway.tables import Evaluation, EvaluationAnswer, EvaluationExample
 from shared.route_labels import UPSTREAM_PREFIX
@@ -133,8 +133,8 @@ def conversation_of(example: EvaluationExample) -> str:
     return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
 
 
-def read_work(lease: Lease) -> Work:
-    return read_stored(lease.database, lease.evaluation_id)
+def read_work(lease: Lease[Evaluation]) -> Work:
+    return read_stored(lease.database, lease.id)
 
 
 def read_stored(database: Database, evaluation_id: str) -> Work:

@@ -35,14 +35,9 @@ def run_spec(earlier: dict[str, Any], dataset_id: str) -> dict[str, Any]:
     return kept | {"dataset_id": dataset_id}
 
 
-def evaluation_spec(
-    earlier: dict[str, Any], *, dataset_id: str, baseline: str, run_id: str
-) -> dict[str, Any]:
-    """The earlier evaluation's spec for other candidates, on the same data."""
-    left_out = ("name", "held_out_of", "dataset_id", "candidates", "baseline")
+def evaluation_spec(earlier: dict[str, Any], *, baseline: str, run_id: str) -> dict[str, Any]:
+    """The earlier evaluation's spec for other candidates. (Where it asked what a run had held out,
+    the same rows are asked again, and not those that were learned.)"""
+    left_out = ("name", "candidates", "baseline")
     kept = {name: value for name, value in earlier.items() if name not in left_out}
-    return kept | {
-        "dataset_id": dataset_id,
-        "candidates": [baseline, run_id],
-        "baseline": baseline,
-    }
+    return kept | {"candidates": [baseline, run_id], "baseline": baseline}

@@ -7,17 +7,13 @@ from pydantic import BaseModel
 from sqlmodel import Session, select
 
 from gateway.database import Database
-from gateway.datasets.store import get_dataset
-from gateway.evaluations.candidates import resolve
-from gateway.evaluations.views import get_evaluation
 from gateway.idempotency import Claim
+from gateway.loops.checking import check_names, check_what_is_repeated
 from gateway.loops.spec import LoopSpec
-from gateway.orchestrator.routes import check_name_is_free
 from gateway.paging import DEFAULT_LIMIT, Page, paginate
-from gateway.run_views import get_run
 from gateway.services import Services
-from gateway.tables import Loop, now
-from shared.errors import Conflict, InvalidData, NotFound
+from gateway.tables import Evaluation, Loop, now
+from shared.errors import Conflict, NotFound
 
 
 class LoopError(BaseModel):
@@ -26,7 +22,8 @@ class LoopError(BaseModel):
 
 
 class LoopView(BaseModel):
-    """``stage``: training, evaluating, deploying, promoting or done."""
+    """``stage``: training, evaluating, deploying, promoting or done. ``warnings`` are those of its
+    evaluation: such as that rows were asked which the new model was trained on."""
 
     id: str
     object: str = "loop"
@@ -36,52 +33,40 @@ class LoopView(BaseModel):
     evaluation_id: str | None
     deployment: str | None
     verdicts: list[dict[str, Any]] | None
+    warnings: list[str]
     error: LoopError | None
     spec: dict[str, Any]
     created_at: datetime
     finished_at: datetime | None
 
 
-def view_of(loop: Loop) -> LoopView:
+def view_of(session: Session, loop: Loop) -> LoopView:
     error = None
     if loop.error_code is not None:
         error = LoopError(code=loop.error_code, message=loop.error_message or "")
-    return LoopView(error=error, **loop.model_dump(exclude={"owner", "object"}))
+    evaluation = session.get(Evaluation, loop.evaluation_id) if loop.evaluation_id else None
+    return LoopView(
+        error=error,
+        warnings=evaluation.warnings if evaluation is not None else [],
+        **loop.model_dump(exclude={"owner", "object"}),
+    )
 
 
 def create_loop(
     *, services: Services, owner: str, spec: LoopSpec, claim: Claim | None = None
 ) -> LoopView:
     """Check what can be known and store it; a gateway goes through its stages from then on."""
-    database = services.database
-    finds = (
-        (
-            "dataset_id",
-            lambda: get_dataset(database=database, owner=owner, dataset_id=spec.dataset_id),
-        ),
-        ("like_run", lambda: get_run(database=database, owner=owner, run_id=spec.like_run)),
-        (
-            "like_evaluation",
-            lambda: get_evaluation(
-                database=database, owner=owner, evaluation_id=spec.like_evaluation
-            ),
-        ),
-    )
-    for param, find in finds:
-        try:
-            find()
-        except NotFound as error:
-            raise InvalidData(f"{param}: {error.message}", param=param) from error
-    resolve(services, owner, spec.baseline or spec.like_run, param="baseline")
+    check_what_is_repeated(services, owner, spec)
     loop = Loop(owner=owner, spec=spec.model_dump(mode="json"))
-    with database.write() as session:
-        check_name_is_free(session, spec.deployment)
+    with services.database.write() as session:
+        check_names(session, owner, spec)
         session.add(loop)
         session.flush()
         if claim is not None:
             claim.attach(session, loop.id)
+        view = view_of(session, loop)
     services.loop_wanted.set()
-    return view_of(loop)
+    return view
 
 
 def owned(session: Session, owner: str, loop_id: str, *, update: bool = False) -> Loop:
@@ -93,7 +78,7 @@ def owned(session: Session, owner: str, loop_id: str, *, update: bool = False) -
 
 def get_loop(*, database: Database, owner: str, loop_id: str) -> LoopView:
     with database.read() as session:
-        return view_of(owned(session, owner, loop_id))
+        return view_of(session, owned(session, owner, loop_id))
 
 
 def list_loops(
@@ -109,7 +94,7 @@ def list_loops(
             after=after,
             limit=limit,
         )
-    return Page([view_of(found) for found in page.data], page.has_more)
+        return Page([view_of(session, found) for found in page.data], page.has_more)
 
 
 def cancel_loop(*, database: Database, owner: str, loop_id: str) -> LoopView:
@@ -121,7 +106,7 @@ def cancel_loop(*, database: Database, owner: str, loop_id: str) -> LoopView:
         if found.status == "running":
             found.status, found.finished_at = "cancelled", now()
             session.add(found)
-        return view_of(found)
+        return view_of(session, found)
 
 
 def delete_loop(*, database: Database, owner: str, loop_id: str) -> None:

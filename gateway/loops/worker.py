@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, select
 
@@ -19,7 +20,7 @@ from gateway.evaluations.creating import create_evaluation
 from gateway.evaluations.gates import Gate
 from gateway.evaluations.required import GateQuestion, answered
 from gateway.evaluations.spec import EvaluationSpec
-from gateway.evaluations.views import TERMINAL, get_evaluation
+from gateway.evaluations.views import TERMINAL, EvaluationError, get_evaluation
 from gateway.loops.spec import LoopSpec, evaluation_spec, run_spec
 from gateway.orchestrator.routes import (
     RouteRules,
@@ -28,17 +29,20 @@ from gateway.orchestrator.routes import (
     get_route,
     replace_route,
 )
-from gateway.orchestrator.shares import weighted
-from gateway.run_views import get_run
+from gateway.orchestrator.shares import promoted
+from gateway.run_views import RunError, get_run
 from gateway.runs import create_run
 from gateway.services import Services
 from gateway.tables import Loop, now
-from shared.errors import GenPlatError, NotFound, TimedOut, Unavailable
+from gateway.validation import refusal
+from shared.errors import Conflict, GenPlatError, NotFound, TimedOut, Unavailable
 from shared.runs import FineTuneSpec
 
 log = logging.getLogger(__name__)
 # These pass: the stage is tried again at the next look.
 _PASSING = (Unavailable, TimedOut)
+# Where a loop stands: whoever does something changes one of these.
+_MOVES = ("status", "stage", "run_id", "evaluation_id", "deployment")
 
 
 class _MovedOn(Exception):
@@ -92,7 +96,11 @@ async def _look(services: Services, loop: Loop) -> None:
     except (*_PASSING, SQLAlchemyError) as error:
         log.info("The loop %s waits: %s", loop.id, type(error).__name__)
     except GenPlatError as error:
-        await _end(services, loop, "failed", error_code=error.code, error_message=error.message)
+        await _fail(services, loop, error.code, error.message)
+    except ValidationError as error:
+        await _fail(services, loop, "cannot_be_repeated", refusal(error).message)
+    except Exception:
+        log.exception("The loop %s failed; it is tried again.", loop.id)
 
 
 async def _train(services: Services, loop: Loop, spec: LoopSpec) -> None:
@@ -107,8 +115,12 @@ async def _train(services: Services, loop: Loop, spec: LoopSpec) -> None:
     if run.status == "succeeded":
         await _enter(services, loop, "evaluating")
     elif run.is_terminal:
-        said = f"The run {run.id} is {run.status}."
-        await _end(services, loop, "failed", error_code="run_failed", error_message=said)
+        said = f"The run {run.id} is {run.status}.{_why(run.error)}"
+        await _fail(services, loop, "run_failed", said)
+
+
+def _why(error: RunError | EvaluationError | None) -> str:
+    return f" {error.message}" if error is not None else ""
 
 
 async def _evaluate(services: Services, loop: Loop, spec: LoopSpec) -> None:
@@ -116,10 +128,7 @@ async def _evaluate(services: Services, loop: Loop, spec: LoopSpec) -> None:
     if loop.evaluation_id is None:
         earlier = await asyncio.to_thread(seen, evaluation_id=spec.like_evaluation)
         wanted = evaluation_spec(
-            earlier.spec,
-            dataset_id=earlier.dataset_id,
-            baseline=spec.baseline or spec.like_run,
-            run_id=str(loop.run_id),
+            earlier.spec, baseline=spec.baseline or spec.like_run, run_id=str(loop.run_id)
         )
         await create_evaluation(
             services=services,
@@ -132,8 +141,8 @@ async def _evaluate(services: Services, loop: Loop, spec: LoopSpec) -> None:
     if found.status not in TERMINAL:
         return
     if found.status != "succeeded":
-        said = f"The evaluation {found.id} is {found.status}."
-        await _end(services, loop, "failed", error_code="evaluation_failed", error_message=said)
+        said = f"The evaluation {found.id} is {found.status}.{_why(found.error)}"
+        await _fail(services, loop, "evaluation_failed", said)
         return
     verdict = answered(found, GateQuestion(rules=spec.rules, candidate=1))
     verdicts = [one.model_dump() for one in verdict.verdicts]
@@ -141,14 +150,8 @@ async def _evaluate(services: Services, loop: Loop, spec: LoopSpec) -> None:
         await _enter(services, loop, "deploying", verdicts=verdicts)
         return
     said = " ".join(one.sentence for one in verdict.verdicts if not one.holds)
-    await _end(
-        services,
-        loop,
-        "failed",
-        verdicts=verdicts,
-        error_code="gate_closed",
-        error_message=f"The gate is closed. {said}",
-    )
+    said = f"The gate is closed. {said}"
+    await _fail(services, loop, "gate_closed", said, verdicts=verdicts)
 
 
 async def _deploy(services: Services, loop: Loop, spec: LoopSpec) -> None:
@@ -168,7 +171,7 @@ async def _deploy(services: Services, loop: Loop, spec: LoopSpec) -> None:
         await _enter(services, loop, "promoting")
     elif found.state == "failed":
         said = f"{found.name} cannot be served: {found.error}"
-        await _end(services, loop, "failed", error_code="deployment_failed", error_message=said)
+        await _fail(services, loop, "deployment_failed", said)
 
 
 async def _promote(services: Services, loop: Loop, spec: LoopSpec) -> None:
@@ -179,23 +182,21 @@ async def _promote(services: Services, loop: Loop, spec: LoopSpec) -> None:
 
 
 def _route(services: Services, loop: Loop, spec: LoopSpec, name: str) -> None:
-    known: dict[str, Any] = {
-        "database": services.database,
-        "owner": loop.owner,
-        "upstreams": services.upstreams.upstreams,
-    }
+    database, owner = services.database, loop.owner
+    upstreams = services.upstreams.upstreams
+    targets = [{"deployment": spec.deployment, "weight": 100}]
+    made = RouteSpec.model_validate({"name": name, "targets": targets})
     try:
-        route = get_route(database=services.database, owner=loop.owner, name=name)
-    except NotFound:
-        targets = [{"deployment": spec.deployment, "weight": 100}]
-        create_route(**known, spec=RouteSpec.model_validate({"name": name, "targets": targets}))
-        return
-    rules = {
-        "targets": weighted(route.targets, spec.deployment, spec.weight),
-        "fallbacks": route.fallbacks,
-        "sticky": route.sticky,
-    }
-    replace_route(**known, name=name, rules=RouteRules.model_validate(rules))
+        create_route(database=database, owner=owner, spec=made, upstreams=upstreams)
+    except Conflict as taken:
+        try:
+            route = get_route(database=database, owner=owner, name=name)
+        except NotFound:
+            # Somebody else's, or a deployment's.
+            raise taken from None
+        promotion = promoted(route.model_dump(), spec.deployment, spec.weight)
+        rules = RouteRules.model_validate(promotion)
+        replace_route(database=database, owner=owner, name=name, rules=rules, upstreams=upstreams)
 
 
 async def _enter(services: Services, loop: Loop, stage: str, **found: Any) -> None:
@@ -203,16 +204,22 @@ async def _enter(services: Services, loop: Loop, stage: str, **found: Any) -> No
     services.loop_wanted.set()
 
 
+async def _fail(services: Services, loop: Loop, code: str, message: str, **found: Any) -> None:
+    with contextlib.suppress(_MovedOn):
+        await _end(services, loop, "failed", error_code=code, error_message=message, **found)
+
+
 async def _end(services: Services, loop: Loop, status: str, **found: Any) -> None:
     ended = {"status": status, "finished_at": now(), **found}
-    with contextlib.suppress(_MovedOn):
-        await asyncio.to_thread(_write, services, loop, ended)
+    await asyncio.to_thread(_write, services, loop, ended)
 
 
 def _write(services: Services, loop: Loop, values: dict[str, Any]) -> None:
+    """`_MovedOn` where the loop is not any more what it was when it was looked at: what failed
+    here because another gateway has done it is no failure."""
     with services.database.write() as session:
         found = session.get(Loop, loop.id, with_for_update=True)
-        if found is None or found.status != "running" or found.stage != loop.stage:
+        if found is None or any(getattr(found, name) != getattr(loop, name) for name in _MOVES):
             raise _MovedOn
         for name, value in values.items():
             setattr(found, name, value)

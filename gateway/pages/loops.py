@@ -58,10 +58,7 @@ async def create_loop(request: Request, services: ServicesDep, owner: PageOwnerD
         spec = LoopSpec.model_validate(given)
         made = await run_in_threadpool(views.create_loop, services=services, owner=owner, spec=spec)
     except (GenPlatError, ValidationError) as error:
-        shown = problems(error, (*FIELDS, "name"))
-        shown["errors"]["deployment"] = shown["errors"].pop("name", "") or shown["errors"].get(
-            "deployment", ""
-        )
+        shown = problems(error, FIELDS)
         return await run_in_threadpool(_form, services, owner, values, UNPROCESSABLE, **shown)
     return see_other(f"/loops/{made.id}")
 

@@ -3,8 +3,9 @@
 import html
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form
+from fastapi import APIRouter, Form, Path, Query
 from fastapi.responses import Response
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from gateway.api.diagrams import SVG_POLICY
@@ -14,11 +15,15 @@ from gateway.pages.html import UNPROCESSABLE, page, see_other
 from gateway.services import Services
 from gateway.synthesis import reviewing, views
 from gateway.synthesis.filtering import REASONS
-from gateway.synthesis.reviewing import ReviewSpec, RowView
+from gateway.synthesis.reviewing import MAX_NUMBER, ReviewSpec, RowView
+from gateway.validation import refusal
 from shared.chat import DiagramRequest
 from shared.errors import GenPlatError, NotFound
 
 router = APIRouter(prefix="/syntheses", include_in_schema=False)
+
+AfterQuery = Annotated[int, Query(ge=0, le=MAX_NUMBER)]
+NumberPath = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 
 SHOWN = 50
 STATUSES = ("kept", "pending", "accepted", "edited", "rejected", "dropped")
@@ -26,7 +31,7 @@ STATUSES = ("kept", "pending", "accepted", "edited", "rejected", "dropped")
 
 @router.get("/{synthesis_id}/review")
 def review(
-    synthesis_id: str, services: ServicesDep, owner: PageOwnerDep, after: int = 0
+    synthesis_id: str, services: ServicesDep, owner: PageOwnerDep, after: AfterQuery = 0
 ) -> Response:
     """The next row that nobody has looked at; where none is left, back to the synthesis."""
     for behind in dict.fromkeys((after, 0)):
@@ -49,7 +54,7 @@ def list_rows(
     services: ServicesDep,
     owner: PageOwnerDep,
     status: str = "kept",
-    after: int = 0,
+    after: AfterQuery = 0,
 ) -> Response:
     synthesis = _synthesis(services, owner, synthesis_id)
     wanted: Any = status if status in STATUSES else "kept"
@@ -74,7 +79,7 @@ def list_rows(
 
 @router.get("/{synthesis_id}/rows/{number}")
 def show_row(
-    synthesis_id: str, number: int, services: ServicesDep, owner: PageOwnerDep
+    synthesis_id: str, number: NumberPath, services: ServicesDep, owner: PageOwnerDep
 ) -> Response:
     return _show(services, owner, synthesis_id, number)
 
@@ -82,7 +87,7 @@ def show_row(
 @router.post("/{synthesis_id}/rows/{number}")
 def review_row(
     synthesis_id: str,
-    number: int,
+    number: NumberPath,
     services: ServicesDep,
     owner: PageOwnerDep,
     action: Annotated[str, Form()] = "",
@@ -96,16 +101,17 @@ def review_row(
     try:
         # (Accepting with the texts as they stand in the form: what was changed counts.)
         reviewing.review_row(
-            database=services.database,
+            services=services,
             owner=owner,
             synthesis_id=synthesis_id,
             number=number,
             spec=ReviewSpec.model_validate({"action": taken, **texts}),
         )
-    except GenPlatError as error:
-        if error.status == 404:
-            raise
-        return _show(services, owner, synthesis_id, number, error, texts)
+    except NotFound:
+        raise
+    except (GenPlatError, ValidationError) as error:
+        said = error.message if isinstance(error, GenPlatError) else refusal(error).message
+        return _show(services, owner, synthesis_id, number, said, texts)
     if back in STATUSES:
         return see_other(f"/syntheses/{synthesis_id}/rows?status={back}#row-{number}")
     if taken == "undo":
@@ -115,7 +121,7 @@ def review_row(
 
 @router.get("/{synthesis_id}/rows/{number}/diagram.svg")
 async def row_diagram(
-    synthesis_id: str, number: int, services: ServicesDep, owner: PageOwnerDep
+    synthesis_id: str, number: NumberPath, services: ServicesDep, owner: PageOwnerDep
 ) -> Response:
     """The answer as an image; where it is none, an image that says why."""
     row = await run_in_threadpool(
@@ -153,8 +159,8 @@ def _show(
     services: Services,
     owner: str,
     synthesis_id: str,
-    number: int,
-    error: GenPlatError | None = None,
+    number: NumberPath,
+    problem: str | None = None,
     typed: dict[str, str] | None = None,
 ) -> Response:
     synthesis = _synthesis(services, owner, synthesis_id)
@@ -163,13 +169,13 @@ def _show(
     )
     return page(
         "syntheses/row.html",
-        status=UNPROCESSABLE if error else 200,
+        status=UNPROCESSABLE if problem else 200,
         synthesis=synthesis,
         row=row,
         values={"prompt": row.prompt, "completion": row.completion} | (typed or {}),
         draws=bool(diagram_in(row.completion)),
         changes=_changes(row),
-        problem=error.message if error else None,
+        problem=problem,
     )
 
 

@@ -1,37 +1,21 @@
 """Does a pipeline step by step. Started again it goes on where it was; a step whose keys, files or
 forerunners changed is done again, and all behind it."""
 
-import json
-import sys
 from dataclasses import replace
-from typing import TextIO
 
 from gateway.answering import Place
 from gateway.client import CommandFailed, Json
-from gateway.pipeline.config import NEEDS_PLATFORM, Made, Pipeline, Step
+from gateway.pipeline.config import BEGINS_ON_PLATFORM, NEEDS_PLATFORM, Made, Pipeline, Step
 from gateway.pipeline.state import Done, State, digest, fingerprint, open_state
 from gateway.pipeline.steps import Doing, StepFailed, do, written_by
-from gateway.progress import Progress
+from gateway.progress import Told
 from shared.errors import GenPlatError, InvalidRequest
 
 INTERRUPTED = 130
 
 
-class Report:
-    """What a pipeline tells: lines for people, or (``as_json``) one JSON object a line, each with
-    ``event`` and ``data``; the last one is the pipeline."""
-
-    def __init__(self, stream: TextIO, *, as_json: bool) -> None:
-        self._stream, self._as_json = stream, as_json
-        self._progress = Progress(sys.stderr if as_json else stream)
-
-    def say(self, text: str) -> None:
-        self._progress.say(text)
-
-    def event(self, name: str, data: Json) -> None:
-        if self._as_json:
-            self._stream.write(json.dumps({"event": name, "data": data}) + "\n")
-            self._stream.flush()
+class Report(Told):
+    """Its last event is the pipeline."""
 
     def step(self, step: Step, status: str, **more: object) -> None:
         self.event("step", {"id": step.id, "kind": step.kind, "status": status, **more})
@@ -43,6 +27,12 @@ def run_pipeline(pipeline: Pipeline, *, place: Place, report: Report, dry: bool 
         raise InvalidRequest(
             f"{', '.join(lost)}: deploying and promoting need a GenPlat. Start one with "
             "`genplat up`, or leave out these steps."
+        )
+    needing = [step.id for step in pipeline.steps if step.kind in BEGINS_ON_PLATFORM]
+    if needing and not dry and not place.local and not place.has_platform:
+        raise InvalidRequest(
+            f"{', '.join(needing)}: no GenPlat runs on {place.settings.root}. Start one with "
+            "`genplat up`, name one with --url or GENPLAT_URL, or do without one: --local."
         )
     with open_state(pipeline) as state:
         if dry:
@@ -103,8 +93,9 @@ def _do(doing: Doing, done: Done, state: State, report: Report) -> int:
     try:
         done.outputs = do(doing)
     except (StepFailed, CommandFailed, GenPlatError) as error:
-        # It has ended: the next time is another one.
-        done.attempt += 1
+        if not isinstance(error, StepFailed) or error.ended:
+            # The next time is another one.
+            done.attempt += 1
         state.note(step, done)
         report.say(f"{step.id} failed: {error}")
         report.step(step, "failed", error=str(error))

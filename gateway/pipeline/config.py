@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from gateway.flat_config import check_folder
 from shared.errors import InvalidRequest
 
 Kind = Literal["synthesize", "train", "batch", "evaluate", "gate", "deploy", "promote"]
@@ -37,6 +38,8 @@ _REQUIRED = {
     "promote": ("route", "deployment"),
 }
 NEEDS_PLATFORM = ("deploy", "promote")
+# (The others do without one by themselves.)
+BEGINS_ON_PLATFORM = ("train", "evaluate", *NEEDS_PLATFORM)
 _REFERENCE = re.compile(r"\$\{([A-Za-z0-9_-]+)\.([A-Za-z0-9_]+)\}")
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,70}")
@@ -85,8 +88,9 @@ def read_pipeline(config: Path) -> Pipeline:
     if not steps:
         raise InvalidRequest("steps: there is none.", param="steps")
     _check_references(steps)
-    local = content.get("local", False)
-    return Pipeline(name, folder, (folder / output).resolve(), local, steps)
+    place = (folder / output).resolve()
+    check_folder(place)
+    return Pipeline(name, folder, place, content.get("local", False), steps)
 
 
 def _step(number: int, given: object) -> Step:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from gateway.answering import Place
@@ -19,9 +19,10 @@ from gateway.client import Client, CommandFailed, Json
 from gateway.evaluations.required import GateQuestion, answered
 from gateway.evaluations.views import EvaluationView
 from gateway.launcher.processes import dying_with
-from gateway.orchestrator.shares import weighted
+from gateway.orchestrator.shares import promoted
 from gateway.pipeline.config import Content, Step
 from gateway.platform import platform
+from gateway.validation import refusal
 from shared.errors import InvalidRequest
 from shared.storage import atomic_file
 
@@ -38,11 +39,12 @@ _COMMANDS = {
 
 
 class StepFailed(Exception):
-    """A step came to its end, and that was none. ``code``: the exit code."""
+    """``code``: the exit code. ``ended``: what the step began has come to its end, and that was
+    none; else the next time finds it again."""
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: int, *, ended: bool = True) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.ended = code, ended
 
 
 @dataclass(frozen=True)
@@ -79,19 +81,29 @@ def _command(doing: Doing) -> Content:
     writes = kind in ("synthesize", "batch", "evaluate") or (kind == "train" and doing.place.local)
     if writes:
         content.setdefault("output_dir", str(doing.work))
-    told, code = _run(doing, [kind, "--json", *_flags(content)])
+    told, code = _run(doing, [kind, "--json", *_arguments(doing, content)])
     last = told.get(_COMMANDS[kind], {})
     if code and not (code == PARTIAL and doing.step.allow_partial and last):
-        raise StepFailed(f"genplat {kind} ended with {code}.", code)
+        raise StepFailed(f"genplat {kind} ended with {code}.", code, ended=bool(last))
     return _outputs(doing, last)
 
 
-def _flags(content: Content) -> Iterator[str]:
-    for name, value in content.items():
-        if value is None:
-            continue
-        text = value if isinstance(value, str) else json.dumps(value)
-        yield f"--{name}={text}"
+def _arguments(doing: Doing, content: Content) -> Iterator[str]:
+    """Flags for the keys; what would be read as a list or an object there stands in a file."""
+    given = {name: value for name, value in content.items() if value is not None}
+    texts = {name for name, value in given.items() if _looks_like_yaml(value)}
+    if texts:
+        path = doing.work / "keys.yaml"
+        with atomic_file(path) as out:
+            out.write(yaml.safe_dump({name: given[name] for name in sorted(texts)}).encode())
+        yield str(path)
+    for name in given.keys() - texts:
+        value = given[name]
+        yield f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _looks_like_yaml(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("[", "{"))
 
 
 def _run(doing: Doing, arguments: list[str]) -> tuple[dict[str, Json], int]:
@@ -170,10 +182,9 @@ def _gate(doing: Doing) -> Content:
         )
         found = answered(EvaluationView.model_validate(evaluation), question)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InvalidRequest(f"{doing.step.id}: {first['msg']}.") from error
+        raise InvalidRequest(f"{doing.step.id}: {refusal(error).message}") from error
     for one in found.verdicts:
-        doing.say(f"  {'holds' if one.holds else 'fails'}: {one.sentence}")
+        doing.say(f"  {one.sentence}")
     if not found.holds:
         raise StepFailed(f"The gate {doing.step.id} is closed for {found.candidate}.", GATE_CLOSED)
     return {"holds": True, "evaluation": named}
@@ -198,22 +209,29 @@ def _deploy(doing: Doing) -> Content:
     name, model = str(content["name"]), str(content["model"])
     with _platform(doing) as client:
         known = client.request("GET", f"/api/deployments/{name}")
-        if known.is_success and not _is_of(known.json(), model):
+        there = known.is_success and _is_as_wanted(known.json(), content)
+        if known.is_success and not there:
             if not replace:
                 raise CommandFailed(
-                    f"{doing.step.id}: {name} is a deployment of another model. Name another one, "
-                    "or say `replace: true`."
+                    f"{doing.step.id}: {name} is a deployment of another model, or of another "
+                    "precision. Name another one, or say `replace: true`."
                 )
             client.ask("DELETE", f"/api/deployments/{name}")
-        if not known.is_success or not _is_of(known.json(), model):
+        if not there:
             client.ask("POST", "/api/deployments", json=content)
         found = _ready(client, name, seconds or _READY_SECONDS)
     doing.say(f"  {name} is {found['state']}.")
     return {"name": name, "model": model}
 
 
-def _is_of(deployment: Json, model: str) -> bool:
-    return model in (deployment["model"], deployment["run_id"])
+def _is_as_wanted(deployment: Json, content: Content) -> bool:
+    same = content["model"] in (deployment["model"], deployment["run_id"])
+    checkpoint, precision = content.get("checkpoint"), content.get("precision") or "auto"
+    return (
+        same
+        and (checkpoint is None or checkpoint == deployment["checkpoint"])
+        and precision in ("auto", deployment["precision"])
+    )
 
 
 def _ready(client: Client, name: str, seconds: float) -> Json:
@@ -244,14 +262,11 @@ def _promote(doing: Doing) -> Content:
         known = client.request("GET", f"/api/routes/{name}")
         if known.status_code == 404:
             targets = [{"deployment": deployment, "weight": 100}]
-            client.ask("POST", "/api/routes", json={"name": name, "targets": targets})
+            made = client.ask("POST", "/api/routes", json={"name": name, "targets": targets})
         else:
             route = client.ask("GET", f"/api/routes/{name}")
-            body: dict[str, Any] = {
-                "targets": weighted(route["targets"], deployment, float(weight)),
-                "fallbacks": route["fallbacks"],
-                "sticky": route["sticky"],
-            }
-            client.ask("PUT", f"/api/routes/{name}", json=body)
-    doing.say(f"  {deployment} gets {weight:g}% of {name}.")
+            body = promoted(route, deployment, float(weight))
+            made = client.ask("PUT", f"/api/routes/{name}", json=body)
+    own = next(one["weight"] for one in made["targets"] if one.get("deployment") == deployment)
+    doing.say(f"  {deployment} gets {own:g}% of {name}.")
     return {"route": name}

@@ -6,9 +6,9 @@ from typing import Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from gateway.flat_config import Content, Keys
+from gateway.flat_config import Content, Keys, check_folder
 from gateway.synthesis.spec import Wishes
-from shared.errors import InvalidRequest
+from gateway.validation import refusal
 from shared.storage import MANIFEST
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,70}")
@@ -111,10 +111,8 @@ def synthesize_config(content: Content, folder: Path) -> SynthesizeConfig:
     try:
         config = SynthesizeConfig.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        said = str(first["msg"]).removeprefix("Value error, ")
-        raise InvalidRequest(f"{name}: {said}." if name else f"{said}.", param=name) from error
+        raise refusal(error) from error
+    check_folder(config.output_dir)
     found = tuple(
         str((folder / one).resolve()) if (folder / one).is_file() else one for one in config.leakage
     )

@@ -4,20 +4,23 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
+from gateway.database import Database
 from gateway.datasets.store import MAX_DESCRIPTION, create_dataset, get_dataset
 from gateway.idempotency import Claim
 from gateway.services import Services
 from gateway.synthesis.pairs import Pair, record_of, seeds_of
+from gateway.synthesis.sources import MAX_KNOWN
 from gateway.synthesis.views import owned
 from gateway.tables import Dataset, Synthesis, SynthesisRow, now
 from shared.datasets import Record, read_records
-from shared.errors import Conflict, InvalidData
+from shared.errors import Conflict, InvalidData, NotFound
 
 _ACCEPTED = ("accepted", "edited")
 
@@ -35,16 +38,23 @@ class FinishSpec(BaseModel):
 
 @dataclass(frozen=True)
 class _Finished:
-    """Ends the synthesis in the transaction that creates its dataset: there is never a second."""
+    """Ends the synthesis in the transaction that creates its dataset: there is never a second, and
+    it holds ``rows``, which are those that are accepted still."""
 
     owner: str
     synthesis_id: str
+    rows: Sequence[Pair]
     claim: Claim | None
 
     def attach(self, session: Session, object_id: str) -> None:
         found = owned(session, self.owner, self.synthesis_id, update=True)
         if found.status != "reviewing":
             raise Conflict(f"The synthesis is {found.status} by now.", code="not_reviewing")
+        if _accepted(session, self.synthesis_id) != self.rows:
+            raise Conflict(
+                "Rows were reviewed at this very moment. Look at them, and finish it again.",
+                code="reviewed_meanwhile",
+            )
         found.status, found.result_id, found.finished_at = "succeeded", object_id, now()
         session.add(found)
         if self.claim is not None:
@@ -63,16 +73,19 @@ def finish_synthesis(
     database, storage = services.database, services.storage
     with database.read() as session:
         found = owned(session, owner, synthesis_id)
-        rows = _accepted(session.exec(_accepted_rows(synthesis_id)).all())
+        rows = _accepted(session, synthesis_id)
     if found.status == "succeeded" and found.result_id is not None:
         return get_dataset(database=database, owner=owner, dataset_id=found.result_id)
     if found.status != "reviewing":
         raise Conflict(f"The synthesis is {found.status}, not reviewing.", code="not_reviewing")
     if not rows:
         raise InvalidData("Accept at least one row: a dataset needs some.", param="synthesis_id")
-    into = None
-    if found.dataset_id is not None:
-        into = get_dataset(database=database, owner=owner, dataset_id=found.dataset_id)
+    into = _into(database, owner, found)
+    if into is None and found.dataset_id is not None and spec.include_seed:
+        raise InvalidData(
+            "include_seed: the seed dataset was deleted. Finish it without its rows.",
+            param="include_seed",
+        )
     seed = into if spec.include_seed else None
     records = storage.dataset_records(into.id) if into else None
     with tempfile.TemporaryDirectory(dir=storage.temporary()) as folder:
@@ -90,24 +103,29 @@ def finish_synthesis(
             name=spec.name or found.name,
             description=spec.description or _described(found, len(rows)),
             derived_from=_lineage(found, into, len(rows), seed_rows),
-            claim=_Finished(owner, synthesis_id, claim),
+            claim=_Finished(owner, synthesis_id, rows, claim),
         )
 
 
-def _accepted_rows(synthesis_id: str) -> Any:
-    return (
-        select(SynthesisRow)
-        .where(SynthesisRow.synthesis_id == synthesis_id, col(SynthesisRow.status).in_(_ACCEPTED))
-        .order_by(col(SynthesisRow.number))
+def _into(database: Database, owner: str, found: Synthesis) -> Dataset | None:
+    """What the rows go to; None where it is gone."""
+    if found.dataset_id is None:
+        return None
+    try:
+        return get_dataset(database=database, owner=owner, dataset_id=found.dataset_id)
+    except NotFound:
+        return None
+
+
+def _accepted(session: Session, synthesis_id: str) -> Sequence[Pair]:
+    query = select(SynthesisRow.prompt, SynthesisRow.completion).where(
+        SynthesisRow.synthesis_id == synthesis_id, col(SynthesisRow.status).in_(_ACCEPTED)
     )
-
-
-def _accepted(rows: Sequence[SynthesisRow]) -> list[Pair]:
-    return [Pair(row.prompt, row.completion) for row in rows]
+    return [Pair(*texts) for texts in session.exec(query.order_by(col(SynthesisRow.number)))]
 
 
 def _system(records: Path) -> str:
-    return seeds_of(read_records(records)).system
+    return seeds_of(islice(read_records(records), MAX_KNOWN)).system
 
 
 def _write(out: IO[str], records: Iterator[Record]) -> int:

@@ -28,10 +28,10 @@ class Journal:
         self._rows: dict[int, Row] = {}
         self._writing = asyncio.Lock()
 
-    def answers(self) -> Mapping[int, Answer]:
+    async def answers(self) -> Mapping[int, Answer]:
         return self._answers
 
-    def rows(self) -> Sequence[Row]:
+    async def rows(self) -> Sequence[Row]:
         return [self._rows[number] for number in sorted(self._rows)]
 
     async def keep_answer(self, number: int, answer: Answer) -> None:

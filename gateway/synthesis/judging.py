@@ -4,11 +4,11 @@ The row comes as JSON, out of which no text can break, and the judge is told tha
 """
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.synthesis.pairs import Pair
+from gateway.synthesis.reading import clean, objects_in
 
 _MAX_REASON = 600
 RUBRIC = """\
@@ -54,12 +54,8 @@ def body(pair: Pair, *, rubric: str, examples: tuple[Pair, ...], seed: int) -> d
 
 def verdict_in(text: str) -> Verdict:
     """The last object with a score from 1 to 5; a verdict is never guessed."""
-    for found in reversed(list(re.finditer(r"\{[^{}]*\}", text))):
-        try:
-            value = json.loads(found[0])
-        except (ValueError, RecursionError):
-            continue
+    for value in reversed(list(objects_in(text))):
         score = value.get("score")
         if isinstance(score, int | float) and not isinstance(score, bool) and 1 <= score <= 5:
-            return Verdict(float(score), str(value.get("reason") or "")[:_MAX_REASON])
+            return Verdict(float(score), clean(str(value.get("reason") or ""))[:_MAX_REASON])
     return Verdict(None, "The judge's verdict could not be read.")

@@ -8,11 +8,19 @@ from sqlmodel import Session, col, select
 
 from gateway.database import Database
 from gateway.paging import DEFAULT_LIMIT, MAX_LIMIT
+from gateway.services import Services
+from gateway.synthesis.similar import containment, grams, plain
+from gateway.synthesis.sources import Rows, read_rows
+from gateway.synthesis.spec import SynthesisSpec
 from gateway.synthesis.views import SynthesisView, owned, view_of
 from gateway.tables import Synthesis, SynthesisRow, now
 from shared.errors import Conflict, InvalidData, InvalidRequest, NotFound
 
 MAX_TEXT = 200_000
+# What fits into a database.
+MAX_NUMBER = 2**31 - 1
+# Who accepts a row that was dropped for this has seen what it is too near to.
+_OVERRULED = ("leakage", "duplicate", "near_duplicate")
 RowStatus = Literal["dropped", "pending", "accepted", "edited", "rejected"]
 
 
@@ -98,15 +106,59 @@ def _view(row: SynthesisRow) -> RowView:
 
 
 def review_row(
-    *, database: Database, owner: str, synthesis_id: str, number: int, spec: ReviewSpec
+    *, services: Services, owner: str, synthesis_id: str, number: int, spec: ReviewSpec
 ) -> RowView:
-    """`Conflict` unless the synthesis is being reviewed; `InvalidData` for texts that are empty."""
-    with database.write() as session:
-        _reviewed(session, owner, synthesis_id)
+    """`Conflict` unless the synthesis is being reviewed; `InvalidData` for texts that are empty,
+    and for an edit that makes a row of what is there already, or of an evaluation's."""
+    rows = _rows_beside(services, owner, synthesis_id) if spec.action == "edit" else None
+    with services.database.write() as session:
+        synthesis = _reviewed(session, owner, synthesis_id)
         row = _row(session, synthesis_id, number)
+        before = row.prompt
         _apply(row, spec)
+        if rows is not None and row.prompt != before and row.reason not in _OVERRULED:
+            wishes = SynthesisSpec.model_validate(synthesis.spec)
+            if (said := _leaks(row, rows, wishes) or _is_there(session, row, rows)) is not None:
+                raise InvalidData(f"prompt: {said} Change it, or reject the row.", param="prompt")
         session.add(row)
         return _view(row)
+
+
+def _rows_beside(services: Services, owner: str, synthesis_id: str) -> Rows | None:
+    """None where something of it is gone by now."""
+    with services.database.read() as session:
+        spec = SynthesisSpec.model_validate(owned(session, owner, synthesis_id).spec)
+    try:
+        return read_rows(services, owner, spec)
+    except InvalidData:
+        return None
+
+
+def _leaks(row: SynthesisRow, rows: Rows, wishes: SynthesisSpec) -> str | None:
+    own = grams(plain(row.prompt))
+    for where, pairs in rows.guarded.items():
+        for number, pair in enumerate(pairs, 1):
+            share = containment(own, grams(plain(pair.prompt)))
+            if share >= wishes.leak_similarity:
+                return f"it is {share:.0%} the same as row {number:,} of {where}, an evaluation's."
+    return None
+
+
+def _is_there(session: Session, row: SynthesisRow, rows: Rows) -> str | None:
+    wanted = plain(row.prompt)
+    for where, pairs in rows.known.items():
+        for number, pair in enumerate(pairs, 1):
+            if plain(pair.prompt) == wanted:
+                return f"it is the same as row {number:,} of {where}."
+    query = select(SynthesisRow.number, SynthesisRow.prompt).where(
+        SynthesisRow.synthesis_id == row.synthesis_id,
+        SynthesisRow.number != row.number,
+        col(SynthesisRow.status).in_(("pending", "accepted", "edited")),
+    )
+    for number, prompt in session.exec(query):
+        if plain(prompt) == wanted:
+            return f"it is the same as row {number:,}."
+    return None
 
 
 def _reviewed(session: Session, owner: str, synthesis_id: str) -> Synthesis:

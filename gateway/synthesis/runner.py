@@ -1,104 +1,48 @@
 """Works on syntheses, one after the other, as long as the gateway runs."""
 
 import asyncio
-import contextlib
-import logging
-import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from gateway.answering import AnswersEnded
+from gateway.durable_work import Worker
 from gateway.evaluations.asked_here import AskedHere
 from gateway.evaluations.candidates import resolve
+from gateway.leases import Lease
 from gateway.services import Services
-from gateway.synthesis.leases import Lease, LeaseLost, claim_next
+from gateway.synthesis.recording import SYNTHESES, Recorded, review
 from gateway.synthesis.sources import read_sources
 from gateway.synthesis.spec import SynthesisSpec
 from gateway.synthesis.work import Body, Parts, Row, produce
 from gateway.tables import Synthesis
-from shared.errors import GenPlatError
-from shared.tasks import cancel_until_done
-
-log = logging.getLogger(__name__)
 
 
 async def run_syntheses(services: Services) -> None:
     """For ever; syntheses of a gateway that died are found by looking now and then."""
-    holder = secrets.token_hex(8)
     settings = services.settings
-    while True:
-        services.synthesis_wanted.clear()
-        lease = await asyncio.to_thread(
-            claim_next,
-            services.database,
-            holder=holder,
-            seconds=settings.synthesis_lease_seconds,
-        )
-        if lease is not None:
-            await work_on(services, lease)
-            continue
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(settings.reconcile_seconds):
-                await services.synthesis_wanted.wait()
+    await Worker(
+        services.database,
+        SYNTHESES,
+        work=partial(_work, services),
+        wanted=services.synthesis_wanted,
+        lease_seconds=settings.synthesis_lease_seconds,
+        look_seconds=settings.reconcile_seconds,
+    ).run()
 
 
-async def work_on(services: Services, lease: Lease) -> None:
-    """Bring one synthesis to its review, unless somebody takes it away."""
-    work = asyncio.create_task(_work(services, lease))
-    renewing = asyncio.create_task(_renewed(lease))
-    try:
-        await asyncio.wait({work, renewing}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            log.info("The synthesis %s was cancelled, or is somebody else's.", lease.synthesis_id)
-    finally:
-        await cancel_until_done([work, renewing])
-        # (Nothing to release where it has ended.)
-        with contextlib.suppress(LeaseLost, SQLAlchemyError):
-            await asyncio.to_thread(lease.release)
-    if work.done() and not work.cancelled():
-        work.result()
+async def _work(services: Services, lease: Lease[Synthesis]) -> None:
+    spec = await asyncio.to_thread(_read, lease)
+    sources = await asyncio.to_thread(read_sources, services, lease.owner, spec)
+    parts = await asyncio.to_thread(_parts, services, lease.owner, spec)
+    rows = await produce(sources.plan, parts, Recorded(lease))
+    if any(row.kept for row in rows):
+        await asyncio.to_thread(review, lease)
+    else:
+        await asyncio.to_thread(lease.fail, "nothing_kept", _nothing_kept(rows))
 
 
-async def _renewed(lease: Lease) -> None:
-    """Until it is lost."""
-    while True:
-        await asyncio.sleep(lease.seconds / 6)
-        try:
-            await asyncio.to_thread(lease.renew)
-        except LeaseLost:
-            return
-        except SQLAlchemyError as error:
-            log.warning("A lease could not be renewed yet: %s", type(error).__name__)
-
-
-async def _work(services: Services, lease: Lease) -> None:
-    try:
-        owner, spec = await asyncio.to_thread(_read, services, lease)
-        sources = await asyncio.to_thread(read_sources, services, owner, spec)
-        parts = await asyncio.to_thread(_parts, services, owner, spec)
-        rows = await produce(sources.plan, parts, lease)
-        if any(row.kept for row in rows):
-            await asyncio.to_thread(lease.review)
-        else:
-            await asyncio.to_thread(lease.fail, "nothing_kept", _nothing_kept(rows))
-    except LeaseLost:
-        return
-    except AnswersEnded as error:
-        await _fail(lease, "answers_ended", str(error))
-    except GenPlatError as error:
-        await _fail(lease, error.code, error.message)
-
-
-def _read(services: Services, lease: Lease) -> tuple[str, SynthesisSpec]:
-    with services.database.read() as session:
-        found = session.get_one(Synthesis, lease.synthesis_id)
-        return found.owner, SynthesisSpec.model_validate(found.spec)
-
-
-async def _fail(lease: Lease, code: str, message: str) -> None:
-    with contextlib.suppress(LeaseLost):
-        await asyncio.to_thread(lease.fail, code, message)
+def _read(lease: Lease[Synthesis]) -> SynthesisSpec:
+    with lease.database.read() as session:
+        return SynthesisSpec.model_validate(session.get_one(Synthesis, lease.id).spec)
 
 
 def _nothing_kept(rows: list[Row]) -> str:

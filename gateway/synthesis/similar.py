@@ -1,5 +1,5 @@
 """Texts that are nearly the same: by the sequences of five characters that they have in common.
-Pure.
+Pure. (What says the same in other words is another text.)
 
 Candidates come from an index of hashed sequences, of long texts a sample of them (those whose hash
 is a multiple of eight: the same ones in every text, so that what two texts share is sampled alike);
@@ -7,14 +7,18 @@ each candidate is then compared exactly. MinHash has the same idea (Broder 1997,
 and containment of documents"); at the sizes of a data set this keeps no signatures, and errs less.
 """
 
-import hashlib
+import re
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 GRAM = 5
+# Of texts in characters that are words, or half of one: Chinese, Japanese, Korean.
+_DENSE_GRAM = 2
+_DENSE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]+")
 # Texts with more sequences than this are indexed by a sample.
 _WHOLE = 400
 _SAMPLED = 8
@@ -23,22 +27,42 @@ _COMMON = 2000
 _COMPARED = 20
 # Where one text lies in the other: below so many sequences that would be chance.
 _ENOUGH_TO_CONTAIN = 30
+# What stands between numbers, or alone between words, is no punctuation.
+_OPERATOR = re.compile(r"(?<=\d)[-*/](?=\d)|(?<=\w )[-*/](?= \w)")
+_SIGNS = {"-": " − ", "*": " × ", "/": " ÷ "}
 
 Name = TypeVar("Name", bound=Hashable)
 
 
+class _Kept(dict[int, str]):
+    """What becomes of a character, for `str.translate`: letters, numbers, marks (vowels, in many
+    scripts) and symbols stay; what formats and is not seen goes."""
+
+    def __missing__(self, code: int) -> str:
+        kind = unicodedata.category(chr(code))
+        kept = chr(code) if kind[0] in "LNMS" else "" if kind == "Cf" else " "
+        self[code] = kept
+        return kept
+
+
+_KEPT = _Kept()
+
+
 def plain(text: str) -> str:
-    """Letters and digits in lower case, one space between words: what counts as the same."""
+    """What counts as the same: in lower case, one space between words, without punctuation (but
+    for a text that is nothing else)."""
     lowered = unicodedata.normalize("NFKC", text).casefold()
-    kept = "".join(char if char.isalnum() else " " for char in lowered)
-    return " ".join(kept.split())
+    signed = _OPERATOR.sub(lambda found: _SIGNS[found[0]], lowered)
+    return " ".join(signed.translate(_KEPT).split()) or lowered.strip()
 
 
 def grams(text: str) -> frozenset[str]:
     """The sequences of a plain text; of a shorter one the text itself."""
-    if len(text) <= GRAM:
+    dense = sum(map(len, _DENSE.findall(text)))
+    size = _DENSE_GRAM if 2 * dense > len(text) else GRAM
+    if len(text) <= size:
         return frozenset((text,)) if text else frozenset()
-    return frozenset(text[place : place + GRAM] for place in range(len(text) - GRAM + 1))
+    return frozenset(text[place : place + size] for place in range(len(text) - size + 1))
 
 
 def resemblance(one: frozenset[str], other: frozenset[str]) -> float:
@@ -111,5 +135,6 @@ class NearIndex(Generic[Name]):
 
 
 def _hash(gram: str) -> int:
-    # (Python's own differs from process to process: the same texts must be sampled everywhere.)
-    return int.from_bytes(hashlib.blake2b(gram.encode(), digest_size=6).digest(), "big")
+    # (Python's own differs from process to process: the same texts must be sampled everywhere.
+    # Two that collide cost a comparison.)
+    return zlib.crc32(gram.encode(errors="surrogatepass"))

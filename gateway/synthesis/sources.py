@@ -1,8 +1,9 @@
 """Where a synthesis begins: the rows of a dataset, the failures of an evaluation, and the rows that
 must not come out again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from sqlmodel import Session, col, select
 
@@ -16,49 +17,84 @@ from gateway.tables import Dataset, Evaluation, EvaluationAnswer, EvaluationExam
 from shared.datasets import read_records
 from shared.errors import InvalidData, NotFound
 
-# Sameness is looked for among so many rows of a dataset.
+# So many rows of a dataset are read.
 MAX_KNOWN = 50_000
 MAX_SEEDS = 5000
+# Evaluations of a dataset that are looked at for what they hold out.
+MAX_LOOKED = 100
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What a spec names, read. ``into``: the dataset that the new rows go to, if any; ``system``:
-    the system message that they get."""
+    """What a spec names, read. ``into``: the dataset that the new rows go to, if any."""
 
     plan: Plan
     into: Dataset | None
-    system: str
     warnings: list[str] = field(default_factory=list)
 
 
 def read_sources(services: Services, owner: str, spec: SynthesisSpec) -> Sources:
     """`InvalidData`, naming the field, where something is not there or is of no use."""
-    warnings: list[str] = []
+    rows = read_rows(services, owner, spec)
+    warnings = []
+    if rows.into is not None and rows.seeds.left_out:
+        warnings.append(
+            f"{rows.seeds.left_out:,} rows of {rows.into.name} hold several turns: they are no "
+            "examples."
+        )
+    if rows.into is not None and rows.held_out:
+        warnings.append(
+            f"{len(rows.held_out):,} rows of {rows.into.name} are asked by evaluations as held "
+            "out: they are no examples, and nothing like them is kept."
+        )
+    if spec.evaluation_id is not None:
+        aims = _aims(_failures(services, owner, spec), spec)
+    else:
+        unseen = {pair.prompt for pair in rows.held_out}
+        examples = tuple(pair for pair in rows.seeds.pairs if pair.prompt not in unseen)
+        aims = [Aim(examples[:MAX_SEEDS])]
+        if not examples:
+            raise InvalidData(
+                "dataset_id: the dataset holds no rows of one question and its answer (but what "
+                "is held out for evaluations).",
+                param="dataset_id",
+            )
+    plan = Plan(spec, aims, rows.known, rows.guarded)
+    return Sources(plan, rows.into, warnings)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What new rows are held against: ``known`` are there already, ``guarded`` are asked by
+    evaluations; by where they stand. ``held_out`` of ``into``, the dataset of ``seeds``."""
+
+    into: Dataset | None
+    seeds: Seeds
+    held_out: Sequence[Pair]
+    guarded: Mapping[str, Sequence[Pair]]
+
+    @property
+    def known(self) -> Mapping[str, Sequence[Pair]]:
+        return {_shown(self.into): self.seeds.pairs} if self.into else {}
+
+
+def read_rows(services: Services, owner: str, spec: SynthesisSpec) -> Rows:
     into, seeds = None, Seeds(())
+    held_out: Sequence[Pair] = ()
+    guarded: dict[str, Sequence[Pair]] = {}
     if spec.dataset_id is not None:
         into, seeds = _dataset(services, owner, spec.dataset_id, "dataset_id")
-        if seeds.left_out:
-            warnings.append(
-                f"{seeds.left_out:,} rows of {into.name} hold several turns: they are no examples."
-            )
-    guarded: dict[str, Sequence[Pair]] = {}
-    aims = [Aim(seeds.pairs[:MAX_SEEDS])]
+        if held_out := _held_out(services, owner, into):
+            guarded[f"what is held out of {into.name}"] = held_out
     if spec.evaluation_id is not None:
-        examples, failures = _failures(services, owner, spec)
-        guarded[f"the evaluation {spec.evaluation_id}"] = examples
-        aims = _aims(failures, spec)
-    elif not seeds.pairs:
-        raise InvalidData(
-            "dataset_id: the dataset holds no rows of one question and its answer.",
-            param="dataset_id",
-        )
+        with services.database.read() as session:
+            evaluation = _evaluation(session, owner, spec.evaluation_id)
+            asked = _examples(session, evaluation.id)
+        guarded[f"the evaluation {spec.evaluation_id}"] = list(asked.values())
     for dataset_id in spec.leakage:
-        dataset, known = _dataset(services, owner, dataset_id, "leakage")
-        guarded[_shown(dataset)] = known.pairs[:MAX_KNOWN]
-    seeds_by = {_shown(into): seeds.pairs[:MAX_KNOWN]} if into else {}
-    plan = Plan(spec, aims, seeds_by, guarded)
-    return Sources(plan, into, seeds.system, warnings)
+        dataset, pairs = _dataset(services, owner, dataset_id, "leakage")
+        guarded[_shown(dataset)] = pairs.pairs
+    return Rows(into, seeds, held_out, guarded)
 
 
 def _shown(dataset: Dataset) -> str:
@@ -69,22 +105,43 @@ def _dataset(services: Services, owner: str, dataset_id: str, param: str) -> tup
     try:
         dataset = get_dataset(database=services.database, owner=owner, dataset_id=dataset_id)
         records = read_records(services.storage.dataset_records(dataset.id))
-        return dataset, seeds_of(records)
+        return dataset, seeds_of(islice(records, MAX_KNOWN))
     except (NotFound, FileNotFoundError) as error:
         raise InvalidData(
             f"{param} names no dataset of yours: {dataset_id[:80]!r}.", param=param
         ) from error
 
 
-def _failures(services: Services, owner: str, spec: SynthesisSpec) -> tuple[list[Pair], list[Pair]]:
-    """All examples of the evaluation, and those that the candidate failed."""
+def _held_out(services: Services, owner: str, dataset: Dataset) -> list[Pair]:
+    """The rows of a dataset, in any version, that evaluations ask as held out."""
+    versions = select(Dataset.id).where(Dataset.owner == owner, Dataset.name == dataset.name)
+    query = select(Evaluation).where(
+        Evaluation.owner == owner, col(Evaluation.dataset_id).in_(versions)
+    )
+    found: dict[str, Pair] = {}
     with services.database.read() as session:
-        evaluation = session.get(Evaluation, spec.evaluation_id)
-        if evaluation is None or evaluation.owner != owner:
-            raise InvalidData(
-                f"evaluation_id names no evaluation of yours: {str(spec.evaluation_id)[:80]!r}.",
-                param="evaluation_id",
-            )
+        newest = session.exec(query.order_by(col(Evaluation.created_at).desc()).limit(MAX_LOOKED))
+        for evaluation in newest:
+            if evaluation.spec.get("held_out_of") and len(found) < MAX_KNOWN:
+                asked = _examples(session, evaluation.id).values()
+                found |= {pair.prompt: pair for pair in asked}
+    return list(found.values())
+
+
+def _evaluation(session: Session, owner: str, evaluation_id: str) -> Evaluation:
+    found = session.get(Evaluation, evaluation_id)
+    if found is None or found.owner != owner:
+        raise InvalidData(
+            f"evaluation_id names no evaluation of yours: {evaluation_id[:80]!r}.",
+            param="evaluation_id",
+        )
+    return found
+
+
+def _failures(services: Services, owner: str, spec: SynthesisSpec) -> list[Pair]:
+    """The examples that the candidate failed."""
+    with services.database.read() as session:
+        evaluation = _evaluation(session, owner, spec.evaluation_id or "")
         metric, higher_is_better = _metric(evaluation, spec)
         examples = _examples(session, evaluation.id)
         scores = _scores(session, evaluation.id, spec.candidate, metric)
@@ -100,7 +157,7 @@ def _failures(services: Services, owner: str, spec: SynthesisSpec) -> tuple[list
             f"below: no example has a {metric} {than} {spec.below:g}: there is nothing to aim at.",
             param="below",
         )
-    return list(examples.values()), failed
+    return failed
 
 
 def _metric(evaluation: Evaluation, spec: SynthesisSpec) -> tuple[str, bool]:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 MAX_ROWS = 5000
 MAX_TEXT = 20_000
 MAX_LEAKAGE = 10
+# What is longer is cut off.
+MAX_ANSWER = 200_000
 
 Axis = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 # How one row is made another, where nobody says how.
@@ -48,10 +50,10 @@ class Wishes(BaseModel):
         None, ge=1, le=20_000, description="requests at most; default: for four times the rows"
     )
     min_characters: int | None = Field(
-        None, ge=1, description="of an answer; default: by the seed's"
+        None, ge=1, le=MAX_ANSWER, description="of an answer; default: by the seed's"
     )
     max_characters: int | None = Field(
-        None, ge=1, description="of an answer; default: by the seed's"
+        None, ge=1, le=MAX_ANSWER, description="of an answer; default: by the seed's"
     )
     near_duplicate: float = Field(
         0.6,
@@ -78,6 +80,13 @@ class Wishes(BaseModel):
         "auto", description="draw each diagram; auto: where the seed's answers are diagrams"
     )
 
+    @model_validator(mode="after")
+    def _lengths_leave_room(self) -> Self:
+        least, most = self.min_characters, self.max_characters
+        if least is not None and most is not None and least > most:
+            raise ValueError("min_characters must not lie above max_characters")
+        return self
+
     @property
     def request_limit(self) -> int:
         """A model whose rows are mostly dropped is not asked for ever."""
@@ -89,7 +98,10 @@ class SynthesisSpec(Wishes):
     are the examples, and the dataset is what the new rows go to."""
 
     name: str = Field(
-        "", max_length=100, description="of the new dataset; default: the seed dataset's"
+        "",
+        max_length=100,
+        pattern=r"^[^\x00-\x1f\x7f]*$",
+        description="of the new dataset; default: the seed dataset's",
     )
     dataset_id: str | None = Field(None, min_length=1, max_length=80)
     evaluation_id: str | None = Field(None, min_length=1, max_length=80)

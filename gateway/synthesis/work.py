@@ -13,16 +13,16 @@ from typing import Any, Literal, Protocol
 
 from gateway.synthesis import judging
 from gateway.synthesis.filtering import Drop, Sieve
-from gateway.synthesis.generating import Aim, Request, body, request, rows_in
+from gateway.synthesis.generating import Aim, Request, body, request
 from gateway.synthesis.pairs import Pair
+from gateway.synthesis.reading import rows_in
 from gateway.synthesis.shape import Shape, shape_of
-from gateway.synthesis.spec import Wishes
+from gateway.synthesis.spec import MAX_ANSWER, Wishes
 from shared.errors import GenPlatError
 from shared.tasks import each
 
 ROUND = 16
 _JUDGES_EXAMPLES = 2
-_MAX_ANSWER = 200_000
 
 Body = dict[str, Any]
 Status = Literal["dropped", "pending"]
@@ -62,8 +62,8 @@ class Store(Protocol):
     """What was done before, and where more goes. What it was told is safe when it returns; rows
     that it has already are written over."""
 
-    def answers(self) -> Mapping[int, Answer]: ...
-    def rows(self) -> Sequence[Row]: ...
+    async def answers(self) -> Mapping[int, Answer]: ...
+    async def rows(self) -> Sequence[Row]: ...
     async def keep_answer(self, number: int, answer: Answer) -> None: ...
     async def keep_rows(self, rows: Sequence[Row]) -> None: ...
 
@@ -110,16 +110,27 @@ def draws(plan: Plan) -> bool:
 
 async def produce(plan: Plan, parts: Parts, store: Store) -> list[Row]:
     """All rows, kept and dropped, once there are as many as wanted or no request is left."""
-    return await _Production(plan, parts, store).all()
+    answers, rows = await store.answers(), await store.rows()
+    return await _Production(plan, parts, store, answers, rows).all()
 
 
 class _Production:
-    def __init__(self, plan: Plan, parts: Parts, store: Store) -> None:
+    """``answers`` and ``rows`` were stored before."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        parts: Parts,
+        store: Store,
+        answers: Mapping[int, Answer],
+        rows: Iterable[Row],
+    ) -> None:
         self._plan, self._parts, self._store = plan, parts, store
         self._wishes, self._shape, self._draws = plan.wishes, plan.shape, draws(plan)
         self._rows: list[Row] = []
+        self._answers = dict(answers)
         self._known: dict[int, list[Row]] = {}
-        for row in store.rows():
+        for row in rows:
             self._known.setdefault(row.request, []).append(row)
 
     async def all(self) -> list[Row]:
@@ -135,41 +146,39 @@ class _Production:
                 request(one, wishes=self._wishes, aims=self._plan.aims, made=made)
                 for one in range(number, last)
             ]
-            answers = await self._answered(asked)
-            self._rows += await self._sifted(asked, answers, sieve)
+            await self._answer(asked)
+            sifted = await asyncio.to_thread(self._sifted, asked, sieve)
+            decided = await self._decided(sifted, {one.number: one for one in asked})
+            self._rows += await self._without_surplus(decided)
             number = last
         return self._rows
 
     def _kept(self) -> list[Row]:
         return [row for row in self._rows if row.kept]
 
-    async def _answered(self, asked: Sequence[Request]) -> dict[int, Answer]:
-        found = dict(self._store.answers())
+    async def _answer(self, asked: Sequence[Request]) -> None:
+        """Have those answered that were not before."""
 
         async def answer(one: Request) -> None:
             said = body(one, wishes=self._wishes, aims=self._plan.aims, shape=self._shape)
-            found[one.number] = await _answer(self._parts.generate, said)
-            await self._store.keep_answer(one.number, found[one.number])
+            found = await _answer(self._parts.generate, said)
+            await self._store.keep_answer(one.number, found)
+            self._answers[one.number] = found
 
-        left = [one for one in asked if one.number not in found]
+        left = [one for one in asked if one.number not in self._answers]
         await each(left, answer, at_once=self._parts.at_once)
-        return found
 
-    async def _sifted(
-        self, asked: Sequence[Request], answers: Mapping[int, Answer], sieve: Sieve
-    ) -> list[Row]:
-        """The rows of a round, in order. What the sieve lets through is drawn and judged, and
-        stored with all others of its request."""
+    def _sifted(self, asked: Sequence[Request], sieve: Sieve) -> list[Row]:
+        """The rows of a round, in order, read out of the answers."""
         rows: list[Row] = []
         number = len(self._rows)
         for one in asked:
-            for row in self._raw(one, answers[one.number], number + len(rows)):
-                drop = row.drop or await asyncio.to_thread(sieve.drop, row.pair)
+            for row in self._raw(one, self._answers[one.number], number + len(rows)):
+                drop = row.drop or sieve.drop(row.pair)
                 if drop is None:
                     sieve.take(row.number, row.pair)
                 rows.append(replace(row, drop=drop))
-        decided = await self._decided(rows, {one.number: one for one in asked})
-        return await self._without_surplus(decided)
+        return rows
 
     def _raw(self, asked: Request, answer: Answer, before: int) -> Iterable[Row]:
         aim = self._plan.aims[asked.aim].label
@@ -182,6 +191,8 @@ class _Production:
             yield replace(row, number=before + 1 + place, pair=pair)
 
     async def _decided(self, rows: Sequence[Row], asked: Mapping[int, Request]) -> list[Row]:
+        """What the sieve let through is drawn and judged, and stored with all others of its
+        request."""
         decided: dict[int, Row] = {}
 
         async def decide(number: int) -> None:
@@ -262,4 +273,4 @@ async def _answer(ask: Callable[[Body], Awaitable[Body]], said: Body) -> Answer:
 
 
 def _storable(text: str) -> str:
-    return text[:_MAX_ANSWER].replace("\x00", "").encode(errors="replace").decode()
+    return text[:MAX_ANSWER].replace("\x00", "").encode(errors="replace").decode()

@@ -146,6 +146,8 @@ def test_a_spec_that_cannot_be(content: dict[str, Any], param: str) -> None:
     [
         ({"dataset": None}, "dataset"),
         ({"output_dir": None}, "output_dir"),
+        ({"output_dir": str(EXAMPLE)}, "is no folder"),
+        ({"output_dir": str(EXAMPLE / "below")}, "is no folder"),
         ({"dataset": "ds_1"}, "no file 'ds_1'"),
         ({"validation_dataset": "none.csv"}, "validation_dataset: there is no file"),
         ({"learning_rate": -1}, "learning_rate"),

@@ -1,17 +1,14 @@
-"""Evaluations over stops: leases, several gateways on one database, nothing asked twice."""
+"""Evaluations over stops: several gateways on one database, nothing asked twice."""
 
-import asyncio
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlmodel import select
 
 from gateway.database import Database
-from gateway.evaluations import leases
 from gateway.evaluations.creating import create_evaluation
-from gateway.evaluations.leases import MAX_LOST, LeaseLost, claim_next
+from gateway.evaluations.recording import EVALUATIONS, store
 from gateway.evaluations.rows import Wanted, list_examples
 from gateway.evaluations.runner import run_evaluations
 from gateway.evaluations.spec import EvaluationSpec
@@ -21,9 +18,10 @@ from gateway.evaluations.views import (
     list_evaluations,
     resume_evaluation,
 )
+from gateway.leases import LeaseLost, claim
 from gateway.services import Services
 from gateway.settings import GatewaySettings
-from gateway.tables import Deployment, Evaluation, EvaluationAnswer, now
+from gateway.tables import Deployment, Evaluation, EvaluationAnswer
 from shared.datasets import Record
 from shared.model_library import BUNDLED_MODEL
 from shared.storage import atomic_file
@@ -32,7 +30,6 @@ from tests.gateway.fake_inference import FakeInference, fake_inference
 from tests.gateway.parts import (
     DATASET,
     OWNER,
-    add_dataset,
     asynchronous,
     background,
     fake_prepared,
@@ -162,18 +159,17 @@ async def test_a_killed_gateway_is_gone_on_for_after_its_lease(
 ) -> None:
     async with gateway_services(quick) as services:
         evaluation = await prepared(services, 5)
-        lost = claim_next(services.database, holder="killed", seconds=0.6)
-        assert lost is not None and claim_next(services.database, holder="b", seconds=1) is None
-        lost.store(EvaluationAnswer(evaluation_id=evaluation, candidate=0, place=2, text="mine"))
+        lost = claim(services.database, EVALUATIONS, seconds=0.6)
+        assert lost is not None
+        mine = EvaluationAnswer(evaluation_id=evaluation, candidate=0, place=2, text="mine")
+        store(lost, mine)
         async with background(run_evaluations(services)):
             await until(lambda: read(services, evaluation).status == "succeeded")
         assert len(inference.asked) == 4
         assert {row.text for row in answers(services) if row.place == 2} == {"mine"}
         # The one that was killed was only frozen: it may write no more.
         with pytest.raises(LeaseLost):
-            lost.store(EvaluationAnswer(evaluation_id=evaluation, candidate=0, place=9))
-        with pytest.raises(LeaseLost):
-            lost.fail("x", "y")
+            store(lost, EvaluationAnswer(evaluation_id=evaluation, candidate=0, place=9))
         assert read(services, evaluation).status == "succeeded"
 
 
@@ -191,41 +187,3 @@ async def test_a_cancel_stops_who_works(quick: GatewaySettings, inference: FakeI
             resume_evaluation(database=services.database, owner=OWNER, evaluation_id=evaluation)
             await until(lambda: read(services, evaluation).status == "succeeded")
         assert len(answers(services)) == 5
-
-
-def waiting() -> Evaluation:
-    return Evaluation(
-        id="ev_x", owner=OWNER, dataset_id=DATASET, task="general", examples=1, total=1
-    )
-
-
-def test_who_dies_again_and_again_is_told_of(either_database: Database) -> None:
-    add_dataset(either_database)
-    with either_database.write() as session:
-        session.add(waiting())
-    for _ in range(MAX_LOST):
-        assert claim_next(either_database, holder="dies", seconds=60) is not None
-        with either_database.write() as session:
-            found = session.get_one(Evaluation, "ev_x")
-            found.held_until = now() - timedelta(seconds=1)
-            session.add(found)
-    assert claim_next(either_database, holder="dies", seconds=60) is None
-    with either_database.read() as session:
-        found = session.get_one(Evaluation, "ev_x")
-    assert (found.status, found.error_code) == ("failed", "gateway_lost")
-
-
-def test_of_many_gateways_one_gets_it(either_database: Database) -> None:
-    add_dataset(either_database)
-    with either_database.write() as session:
-        session.add(waiting())
-
-    async def claims() -> list[leases.Lease | None]:
-        return await asyncio.gather(
-            *(
-                asyncio.to_thread(claim_next, either_database, holder=f"h{n}", seconds=60)
-                for n in range(8)
-            )
-        )
-
-    assert sum(lease is not None for lease in asyncio.run(claims())) == 1

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,6 +11,8 @@ import pytest
 from gateway.launcher import checks
 from gateway.launcher.lock import LOCK_FILE, StackLock, running_stack
 from gateway.launcher.problems import LaunchProblem
+from gateway.platform import find_platform
+from gateway.settings import GatewaySettings
 
 
 def test_an_old_python_is_named() -> None:
@@ -126,3 +129,18 @@ def test_a_data_folder_has_one_stack(tmp_path: Path) -> None:
     second = StackLock(tmp_path)
     second.take()
     second.release()
+
+
+def test_commands_wait_for_a_stack_that_is_being_started(tmp_path: Path) -> None:
+    settings = GatewaySettings(data_dir=tmp_path)
+    assert find_platform(settings, "") == ""
+    lock = StackLock(tmp_path)
+    lock.take()
+    try:
+        ready = threading.Timer(0.5, lambda: lock.note(pid=1, url="http://127.0.0.1:1"))
+        ready.start()
+        assert find_platform(settings, "") == "http://127.0.0.1:1"
+        ready.join()
+        assert find_platform(settings, "http://other") == "http://other"
+    finally:
+        lock.release()

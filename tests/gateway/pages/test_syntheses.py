@@ -88,6 +88,11 @@ def test_an_empty_edit_and_a_wrong_form_come_back_with_what_was_typed(
     answer = browser.post(f"{path}/rows/{number}", data=wrong)
     assert answer.status_code == 422
     assert "must not be empty" in answer.text and "typed &amp;lt;" in answer.text
+    long = {"action": "save", "prompt": "x" * 201_000, "completion": "y"}
+    answer = browser.post(f"{path}/rows/{number}", data=long)
+    assert answer.status_code == 422 and "at most 200000" in answer.text
+    for where in (f"/rows/{10**30}", f"/rows?after={10**30}", f"/review?after={10**30}"):
+        assert browser.get(f"{path}{where}").status_code == 422
     answer = browser.post("/syntheses", data={"model": "writer", "count": "many"})
     assert answer.status_code == 422
     assert 'id="count-error"' in answer.text and 'value="many"' in answer.text
@@ -120,6 +125,24 @@ def test_a_diagram_is_drawn_beside_its_source(live: Live, browser: httpx.Client)
         or "default-src 'none'" in (answer.headers["content-security-policy"])
     )
     assert answer.text.startswith("<svg")
+
+
+def test_what_a_model_writes_is_shown_as_text(live: Live, browser: httpx.Client) -> None:
+    evil = "</textarea><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}\u202e"
+    live.inference.says = lambda body: rows_text(
+        [Pair(f"{evil} {body['seed']} {number}", f"{evil} indeed") for number in range(2)]
+    )
+    seed = upload(live, evil[:60], [Pair(f"{evil} {n} seed", f"{evil} so") for n in range(5)])
+    path = generated(live, browser, dataset_id=seed, near_duplicate="1", count="2")
+    number = rows(live, path[11:], status="kept")[0]["number"]
+    dropped = rows(live, path[11:], status="dropped")
+    pages = ["", "/rows", "/rows?status=dropped", f"/rows/{number}"]
+    pages += [f"/rows/{row['number']}" for row in dropped[:3]]
+    for where in pages:
+        shown = browser.get(path + where).text
+        assert "<script>alert" not in shown and "<img src=x" not in shown, where
+    shown = browser.get(f"{path}/rows/{number}").text
+    assert "&lt;script&gt;alert(1)" in shown and "{{7*7}}" in shown
 
 
 def test_progress_is_shown_until_it_can_be_reviewed(live: Live, browser: httpx.Client) -> None:

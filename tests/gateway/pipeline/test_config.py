@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.orchestrator.shares import weighted
+from gateway.orchestrator.routes import MAX_TARGETS
+from gateway.orchestrator.shares import promoted, weighted
 from gateway.pipeline.config import Made, Step, read_pipeline
 from gateway.pipeline.state import Done, State, fingerprint
 from shared.errors import InvalidRequest
@@ -51,6 +52,7 @@ def test_a_pipeline_is_read_whole(tmp_path: Path) -> None:
         ("id: better", "id: train", "Two steps are called 'train'"),
         ("route: support, ", "", "route is missing"),
         ("name: loop", "name: ../loop", "name must be"),
+        ("name: loop", "output_dir: pipeline.yaml", "output_dir: .* is no folder"),
         ("name: loop", "colour: red", "there is no 'colour'"),
         ("{model: m, dataset: seed.jsonl, count: 3}", "[1, 2]", "must hold keys and values"),
         ("count: 3}", "count: 3", "cannot be read as YAML"),
@@ -120,3 +122,30 @@ def test_a_promotion_leaves_the_others_their_shares() -> None:
     assert weighted([{"deployment": "new", "weight": 1}], "new", 10) == [
         {"deployment": "new", "weight": 100}
     ]
+    patient = {"deployment": "old", "weight": 1, "timeout_seconds": 9}
+    assert patient | {"weight": 5} in weighted([*targets[:1], patient], "old", 5)
+
+
+def test_a_promotion_leaves_all_else_of_a_route() -> None:
+    route = {
+        "name": "support",
+        "targets": [{"upstream": "big", "weight": 1}],
+        "fallbacks": [{"deployment": "old"}],
+        "sticky": "user",
+        "balance": "weights",
+        "shadow": {"deployment": "old", "share": 0.5},
+        "drill": None,
+        "created_at": "today",
+    }
+    found = promoted(route, "new", 25)
+    assert found.pop("targets") == weighted(route["targets"], "new", 25)  # type: ignore[arg-type]
+    assert found == {name: route[name] for name in ("fallbacks", "sticky", "balance", "shadow")}
+
+
+def test_after_many_promotions_there_is_room_for_one_more() -> None:
+    targets = [{"deployment": "first", "weight": 1}]
+    for number in range(40):
+        targets = weighted(targets, f"model-{number}", 100)
+        assert len(targets) <= MAX_TARGETS
+    assert targets[-1] == {"deployment": "model-39", "weight": 100}
+    assert targets[0]["deployment"] == "model-20"

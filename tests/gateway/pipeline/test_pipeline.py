@@ -1,6 +1,8 @@
 """`genplat pipeline` as a person types it, over a live gateway: nothing is done twice."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -55,6 +57,15 @@ def written(folder: Path, *, least: float = 0.0) -> Path:
     return path
 
 
+def measuring(folder: Path, *, least: float = 0.0) -> Path:
+    """The same from the evaluation on."""
+    path = written(folder, least=least)
+    lines = path.read_text().splitlines(keepends=True)
+    made = ("  - synthesize:", "  - batch:")
+    path.write_text("".join(line for line in lines if not line.startswith(made)))
+    return path
+
+
 def arguments(live: Live, path: Path, *more: str) -> list[str]:
     root = str(live.services.settings.root)
     given = ["--url", live.url, "--key", ADMIN_KEY, "--data-dir", root, "--json", *more]
@@ -88,22 +99,13 @@ def test_from_rows_to_a_promoted_deployment_once(
         {"deployment": "old", "weight": 75},
         {"deployment": "small", "weight": 25},
     ]
-    # A second time nothing is done; a result that is gone is made again, and all behind it.
+    # A second time nothing is done.
     asked = len(live.inference.asked)
     code, steps = run(live, path, capsys)
     assert (code, set(steps.values())) == (0, {"skipped"})
     assert len(live.inference.asked) == asked
-    answers.unlink()
-    code, steps = run(live, path, capsys)
-    assert code == 0
-    assert (steps["synthesize"], steps["batch"]) == ("skipped", "done")
-
-
-def test_a_changed_step_is_done_again_and_those_behind_it(
-    live: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = written(tmp_path)
-    assert run(live, path, capsys)[0] == 0
+    # Of a step that changed, all behind it are done again. (Of results that are gone, see
+    # test_config.)
     path.write_text(path.read_text().replace("max_tokens: 9", "max_tokens: 8"))
     _, planned = run(live, path, capsys, "--dry-run")
     code, steps = run(live, path, capsys)
@@ -116,7 +118,7 @@ def test_a_changed_step_is_done_again_and_those_behind_it(
 def test_a_closed_gate_ends_it_before_anything_is_put_to_work(
     live: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, steps = run(live, written(tmp_path, least=0.9), capsys)
+    code, steps = run(live, measuring(tmp_path, least=0.9), capsys)
     assert (code, steps["gate"]) == (4, "failed")
     assert "deploy" not in steps
     assert live.http.get("/api/deployments/small").status_code == 404
@@ -143,6 +145,48 @@ def test_killed_while_an_evaluation_runs_it_finds_that_one_again(
         "done",
     )
     assert len(live.http.get("/api/evaluations").json()["data"]) == 1
+
+
+def test_who_cannot_follow_an_evaluation_finds_it_again_and_makes_no_second(
+    live: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says = live.inference.says
+    assert says is not None
+    live.inference.says = lambda body: (time.sleep(0.2), says(body))[1]
+    path = measuring(tmp_path)
+    command = [sys.executable, "-m", "gateway.cli", *arguments(live, path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    until_true(lambda: live.http.get("/api/evaluations").json()["data"])
+    # The command alone is killed: to the pipeline it ended with -9, and what it began goes on.
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    assert process.wait(30) != 0
+    live.inference.says = says
+    code, steps = run(live, path, capsys)
+    assert (code, steps["evaluate"]) == (0, "done")
+    assert len(live.http.get("/api/evaluations").json()["data"]) == 1
+
+
+def test_texts_come_to_their_commands_as_they_stand(
+    live: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path)
+    said = "[INST] {all} of it: 'x' \"y\" -- #1 😀 ü"
+    steps = [{"batch": {"model": BUNDLED_MODEL, "dataset": "seed.jsonl", "system_prompt": said}}]
+    pipeline = {"name": "loop", "output_dir": "work", "steps": steps}
+    path.write_text(json.dumps(pipeline, ensure_ascii=False))
+    assert run(live, path, capsys)[0] == 0
+    assert {body["messages"][0]["content"] for body in live.inference.asked} == {said}
+
+
+def test_where_no_platform_runs_that_is_said_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path)
+    assert cli.main(["pipeline", str(path), "--data-dir", str(tmp_path / "data")]) == 1
+    said = capsys.readouterr()
+    assert "evaluate, deploy, promote: no GenPlat runs on" in said.err and not said.out
+    assert not (tmp_path / "work").exists()
 
 
 def test_without_a_platform_there_is_nothing_to_promote(

@@ -9,6 +9,7 @@ import pytest
 
 from gateway import keys
 from gateway.settings import GatewaySettings
+from gateway.synthesis import finishing
 from gateway.synthesis.pairs import Pair
 from gateway.tables import Evaluation, EvaluationAnswer, EvaluationExample
 from tests.gateway.api.live import Live, live_gateway
@@ -241,29 +242,139 @@ def test_aimed_at_the_failures_of_an_evaluation(live: Live) -> None:
     assert len(dataset["derived_from"]["aims"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("spec", "param"),
-    [
-        ({}, None),
-        ({"dataset_id": "ds_nothing"}, "dataset_id"),
-        ({"evaluation_id": "ev_nothing"}, "evaluation_id"),
-        ({"dataset_id": "SEED", "model": "nobody"}, "model"),
-        ({"dataset_id": "SEED", "judge": "upstream/none"}, "judge"),
-        ({"dataset_id": "SEED", "leakage": ["ds_none"]}, "leakage"),
-        ({"evaluation_id": "EV", "metric": "rouge9"}, "metric"),
-        ({"evaluation_id": "EV", "candidate": 3}, "candidate"),
-        ({"evaluation_id": "EV", "below": -1}, "below"),
-    ],
-)
-def test_what_cannot_be_done_is_refused_with_its_field(
-    live: Live, spec: dict[str, Any], param: str | None
+def test_an_edit_makes_no_row_that_is_there_or_that_an_evaluation_asks(live: Live) -> None:
+    seeds = seed_rows()
+    hidden = Pair(f"Whence {sentence('hidden', 30)}?", "Nobody knows that.")
+    made = begin(
+        live, dataset_id=upload(live, "birds", seeds), leakage=[upload(live, "test", [hidden])]
+    )
+    after(live, made["id"])
+    first, second = rows(live, made["id"], status="kept")[:2]
+    for prompt, said in (
+        (seeds[3].prompt.upper(), "the same as row 4 of birds v1"),
+        (f"  {second['prompt']}!", f"the same as row {second['number']}."),
+        (f"Please: {hidden.prompt}", "the same as row 1 of test v1, an evaluation's"),
+    ):
+        answer = review(live, made["id"], first["number"], action="edit", prompt=prompt)
+        assert answer.status_code == 422 and said in answer.text, answer.text
+        assert answer.json()["error"]["param"] == "prompt"
+    assert rows(live, made["id"], status="kept")[0] == first
+    # What somebody else rejected may come again in better words.
+    review(live, made["id"], second["number"], action="reject")
+    answer = review(live, made["id"], first["number"], action="edit", prompt=second["prompt"])
+    assert answer.json()["status"] == "edited"
+    # And who knows better than the filters about a dropped row may edit that, too.
+    dropped = next(row for row in rows(live, made["id"]) if row["reason"] == "duplicate")
+    prompt = dropped["prompt"].lower()
+    answer = review(live, made["id"], dropped["number"], action="edit", prompt=prompt)
+    assert answer.json()["status"] == "edited"
+
+
+def test_what_is_reviewed_while_the_dataset_is_made_counts(
+    live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made = begin(live, dataset_id=upload(live, "birds", seed_rows()))
+    after(live, made["id"])
+    number = rows(live, made["id"], status="kept")[0]["number"]
+    live.http.post(f"{PATH}/{made['id']}/accept-all")
+    create = finishing.create_dataset
+
+    def late(**arguments: Any) -> Any:
+        assert review(live, made["id"], number, action="reject").status_code == 200
+        return create(**arguments)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(finishing, "create_dataset", late)
+        refused = live.http.post(f"{PATH}/{made['id']}/finish")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "reviewed_meanwhile")
+    assert len(live.http.get("/api/datasets").json()["data"]) == 2
+    assert live.http.post(f"{PATH}/{made['id']}/finish").json()["rows"] == 8 + 5
+
+
+def test_without_its_seed_it_can_be_finished_alone(live: Live) -> None:
+    seed = upload(live, "birds", seed_rows())
+    made = begin(live, dataset_id=seed)
+    after(live, made["id"])
+    live.http.post(f"{PATH}/{made['id']}/accept-all")
+    assert live.http.delete(f"/api/datasets/{seed}").status_code == 204
+    refused = live.http.post(f"{PATH}/{made['id']}/finish")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "include_seed")
+    body = {"include_seed": False}
+    assert live.http.post(f"{PATH}/{made['id']}/finish", json=body).json()["rows"] == 6
+
+
+def test_numbers_that_no_database_holds_are_refused(live: Live) -> None:
+    made = begin(live, dataset_id=upload(live, "birds", seed_rows()))
+    after(live, made["id"])
+    path = f"{PATH}/{made['id']}/rows"
+    assert live.http.get(path, params={"after": 10**30}).status_code == 422
+    assert live.http.patch(f"{path}/{10**30}", json={"action": "accept"}).status_code == 422
+
+
+def test_what_an_evaluation_holds_out_of_the_seed_is_neither_shown_nor_kept(live: Live) -> None:
+    seeds = seed_rows(12)
+    seed = upload(live, "birds", seeds)
+    held_out = seeds[3:6]
+    with live.services.database.write() as session:
+        spec = {"held_out_of": "run_1", "candidates": ["writer"]}
+        found = Evaluation(
+            owner=OWNER, dataset_id=seed, task="text", spec=spec, examples=3, total=3
+        )
+        session.add(found)
+        session.flush()
+        for place, pair in enumerate(held_out):
+            message = {"role": "user", "content": pair.prompt}
+            session.add(
+                EvaluationExample(
+                    evaluation_id=found.id,
+                    place=place,
+                    row=place + 1,
+                    messages=[message],
+                    targets=[pair.completion],
+                )
+            )
+
+    def leaks(body: dict[str, Any]) -> str:
+        return rows_text([Pair(f"{held_out[0].prompt} Please.", "Because.")]) + "\n" + writes(body)
+
+    live.inference.says = leaks
+    made = begin(live, dataset_id=seed, min_characters=1)
+    assert "3 rows of birds are asked by evaluations as held out" in made["warnings"][0]
+    after(live, made["id"])
+    shown = json.dumps([body["messages"] for body in live.inference.asked])
+    assert not any(pair.prompt in shown for pair in held_out)
+    assert any(pair.prompt in shown for pair in seeds)
+    [matched] = {
+        row["matched"]["where"]
+        for row in rows(live, made["id"], status="dropped")
+        if row["reason"] == "leakage"
+    }
+    assert matched == "what is held out of birds"
+
+
+REFUSED: list[tuple[dict[str, Any], str | None]] = [
+    ({}, None),
+    ({"dataset_id": "ds_nothing"}, "dataset_id"),
+    ({"evaluation_id": "ev_nothing"}, "evaluation_id"),
+    ({"dataset_id": "SEED", "model": "nobody"}, "model"),
+    ({"dataset_id": "SEED", "judge": "upstream/none"}, "judge"),
+    ({"dataset_id": "SEED", "leakage": ["ds_none"]}, "leakage"),
+    ({"dataset_id": "SEED", "name": "a\x00b"}, "name"),
+    ({"dataset_id": "SEED", "min_characters": 9, "max_characters": 8}, None),
+    ({"evaluation_id": "EV", "metric": "rouge9"}, "metric"),
+    ({"evaluation_id": "EV", "candidate": 3}, "candidate"),
+    ({"evaluation_id": "EV", "below": -1}, "below"),
+]
+
+
+def test_what_cannot_be_done_is_refused_with_its_field(live: Live) -> None:
     names = {"SEED": upload(live, "birds", seed_rows()), "EV": evaluation(live)}
-    spec = {"model": "writer"} | {key: names.get(str(value), value) for key, value in spec.items()}
-    answer = live.http.post(PATH, json=spec)
-    assert answer.status_code == 422, answer.text
-    if param:
-        assert answer.json()["error"]["param"] == param
+    for given, param in REFUSED:
+        spec = {key: names.get(str(value), value) for key, value in given.items()}
+        answer = live.http.post(PATH, json={"model": "writer"} | spec)
+        assert answer.status_code == 422, (given, answer.text)
+        if param:
+            assert answer.json()["error"]["param"] == param, given
 
 
 def test_lists_cancel_delete_and_other_owners(live: Live) -> None:

@@ -97,6 +97,61 @@ def test_what_is_there_already_is_dropped_and_named() -> None:
     assert reason(found, fresh.prompt, sentence(997)) == "duplicate"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Where is the post office?", "  WHERE is\n the post  office"),
+        ("Wie heißt die STRASSE?", "wie heisst die straße"),
+        ("a ﬁne cafe\u0301", "A fine café"),
+        ("du\u200bpli\u00adcate this", "Duplicate this!"),
+        ("What is 3-4?", "What is 3 - 4"),
+        ("मैं घर जा रहा हूँ", "मैं घर जा रहा हूँ।"),
+        ("😀😀", "😀😀"),
+        ("?!", " ?! "),
+    ],
+)
+def test_what_only_looks_different_is_the_same(one: str, other: str) -> None:
+    index: NearIndex[int] = NearIndex()
+    index.add(1, one)
+    found = index.nearest(other, least=1)
+    assert found is not None and found.similarity == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is 3 + 4?", "What is 3 - 4?"),
+        ("What is 3 * 4?", "What is 3 / 4?"),
+        ("What is 3*4?", "What is 3/4?"),
+        ("Is x > y?", "Is x < y?"),
+        ("कि", "का"),
+        ("😀", "😢"),
+        ("?", "!"),
+    ],
+)
+def test_what_differs_by_a_sign_is_not_the_same(one: str, other: str) -> None:
+    index: NearIndex[int] = NearIndex()
+    index.add(1, one)
+    assert index.nearest(other, least=1) is None
+
+
+def test_words_of_one_character_are_compared_by_two() -> None:
+    index: NearIndex[int] = NearIndex()
+    index.add(1, "请问如何才能重置我的账户密码？")
+    assert index.nearest("请问怎样才能重置我的账户密码", least=0.6) is not None
+    assert index.nearest("昨天的天气很好，我们去了公园", least=0.2) is None
+
+
+@given(st.text(), st.text())
+def test_any_texts_can_be_compared(one: str, other: str) -> None:
+    index: NearIndex[int] = NearIndex(contained=True)
+    index.add(1, one)
+    found = index.nearest(other, least=0.5)
+    assert found is None or 0.5 <= found.similarity <= 1
+    same = index.nearest(one, least=1)
+    assert (same is not None) == bool(one.strip())
+
+
 def test_rows_of_an_evaluation_do_not_come_out_again() -> None:
     hidden = [Pair(sentence(n, 20), sentence(n + 50, 20)) for n in range(500, 503)]
     found = sieve([*TEXTS, Pair("x " * 200, "y " * 200)])
@@ -149,6 +204,7 @@ def test_a_judge_gets_the_row_as_data_and_is_read_strictly() -> None:
     assert RUBRIC in asked["messages"][0]["content"]
     assert '\\"}' in asked["messages"][1]["content"] and asked["temperature"] == 0
     assert verdict_in('Well. {"reason": "fine", "score": 4}').score == 4
+    assert verdict_in('```json\n{"reason": "class A {x} is right", "score": 5}\n```').score == 5
     assert verdict_in('{"score": 2} no: {"score": 3.5, "reason": "so"}').score == 3.5
     for text in ("", "4", "score: 4", '{"score": 9}', '{"score": true}', '{"score": "5"}'):
         assert verdict_in(text).score is None, text

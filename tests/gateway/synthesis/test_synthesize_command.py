@@ -8,16 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from gateway import cli
 from gateway.settings import GatewaySettings
+from gateway.synthesis.pairs import Pair
 from shared.model_library import BUNDLED_MODEL
 from tests.gateway.api.live import Live, chat, live_gateway
 from tests.gateway.conftest import ADMIN_KEY
-from tests.gateway.synthesis.writing import seed_rows, writes
+from tests.gateway.synthesis.writing import rows_text, seed_rows, sentence, writes
 
 
 @pytest.fixture
@@ -98,6 +100,29 @@ def test_keys_are_flags_and_machines_are_told_too(
     ]
 
 
+def test_files_of_one_name_guard_each_their_own(live: Live, config: Path) -> None:
+    for number in (0, 1):
+        folder = config.parent / str(number)
+        folder.mkdir()
+        hidden = {"prompt": f"Hidden {number}: {sentence(f'h{number}', 14)}?", "completion": "x"}
+        (folder / "test.jsonl").write_text(json.dumps(hidden) + "\n")
+
+    def leaks(body: dict[str, Any]) -> str:
+        shown = [Pair(f"{sentence(f'h{number}', 14)}?", "Because.") for number in (0, 1)]
+        return rows_text(shown) + "\n" + writes(body)
+
+    live.inference.says = lambda body: leaks(body) if "seed" in body else "Hello"
+    files = json.dumps([f"{number}/test.jsonl" for number in (0, 1)])
+    config.write_text(f"{config.read_text()}leakage: {files}\nmin_characters: 1\n")
+    assert synthesize(live, config, "--count", 2, "--name", "guarded") == 0
+    report = json.loads((config.parent / "out" / "guarded.report.json").read_text())
+    leaked = [row for row in report["dropped_rows"] if row["reason"] == "leakage"]
+    assert {row["matched"]["where"] for row in leaked} == {
+        "test.jsonl",
+        str(config.parent / "1" / "test.jsonl"),
+    }
+
+
 def test_aimed_at_failures(live: Live, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ("--failures", config.parent / "seed.jsonl", "--clusters", 2, "--name", "aimed")
     assert synthesize(live, config, *more) == 0
@@ -113,6 +138,7 @@ def test_aimed_at_failures(live: Live, config: Path, capsys: pytest.CaptureFixtu
         (("--count", "many"), "count:"),
         (("--dataset", "nowhere.csv"), "is neither a file nor"),
         (("--clusters", "99"), "clusters must be"),
+        (("--output-dir", __file__), "output_dir:"),
     ],
 )
 def test_what_is_wrong_is_said(

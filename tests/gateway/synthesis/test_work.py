@@ -32,10 +32,10 @@ class Kept:
     all_rows: dict[int, Row] = field(default_factory=dict)
     writes: int = 0
 
-    def answers(self) -> Mapping[int, Answer]:
+    async def answers(self) -> Mapping[int, Answer]:
         return self.found
 
-    def rows(self) -> Sequence[Row]:
+    async def rows(self) -> Sequence[Row]:
         return [self.all_rows[number] for number in sorted(self.all_rows)]
 
     def _count(self) -> None:
@@ -82,7 +82,7 @@ async def test_as_many_rows_as_are_wanted_each_unlike_the_others() -> None:
     assert set(reasons) <= {"duplicate", "near_duplicate", "length", "surplus"}
     assert reasons["duplicate"] + reasons["length"] >= 15
     assert [row.number for row in rows] == list(range(1, len(rows) + 1))
-    assert rows == store.rows()
+    assert rows == await store.rows()
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 7])
