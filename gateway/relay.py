@@ -214,7 +214,9 @@ class _Relay:
                     self.entry.failed(trouble)
                     yield broken_off(trouble)
                     return
+                # (The code stays in the log, so that one can tell a drill from an outage.)
                 self.entry.continued_by = self.speaking.target.label
+                self.entry.error_code = trouble.code
                 yield _announced(self.speaking.target, trouble)
         except (GeneratorExit, asyncio.CancelledError) as gone:
             self.services.breakers.of(self.speaking.target.label).left()

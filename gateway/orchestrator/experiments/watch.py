@@ -18,7 +18,6 @@ from gateway.orchestrator.experiments.decisions import Standing, decide, stand
 from gateway.orchestrator.experiments.migration import step_ended
 from gateway.orchestrator.experiments.store import (
     Look,
-    blocks_of,
     carry_out,
     mode_of,
     terms_of,
@@ -106,7 +105,7 @@ def read_standing(database: Database, experiment: Experiment) -> Standing:
     return stand(
         arms=arms,
         terms=terms,
-        blocks=blocks_of(experiment),
+        share=experiment.spec["share"],
         at=at,
         began=experiment.created_at,
         before=before,

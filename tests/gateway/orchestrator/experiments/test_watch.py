@@ -43,7 +43,8 @@ def test_a_better_treatment_is_promoted(either_database: Database) -> None:
     started(database, share=0.25)
     assert weights(database) == {"old": 75, "new": 25}
     assert look(database).status == "running"
-    store(database, thumbs("old", good=0.3, count=300), thumbs("new", good=0.9, count=100))
+    store(database, thumbs("old", good=0.3, count=300))
+    store(database, thumbs("new", good=0.9, count=100, every=3))
     found = look(database)
     assert found.status == "succeeded" and found.ended_at is not None
     assert weights(database) == {"new": 100}
@@ -52,7 +53,8 @@ def test_a_better_treatment_is_promoted(either_database: Database) -> None:
     assert [made.status for made in view.decisions] == ["running", "succeeded"]
     assert view.decisions[1].did == "Weights: new 100"
     assert view.standing is not None and view.standing.control.units == 300
-    assert [seen.units for seen in view.looks] == [0, 400]
+    first, last = (seen.units for seen in view.looks)
+    assert first == 0 and 396 <= last <= 400
 
 
 def test_a_worse_one_is_rolled_back_and_a_failing_one_too(database: Database) -> None:
@@ -62,12 +64,9 @@ def test_a_worse_one_is_rolled_back_and_a_failing_one_too(database: Database) ->
     store(database, thumbs("old", good=0.9, count=150), thumbs("new", good=0.3, count=150))
     assert look(database).status == "failed" and read_route(database).targets == before
     started(database)
-    store(database, [row("old", unit=f"a{n}") for n in range(60)])
-    failing = [
-        row("new", unit=f"b{n}", served_by="old", fallbacks=1, fallback_reason="stream_cut")
-        for n in range(60)
-    ]
-    store(database, failing)
+    for _ in range(60):
+        stepped_in = {"served_by": "old", "fallbacks": 1, "fallback_reason": "stream_cut"}
+        store(database, [row("old"), row("new", **stepped_in)])
     found = look(database)
     assert found.status == "rolled_back" and "max_error_increase" in found.decisions[-1]["why"]
     assert read_route(database).targets == before
