@@ -72,6 +72,8 @@ class Standing(BaseModel):
     needed_units: int | None
     days_left: float | None
     guards: list[Guard]
+    # As many requests as can be counted have come.
+    is_full: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def stand(
     at: datetime,
     began: datetime,
     before: Standing | None = None,
+    is_full: bool = False,
 ) -> Standing:
     """The figures of a look. ``share`` is what the treatment gets, 0 for a shadow. What the looks
     ``before`` have excluded stays excluded: the interval holds at all times together, so it may
@@ -120,6 +123,7 @@ def stand(
         if needed is None
         else days_left(needed_units=needed, seen_units=units, seen_days=days),
         guards=_guards(arms, terms),
+        is_full=is_full,
     )
 
 
@@ -145,6 +149,8 @@ def decide(*, standing: Standing, terms: Terms, began: datetime) -> Decision:
         return Decision("failed", f"The treatment {proved}. {figures}.")
     if standing.at - began >= timedelta(days=terms.max_days):
         return Decision("failed", f"The time is over ({terms.max_days:g} days). {figures}.")
+    if standing.is_full:
+        return Decision("failed", f"More requests than can be counted decided nothing. {figures}.")
     return Decision("running", figures + ".")
 
 

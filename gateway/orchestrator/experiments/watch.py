@@ -6,6 +6,8 @@ holds the claim may write what it found.
 
 import asyncio
 import logging
+import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,23 +25,28 @@ from gateway.orchestrator.experiments.store import (
     terms_of,
 )
 from gateway.services import Services
-from gateway.tables import Experiment, LoggedRequest, now
+from gateway.tables import Experiment, LoggedRequest, Route, now
 
 log = logging.getLogger(__name__)
 
+# So many requests of its route an experiment can count.
 MOST_ROWS = 500_000
 MOST_LOOKS = 200
+# Looking takes no more of the time than this.
+BUSY_PART = 0.05
 
 
 async def run_experiments(services: Services) -> None:
     """For ever; a database that is away is asked again."""
     period = timedelta(seconds=services.settings.experiment_seconds)
     while True:
+        began = time.monotonic()
         try:
             await asyncio.to_thread(look_at_all, services.database, period)
         except SQLAlchemyError as error:
             log.warning("Experiments wait: %s", error)
-        await asyncio.sleep(period.total_seconds())
+        took = time.monotonic() - began
+        await asyncio.sleep(max(period.total_seconds(), took / BUSY_PART))
 
 
 def look_at_all(database: Database, period: timedelta) -> None:
@@ -62,6 +69,9 @@ def look_at(database: Database, experiment_id: str, *, since: datetime) -> None:
     standing = read_standing(database, claimed)
     decision = decide(standing=standing, terms=terms_of(claimed), began=claimed.created_at)
     with database.write() as session:
+        # The route first, as hands take them that stop or pause: else they could wait for us, and
+        # we for them.
+        session.get(Route, claimed.route, with_for_update=True)
         experiment = session.get(Experiment, experiment_id, with_for_update=True)
         if (
             experiment is None
@@ -94,8 +104,9 @@ def read_standing(database: Database, experiment: Experiment) -> Standing:
     """The figures as the log has them now."""
     terms, at = terms_of(experiment), now()
     with database.read() as session:
+        rows = _rows(session, experiment)
         arms = read_arms(
-            _rows(session, experiment),
+            rows,
             control=experiment.control,
             treatment=experiment.treatment,
             terms=terms,
@@ -109,10 +120,11 @@ def read_standing(database: Database, experiment: Experiment) -> Standing:
         at=at,
         began=experiment.created_at,
         before=before,
+        is_full=len(rows) >= MOST_ROWS,
     )
 
 
-def _rows(session: Session, experiment: Experiment) -> Any:
+def _rows(session: Session, experiment: Experiment) -> Sequence[Any]:
     return session.execute(
         select(*columns(LoggedRequest))
         .where(
@@ -122,7 +134,7 @@ def _rows(session: Session, experiment: Experiment) -> Any:
         )
         .order_by(col(LoggedRequest.created_at), col(LoggedRequest.id))
         .limit(MOST_ROWS)
-    )
+    ).all()
 
 
 def _note(experiment: Experiment, standing: Standing) -> None:

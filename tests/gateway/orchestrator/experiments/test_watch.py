@@ -1,19 +1,23 @@
 """Experiments from start to end on a database: who looks, what is decided, what becomes of the
 route."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from gateway.database import Database
+from gateway.migrations import migrate
 from gateway.orchestrator.experiments import watch
 from gateway.orchestrator.experiments.store import (
+    end,
     get_experiment,
     stop_experiment,
     view_of,
 )
 from gateway.orchestrator.routes import RouteRules, delete_route, replace_route
-from gateway.tables import Experiment, now
+from gateway.tables import Experiment, Route, now
 from shared.errors import Conflict, InvalidData, NotFound
 from tests.gateway.orchestrator.experiments.traffic import (
     OWNER,
@@ -27,6 +31,7 @@ from tests.gateway.orchestrator.experiments.traffic import (
     thumbs,
     weights,
 )
+from tests.gateway.parts import until_true
 
 ALWAYS = timedelta(0)
 RULES = RouteRules.model_validate({"targets": [{"deployment": "old"}]})
@@ -135,6 +140,65 @@ def test_a_look_that_lost_its_claim_changes_nothing(
     found = look(database)
     assert found.status == "running" and found.standing is None
     assert weights(database) == {"old": 50, "new": 50}
+
+
+def test_hands_and_looks_do_not_wait_for_each_other(postgres: Database) -> None:
+    database = postgres
+    migrate(database)
+    make_route(database)
+    experiment = started(database)
+    store(database, thumbs("old", good=0.3, count=150), thumbs("new", good=0.9, count=150))
+    with ThreadPoolExecutor(1) as pool:
+        with database.write() as session:
+            # As who stops it by hand: the route, then the experiment.
+            session.get_one(Route, ROUTE, with_for_update=True)
+            looking = pool.submit(watch.look_at_all, database, ALWAYS)
+            until_true(lambda: _waits_for_a_lock(database))
+            stored = session.get_one(Experiment, experiment.id)
+            end(session, stored, "stopped", "By hand.", "Weights stay.")
+        looking.result(timeout=30)
+    found = get_experiment(database=database, owner=OWNER, name=ROUTE)
+    assert found.status == "stopped" and weights(database) == {"old": 50, "new": 50}
+
+
+def _waits_for_a_lock(database: Database) -> bool:
+    with database.read() as session:
+        query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return bool(session.connection().execute(query).scalar())
+
+
+def test_requests_that_are_too_many_to_count_end_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "MOST_ROWS", 40)
+    make_route(database)
+    started(database)
+    store(database, thumbs("old", good=0.5, count=15), thumbs("new", good=0.5, count=15))
+    assert look(database).status == "running"
+    store(database, [row("old") for _ in range(10)])
+    found = look(database)
+    assert found.status == "failed" and "can be counted" in found.decisions[-1]["why"]
+
+
+def test_a_gateway_that_dies_while_it_acts_has_done_nothing(
+    either_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = either_database
+    make_route(database)
+    started(database)
+    store(database, thumbs("old", good=0.3, count=150), thumbs("new", good=0.9, count=150))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(watch, "step_ended", die)
+        look(database)
+    found = get_experiment(database=database, owner=OWNER, name=ROUTE)
+    assert found.status == "running" and weights(database) == {"old": 50, "new": 50}
+    # The next one decides, and acts once.
+    assert [made["status"] for made in look(database).decisions] == ["running", "succeeded"]
+    assert len(look(database).decisions) == 2 and weights(database) == {"new": 100}
 
 
 def test_nobody_edits_a_route_under_an_experiment(either_database: Database) -> None:
