@@ -115,6 +115,20 @@ def read_arms(
     return arms
 
 
+def read_alone(earlier: Arms, later: Arms) -> Arms:
+    """The ``later`` treatment beside the ``earlier`` control: the first outcome of the one with the
+    first of the other, and so on, since they were not there at one time."""
+    arms = Arms(earlier.control, later.treatment)
+    for blocks, ours, theirs in (
+        (arms.by_outcome, arms.control.outcomes, arms.treatment.outcomes),
+        (arms.by_error, arms.control.errors, arms.treatment.errors),
+    ):
+        for control, treatment in zip(ours, theirs, strict=False):
+            blocks.add(control, to_treatment=False)
+            blocks.add(treatment, to_treatment=True)
+    return arms
+
+
 def _read_live(rows: list[Logged], arms: Arms, terms: Terms) -> None:
     by_label = {arm.label: arm for arm in (arms.control, arms.treatment)}
     known: list[tuple[datetime, str, str, str, float]] = []

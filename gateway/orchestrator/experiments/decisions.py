@@ -17,7 +17,7 @@ from gateway.orchestrator.experiments.sample_size import (
     shape_of,
     yes_or_no,
 )
-from gateway.orchestrator.experiments.spec import Guardrails, Terms
+from gateway.orchestrator.experiments.spec import Guardrails, Mode, Terms
 from gateway.orchestrator.experiments.statistics import (
     compare,
     lower_bound,
@@ -94,7 +94,7 @@ def stand(
     before: Standing | None = None,
     is_full: bool = False,
 ) -> Standing:
-    """The figures of a look. ``share`` is what the treatment gets, 0 for a shadow. What the looks
+    """The figures of a look. ``share`` is what the treatment gets: 0 for a shadow, 1 alone. What the looks
     ``before`` have excluded stays excluded: the interval holds at all times together, so it may
     only shrink."""
     alpha = _alpha_of_outcome(terms)
@@ -127,8 +127,12 @@ def stand(
     )
 
 
-def decide(*, standing: Standing, terms: Terms, began: datetime) -> Decision:
-    """Guardrails before the outcome, the outcome before the time that is over."""
+def decide(
+    *, standing: Standing, terms: Terms, began: datetime, mode: Mode = "live"
+) -> Decision:
+    """Guardrails before the outcome, the outcome before the time that is over. ``mode`` alone: it
+    is enough that nothing speaks against the treatment until it has given as many outcomes as there
+    are to compare with."""
     for guard in standing.guards:
         if guard.tripped:
             return Decision(
@@ -147,6 +151,8 @@ def decide(*, standing: Standing, terms: Terms, began: datetime) -> Decision:
     if standing.high < standing.null:
         proved = "is worse" if terms.goal == "superiority" else f"is worse by over {terms.margin:g}"
         return Decision("failed", f"The treatment {proved}. {figures}.")
+    if mode == "alone" and standing.treatment.units >= standing.control.units:
+        return Decision("succeeded", f"Nothing speaks against the treatment. {figures}.")
     if standing.at - began >= timedelta(days=terms.max_days):
         return Decision("failed", f"The time is over ({terms.max_days:g} days). {figures}.")
     if standing.is_full:
@@ -242,6 +248,8 @@ def _shape(arms: Arms, share: float) -> Shape:
     """That of blocks as outcomes have come, since they are not known of each answer; as they are
     shared out until there are enough of both."""
     control, treatment = len(arms.control.outcomes), len(arms.treatment.outcomes)
-    if share and min(control, treatment) >= _ENOUGH:
+    if not 0 < share < 1:
+        return PAIRS
+    if min(control, treatment) >= _ENOUGH:
         share = treatment / (control + treatment)
-    return shape_of(share) if share else PAIRS
+    return shape_of(share)

@@ -8,8 +8,9 @@ from gateway.orchestrator.routes import RoutePlace
 
 Outcome = Literal["thumbs", "judge", "rendered", "answered", "latency"]
 Goal = Literal["superiority", "non_inferiority"]
-# live: both arms answer readers; shadow: the treatment is asked the same in the background.
-Mode = Literal["live", "shadow"]
+# live: both arms answer readers; shadow: the treatment is asked the same in the background; alone:
+# the treatment answers all, and is compared with what the control did in the step before.
+Mode = Literal["live", "shadow", "alone"]
 
 
 class Guardrails(BaseModel):

@@ -74,7 +74,8 @@ def terms_of(experiment: Experiment) -> Terms:
 
 
 def mode_of(experiment: Experiment) -> Mode:
-    return "shadow" if experiment.spec["share"] == 0 else "live"
+    share = experiment.spec["share"]
+    return "shadow" if share == 0 else "alone" if share == 1 else "live"
 
 
 def start_experiment(

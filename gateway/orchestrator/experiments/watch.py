@@ -8,16 +8,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, or_, select
 
 from gateway.database import Database
-from gateway.orchestrator.experiments.arms import columns, read_arms
+from gateway.orchestrator.experiments.arms import Arms, columns, read_alone, read_arms
 from gateway.orchestrator.experiments.decisions import Standing, decide, stand
-from gateway.orchestrator.experiments.migration import step_ended
+from gateway.orchestrator.experiments.migration import step_before, step_ended
+from gateway.orchestrator.experiments.spec import Mode
 from gateway.orchestrator.experiments.store import (
     Look,
     carry_out,
@@ -67,7 +68,12 @@ def look_at(database: Database, experiment_id: str, *, since: datetime) -> None:
     if claimed is None:
         return
     standing = read_standing(database, claimed)
-    decision = decide(standing=standing, terms=terms_of(claimed), began=claimed.created_at)
+    decision = decide(
+        standing=standing,
+        terms=terms_of(claimed),
+        began=claimed.created_at,
+        mode=mode_of(claimed),
+    )
     with database.write() as session:
         # The route first, as hands take them that stop or pause: else they could wait for us, and
         # we for them.
@@ -102,37 +108,47 @@ def _claim(database: Database, experiment_id: str, since: datetime) -> Experimen
 
 def read_standing(database: Database, experiment: Experiment) -> Standing:
     """The figures as the log has them now."""
-    terms, at = terms_of(experiment), now()
+    terms, at, mode = terms_of(experiment), now(), mode_of(experiment)
     with database.read() as session:
         rows = _rows(session, experiment)
-        arms = read_arms(
-            rows,
-            control=experiment.control,
-            treatment=experiment.treatment,
-            terms=terms,
-            mode=mode_of(experiment),
-        )
-    before = Standing.model_validate(experiment.standing) if experiment.standing else None
+        earlier = _rows(session, before) if (before := step_before(session, experiment)) else []
+    arms = _read(rows, experiment, mode)
+    if mode == "alone":
+        arms = read_alone(_read(earlier, experiment, "live"), arms)
+    last = Standing.model_validate(experiment.standing) if experiment.standing else None
     return stand(
         arms=arms,
         terms=terms,
         share=experiment.spec["share"],
         at=at,
         began=experiment.created_at,
-        before=before,
+        before=last,
         is_full=len(rows) >= MOST_ROWS,
     )
 
 
+def _read(rows: Sequence[Any], experiment: Experiment, mode: Mode) -> Arms:
+    return read_arms(
+        rows,
+        control=experiment.control,
+        treatment=experiment.treatment,
+        terms=terms_of(experiment),
+        mode=mode,
+    )
+
+
 def _rows(session: Session, experiment: Experiment) -> Sequence[Any]:
+    """What was asked while the experiment ran."""
+    created_at = col(LoggedRequest.created_at)
     return session.execute(
         select(*columns(LoggedRequest))
         .where(
             LoggedRequest.owner == experiment.owner,
             LoggedRequest.route == experiment.route,
-            LoggedRequest.created_at >= experiment.created_at,
+            created_at >= experiment.created_at,
+            created_at < (experiment.ended_at or datetime.max.replace(tzinfo=UTC)),
         )
-        .order_by(col(LoggedRequest.created_at), col(LoggedRequest.id))
+        .order_by(created_at, col(LoggedRequest.id))
         .limit(MOST_ROWS)
     ).all()
 

@@ -113,6 +113,9 @@ def test_a_migration_over_http(client: TestClient, database: Database) -> None:
     assert client.post(f"{WALK}/resume").json()["status"] == "running"
     store(database, thumbs("old", good=0.8, count=300), thumbs("new", good=0.8, count=300))
     look(database)
+    assert client.get(WALK).json()["steps"][1]["experiment"]["mode"] == "alone"
+    store(database, thumbs("new", good=0.8, count=300, seed=2))
+    look(database)
     found = client.get(WALK).json()
     assert found["status"] == "succeeded" and shares(client) == {"new": 100}
     assert client.get("/api/routes/best").json()["fallbacks"] == [{"deployment": "old"}]

@@ -61,6 +61,10 @@ def test_a_migration_from_its_page(browser: TestClient, database: Database) -> N
     assert "new against old" in step and "Stop and roll back" not in step
     store(database, thumbs("old", good=0.8, count=300), thumbs("new", good=0.8, count=300))
     look_at_all(database, timedelta(0))
+    page = browser.get("/routes/best/migration")
+    assert "Nobody is asked beside it" in page.text
+    store(database, thumbs("new", good=0.8, count=300, seed=2))
+    look_at_all(database, timedelta(0))
     part = browser.get("/routes/best/migration", headers={"HX-Request": "true"})
     assert part.text.startswith('<div id="walk"') and "ladder-held" in part.text
     assert weights(database) == {"new": 100}
