@@ -94,9 +94,9 @@ def stand(
     before: Standing | None = None,
     is_full: bool = False,
 ) -> Standing:
-    """The figures of a look. ``share`` is what the treatment gets: 0 for a shadow, 1 alone. What the looks
-    ``before`` have excluded stays excluded: the interval holds at all times together, so it may
-    only shrink."""
+    """The figures of a look. ``share`` is what the treatment gets: 0 for a shadow, 1 alone. What
+    the looks ``before`` have excluded stays excluded: the interval holds at all times together, so
+    it may only shrink."""
     alpha = _alpha_of_outcome(terms)
     found = compare(arms.by_outcome.differences, alpha=alpha, null=terms.null)
     scale = terms.scale

@@ -158,6 +158,14 @@ def get_migration(*, database: Database, owner: str, name: str) -> MigrationView
         return _view(session, _latest(session, name))
 
 
+def migration_by_id(*, database: Database, owner: str, migration_id: str) -> MigrationView:
+    with database.read() as session:
+        found = session.get(RouteMigration, migration_id)
+        if found is None or found.owner != owner:
+            raise _none_of(migration_id)
+        return _view(session, found)
+
+
 def find_migration(*, database: Database, owner: str, name: str) -> MigrationView | None:
     try:
         return get_migration(database=database, owner=owner, name=name)
@@ -174,10 +182,14 @@ def _latest(session: Session, name: str) -> RouteMigration:
         .order_by(col(RouteMigration.created_at).desc(), col(RouteMigration.id).desc())
     ).first()
     if found is None:
-        raise NotFound(
-            f"There was no migration of {name!r} yet.", code="migration_not_found", param="name"
-        )
+        raise _none_of(name)
     return found
+
+
+def _none_of(name: str) -> NotFound:
+    return NotFound(
+        f"There was no migration of {name!r} yet.", code="migration_not_found", param="name"
+    )
 
 
 def _view(session: Session, migration: RouteMigration) -> MigrationView:

@@ -91,6 +91,7 @@ def test_it_is_stopped_by_hand(
         ({"treatment": "nobody"}, "treatment.deployment"),
         ({"control": "nobody"}, "control"),
         ({"guardrails": {"max_error_increase": -1}}, "guardrails.max_error_increase"),
+        ({"outcome": "judge", "judge": "nobody"}, "judge"),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -120,6 +121,11 @@ def test_a_migration_over_http(client: TestClient, database: Database) -> None:
     assert found["status"] == "succeeded" and shares(client) == {"new": 100}
     assert client.get("/api/routes/best").json()["fallbacks"] == [{"deployment": "old"}]
     assert client.delete(WALK).status_code == 409
+    # The same request is answered with the same migration, though another one came after it.
+    client.put("/api/routes/best", json={"targets": [{"deployment": "old"}]})
+    later = client.post(WALK, json=STEPS).json()["id"]
+    again = client.post(WALK, json=STEPS, headers={"Idempotency-Key": "k2"}).json()["id"]
+    assert (again, client.get(WALK).json()["id"]) == (shown["id"], later)
 
 
 def test_a_migration_is_rolled_back_by_hand(client: TestClient, database: Database) -> None:

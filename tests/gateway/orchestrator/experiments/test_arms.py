@@ -83,7 +83,8 @@ def test_arms_are_compared_in_the_order_of_time() -> None:
     rows = [
         row(label, feedback=rating, feedback_at=began + timedelta(seconds=second))
         for second, label, rating in (
-            (4, "old", 1), (1, "old", 1), (3, "new", -1), (2, "new", 1), (5, "old", 1), (6, "new", 1)
+            (4, "old", 1), (1, "old", 1), (3, "new", -1),
+            (2, "new", 1), (5, "old", 1), (6, "new", 1),
         )
     ]  # fmt: skip
     found = read(*rows)
