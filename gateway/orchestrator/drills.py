@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.database import Database
-from gateway.orchestrator.routes import get_route
+from gateway.orchestrator.routes import owned_route
 from gateway.tables import Route, now
 from shared.errors import GenPlatError, TimedOut, TooManyRequests, UpstreamFailed
 
@@ -62,9 +62,8 @@ def end_drill(*, database: Database, owner: str, name: str) -> Route:
 
 
 def _set(database: Database, owner: str, name: str, drill: dict[str, Any] | None) -> Route:
-    get_route(database=database, owner=owner, name=name)
     with database.write() as session:
-        route = session.get_one(Route, name)
+        route = owned_route(session, owner, name, to_change=True)
         route.drill = drill
         session.add(route)
     return route

@@ -37,6 +37,7 @@ DAY = timedelta(days=1)
 ABANDONED = timedelta(seconds=300)
 LOOK_SECONDS = 5.0
 MOST_READ = 2000
+READ_AT_ONCE = 50
 # A queue that is full of readers is asked again, so often and so much later.
 BUSY_TRIES, BUSY_SECONDS = 5, 2.0
 
@@ -226,16 +227,23 @@ async def _ask_patiently(services: Services, target: Target, request: Request, r
 
 
 def read_prompts(database: Database, report: ReadinessReport, count: int) -> list[LoggedRequest]:
-    """A sample without repetitions; the same for the same report."""
-    query = _prompts_of(report.route).where(LoggedRequest.owner == report.owner)
+    """A sample without repetitions; the same for the same report. (A few at a time: texts may be
+    long.)"""
+    of_day = _prompts_of(report.route).where(LoggedRequest.owner == report.owner)
+    newest = of_day.order_by(col(LoggedRequest.created_at).desc()).limit(MOST_READ)
+    chosen: dict[str, LoggedRequest] = {}
     with database.read() as session:
-        rows: Sequence[LoggedRequest] = session.exec(
-            query.order_by(col(LoggedRequest.created_at).desc()).limit(MOST_READ)
-        ).all()
-    distinct = {repr(row.messages): row for row in rows if row.messages}
-    chosen = list(distinct.values())
-    random.Random(report.id).shuffle(chosen)  # noqa: S311 - a sample, no secret
-    return chosen[:count]
+        ids = list(session.execute(newest.with_only_columns(col(LoggedRequest.id))).scalars())
+        random.Random(report.id).shuffle(ids)  # noqa: S311 - a sample, no secret
+        for first in range(0, len(ids), READ_AT_ONCE):
+            some = ids[first : first + READ_AT_ONCE]
+            found = session.exec(of_day.where(col(LoggedRequest.id).in_(some))).all()
+            for row in sorted(found, key=lambda row: some.index(row.id)):
+                if row.messages and len(chosen) < count:
+                    chosen.setdefault(repr(row.messages), row)
+            if len(chosen) == count:
+                break
+    return list(chosen.values())
 
 
 def as_request(row: LoggedRequest) -> Request | None:

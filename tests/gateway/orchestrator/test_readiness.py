@@ -97,7 +97,10 @@ def test_the_score_is_a_mean_with_an_interval_and_its_losses() -> None:
     assert 70 < found.low < 90 < found.high <= 100
     assert [one.request_id for one in found.worst] == ["req_bad0", "req_bad1", "req_bad2"]
     alone = figures_of(judged[:1])
-    assert (alone.low, alone.score, alone.high) == (100, 100, 100) and alone.worst == []
+    assert (alone.low, alone.score, alone.high) == (0, 100, 100) and alone.worst == []
+    # Thirty good answers do not promise that all are.
+    thirty = figures_of([judge(prompt(id=f"req_{n}"), told()) for n in range(30)])
+    assert 85 < thirty.low < 95 and thirty.high == thirty.score == 100
 
 
 def test_requests_are_made_of_what_was_logged() -> None:
