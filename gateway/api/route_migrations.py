@@ -7,7 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from gateway.deps import ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
 from gateway.orchestrator.experiments import migration, planning
-from gateway.orchestrator.experiments.judging import check_judge
+from gateway.orchestrator.experiments.checks import check_can_be_seen
 from gateway.orchestrator.experiments.migration_shapes import MigrationSpec, MigrationView
 
 router = APIRouter(prefix="/api/routes/{name}/migration", tags=["migrations"])
@@ -20,7 +20,7 @@ async def start_migration(
     """Begin with the first step. Each must hold before the next is taken."""
 
     async def create(claim: Claim | None) -> MigrationView:
-        await run_in_threadpool(check_judge, services, owner, spec)
+        await run_in_threadpool(check_can_be_seen, services, owner, spec)
         begun = await run_in_threadpool(
             migration.start_migration,
             database=services.database,

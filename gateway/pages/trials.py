@@ -13,7 +13,7 @@ from gateway import deployments
 from gateway.deps import PageOwnerDep, ServicesDep
 from gateway.orchestrator import routes
 from gateway.orchestrator.experiments import migration, planning, store
-from gateway.orchestrator.experiments.judging import check_judge
+from gateway.orchestrator.experiments.checks import check_can_be_seen
 from gateway.orchestrator.experiments.migration_shapes import MigrationSpec, MigrationView
 from gateway.orchestrator.experiments.planning import Forecast
 from gateway.orchestrator.experiments.spec import ExperimentSpec
@@ -201,7 +201,7 @@ async def _start(trial: Trial, at: Place) -> Response:
 
     def start() -> None:
         spec, services = trial.read(values), at.services
-        check_judge(services, at.owner, spec)
+        check_can_be_seen(services, at.owner, spec)
         trial.begin(**at.whose, spec=spec, upstreams=services.upstreams.upstreams)
 
     try:

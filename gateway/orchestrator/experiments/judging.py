@@ -17,7 +17,6 @@ from gateway.evaluations.asked_here import AskedHere
 from gateway.evaluations.candidates import resolve
 from gateway.evaluations.judge import Judge
 from gateway.evaluations.spec import JudgeSpec
-from gateway.orchestrator.experiments.spec import Terms
 from gateway.orchestrator.experiments.store import terms_of
 from gateway.services import Services
 from gateway.tables import Experiment, LoggedRequest, now
@@ -27,12 +26,6 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 4
 CLAIMED_AT_ONCE = 16
-
-
-def check_judge(services: Services, owner: str, terms: Terms) -> None:
-    """`InvalidData` where nobody answers to the judge's name."""
-    if terms.judge is not None:
-        resolve(services, owner, terms.judge, param="judge")
 
 
 async def run_judges(services: Services) -> None:

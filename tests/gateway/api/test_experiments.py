@@ -92,6 +92,7 @@ def test_it_is_stopped_by_hand(
         ({"control": "nobody"}, "control"),
         ({"guardrails": {"max_error_increase": -1}}, "guardrails.max_error_increase"),
         ({"outcome": "judge", "judge": "nobody"}, "judge"),
+        ({"max_days": 31}, "max_days"),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -99,6 +100,24 @@ def test_what_is_wrong_is_named(
 ) -> None:
     answer = client.post(PLACE, json=ARMS | changes)
     assert (answer.status_code, answer.json()["error"]["param"]) == (422, param)
+
+
+@pytest.mark.parametrize(
+    ("kept", "terms", "code"),
+    [
+        ("none", {}, "request_log_off"),
+        ("metadata", {"outcome": "judge", "judge": "old"}, "request_log_without_words"),
+    ],
+)
+def test_what_is_not_logged_cannot_be_compared(
+    client: TestClient, database: Database, kept: Any, terms: dict[str, str], code: str
+) -> None:
+    services: Services = client.app.state.services  # type: ignore[attr-defined]
+    services.settings.request_log = kept
+    for place, body in ((PLACE, ARMS), (WALK, STEPS)):
+        answer = client.post(place, json=body | terms)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, code)
+    assert shares(client) == {"old": 100}
 
 
 def test_a_migration_over_http(client: TestClient, database: Database) -> None:
