@@ -137,25 +137,29 @@ async def run_readiness(services: Services) -> None:
 
 
 def ask_daily(database: Database, prompts: int) -> None:
-    """A report for each route with a fallback that was asked something, and not measured, in the
-    last day; none where ``prompts`` is 0."""
+    """A report for each route with a first fallback that was not measured in the last day, where
+    something was asked then; none where ``prompts`` is 0."""
     if prompts == 0:
         return
     with database.read() as session:
-        names = [route.name for route in session.exec(select(Route)) if route.fallbacks]
-        due = [name for name in names if _is_due(session, name)]
+        due = [route.name for route in session.exec(select(Route)) if _is_due(session, route)]
     for name in due:
         with database.write() as session:
             route = session.get(Route, name, with_for_update=True)
-            if route is not None and route.fallbacks and _is_due(session, name):
+            if route is not None and _is_due(session, route):
                 _new(session, route)
 
 
-def _is_due(session: Session, name: str) -> bool:
-    latest = _latest(session, name)
-    if latest is not None and latest.created_at > now() - DAY:
+def _is_due(session: Session, route: Route) -> bool:
+    if not route.fallbacks:
         return False
-    return session.exec(_prompts_of(name).limit(1)).first() is not None
+    latest = _latest(session, route.name)
+    if latest is None or latest.created_at <= now() - DAY:
+        is_measured = False
+    else:
+        # A score is that of the fallback which was the first one then.
+        is_measured = latest.status in UNDER_WAY or latest.fallback == label_of(route.fallbacks[0])
+    return not is_measured and session.exec(_prompts_of(route.name).limit(1)).first() is not None
 
 
 def _prompts_of(name: str) -> Any:

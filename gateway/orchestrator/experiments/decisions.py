@@ -127,9 +127,7 @@ def stand(
     )
 
 
-def decide(
-    *, standing: Standing, terms: Terms, began: datetime, mode: Mode = "live"
-) -> Decision:
+def decide(*, standing: Standing, terms: Terms, began: datetime, mode: Mode = "live") -> Decision:
     """Guardrails before the outcome, the outcome before the time that is over. ``mode`` alone: it
     is enough that nothing speaks against the treatment until it has given as many outcomes as there
     are to compare with."""

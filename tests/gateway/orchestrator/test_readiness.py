@@ -187,6 +187,14 @@ def test_it_is_measured_once_a_day_where_there_was_traffic(database: Database) -
     ask_daily(database, 30)
     second = find_report(database=database, **WHOSE)
     assert second is not None and second.id != first.id
+    # Another fallback has no score yet.
+    with database.write() as session:
+        session.get_one(ReadinessReport, second.id).status = "done"
+        route = session.get_one(readiness_reports.Route, ROUTE)
+        route.fallbacks = [{"deployment": "old"}]
+    ask_daily(database, 30)
+    third = find_report(database=database, **WHOSE)
+    assert third is not None and third.fallback == "old"
 
 
 @pytest.fixture
