@@ -96,10 +96,9 @@ def peeked_z_test(differences: Array) -> float:
     return float((np.nan_to_num(z[:, 29:], posinf=0.0) > 1.96).any(axis=1).mean())
 
 
-def in_world(world: World, *, share: float, count: int, repeats: int) -> tuple[float, float]:
-    """Wrong stops among so many outcomes: by ours, and by the same bets on blocks by number."""
-    stream = world(np.random.default_rng(20_262), share, (repeats, count))
-    return stops(block_differences(*stream)).any, stops(blocks_by_number(*stream, share)).any
+def drawn_in(world: World, *, share: float, count: int, repeats: int) -> tuple[Array, Array]:
+    """So many experiments of so many outcomes."""
+    return world(np.random.default_rng(20_262), share, (repeats, count))
 
 
 def print_wrong_stops(blocks: int, repeats: int) -> None:
@@ -122,7 +121,9 @@ def print_worlds(outcomes: int, repeats: int) -> None:
     print(f"{'world':20}  share  GenPlat  upper limit  by number")
     for name, world in WORLDS.items():
         for share in (0.5, 0.1):
-            ours, by_number = in_world(world, share=share, count=outcomes, repeats=repeats)
+            stream = drawn_in(world, share=share, count=outcomes, repeats=repeats)
+            ours = stops(block_differences(*stream)).any
+            by_number = stops(blocks_by_number(*stream, share)).any
             limit = upper_limit(ours, repeats)
             print(f"{name:20} {share:6.0%}  {ours:7.2%}  {limit:11.2%}  {by_number:9.1%}")
 
