@@ -55,7 +55,13 @@ def look_at_all(database: Database, period: timedelta) -> None:
     with database.read() as session:
         due = session.exec(select(Experiment.id).where(*_is_due(now() - period / 2))).all()
     for experiment_id in due:
-        look_at(database, experiment_id, since=now() - period / 2)
+        try:
+            look_at(database, experiment_id, since=now() - period / 2)
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            # Its trouble keeps no other one from being looked at.
+            log.exception("The experiment %s could not be looked at.", experiment_id)
 
 
 def _is_due(since: datetime) -> tuple[Any, ...]:

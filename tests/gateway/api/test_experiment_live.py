@@ -60,10 +60,14 @@ def test_an_experiment_decides_by_itself(live: Live) -> None:
     assert chat(live, "best").headers["x-genplat-served-by"] == "old"
 
 
-def test_a_failing_treatment_is_rolled_back(live: Live) -> None:
-    live.inference.dead = {"new"}
+@pytest.mark.parametrize("trouble", ["dead", "deleted"])
+def test_a_failing_treatment_is_rolled_back(live: Live, trouble: str) -> None:
     arms = {"control": "old", "treatment": "new", "guardrails": {"max_error_increase": 0.05}}
     assert live.http.post(PLACE, json=arms).status_code == 201
+    if trouble == "deleted":
+        assert live.http.delete("/api/deployments/new").status_code == 204
+    else:
+        live.inference.dead = {"new"}
     ask_until(live, lambda: status(live, PLACE) != "running", good={"old": 8, "new": 8})
     found = live.http.get(PLACE).json()
     assert found["status"] == "rolled_back" and found["standing"]["treatment"]["errors"] > 5

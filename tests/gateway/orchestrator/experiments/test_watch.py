@@ -10,9 +10,11 @@ from sqlalchemy import text
 from gateway.database import Database
 from gateway.migrations import migrate
 from gateway.orchestrator.experiments import watch
+from gateway.orchestrator.experiments.spec import ExperimentSpec
 from gateway.orchestrator.experiments.store import (
     end,
     get_experiment,
+    start_experiment,
     stop_experiment,
     view_of,
 )
@@ -199,6 +201,21 @@ def test_a_gateway_that_dies_while_it_acts_has_done_nothing(
     # The next one decides, and acts once.
     assert [made["status"] for made in look(database).decisions] == ["running", "succeeded"]
     assert len(look(database).decisions) == 2 and weights(database) == {"new": 100}
+
+
+def test_one_that_cannot_be_read_keeps_no_other_waiting(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_route(database)
+    unreadable = started(database)
+    with database.write() as session:
+        session.get_one(Experiment, unreadable.id).standing = {"of": "another version"}
+        session.add(Route(name="other", owner=OWNER, targets=read_route(database).targets))
+    spec = ExperimentSpec.model_validate({"control": "old", "treatment": "new"})
+    start_experiment(database=database, owner=OWNER, name="other", spec=spec)
+    watch.look_at_all(database, ALWAYS)
+    seen = get_experiment(database=database, owner=OWNER, name="other")
+    assert seen.standing is not None and unreadable.id in caplog.text
 
 
 def test_nobody_edits_a_route_under_an_experiment(either_database: Database) -> None:
