@@ -125,6 +125,18 @@ def test_of_several_gateways_one_looks(either_database: Database) -> None:
     assert look(database).status == "succeeded"
 
 
+def test_gateways_that_look_at_once_act_once(either_database: Database) -> None:
+    database = either_database
+    make_route(database)
+    started(database)
+    store(database, thumbs("old", good=0.3, count=150), thumbs("new", good=0.9, count=150))
+    with ThreadPoolExecutor(4) as gateways:
+        list(gateways.map(watch.look_at_all, [database] * 4, [ALWAYS] * 4))
+    found = look(database)
+    assert [made["status"] for made in found.decisions] == ["running", "succeeded"]
+    assert weights(database) == {"new": 100}
+
+
 def test_a_look_that_lost_its_claim_changes_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
