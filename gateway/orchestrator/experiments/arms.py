@@ -30,6 +30,8 @@ class Logged(Protocol):
     @property
     def created_at(self) -> datetime: ...
     @property
+    def kind(self) -> str: ...
+    @property
     def drawn(self) -> str | None: ...
     @property
     def served_by(self) -> str | None: ...
@@ -208,7 +210,9 @@ def outcome_of(row: Logged, label: str | None, terms: Terms) -> float | None:
         return _outcome_of_left(row, terms)
     if terms.outcome == "answered":
         return float(not failed(row))
-    if failed(row) or row.served_by != label:
+    if failed(row):
+        return _outcome_of_failed(row, terms)
+    if row.served_by != label:
         return None
     if terms.outcome == "thumbs":
         # (A gateway of an older version beside this one notes the last rating alone.)
@@ -220,6 +224,14 @@ def outcome_of(row: Logged, label: str | None, terms: Terms) -> float | None:
         return None if row.rendered is None else float(row.rendered)
     cap = terms.latency_cap_seconds
     return round((1 - min(max(row.seconds, 0.0), cap) / cap) * _STEPS) / _STEPS
+
+
+def _outcome_of_failed(row: Logged, terms: Terms) -> float | None:
+    """No arm gets better by failing where it would have been slow, or have drawn badly. (What a
+    reader or a judge would have said of an answer that was not given, nobody knows.)"""
+    if terms.outcome == "latency":
+        return 0.0
+    return 0.0 if terms.outcome == "rendered" and row.kind == "diagram" else None
 
 
 def _outcome_of_left(row: Logged, terms: Terms) -> float | None:

@@ -115,6 +115,11 @@ def test_a_unit_counts_once_by_what_became_known_of_it_first() -> None:
         ("latency", {"seconds": 3.0}, [0.9]),
         ("latency", {"seconds": 300.0}, [0.0]),
         ("latency", {"seconds": -1.0}, [1.0]),
+        # Who fails is neither quick nor one who draws well.
+        ("latency", {"served_by": "old", "fallbacks": 1}, [0.0]),
+        ("rendered", {"status": 503, "served_by": None, "kind": "diagram"}, [0.0]),
+        ("rendered", {"status": 503, "served_by": None}, []),
+        ("thumbs", {"served_by": "old", "fallbacks": 1, "feedback": 1}, []),
     ],
 )
 def test_outcomes_lie_between_0_and_1(
