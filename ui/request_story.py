@@ -51,8 +51,7 @@ def _answered(row: Told) -> list[str]:
     elif row.served_by:
         said.append(f"{row.served_by} answered.")
     if row.continued_by:
-        why = f" ({row.error_code})" if row.error_code else ""
-        said.append(f"That broke off{why}, and {row.continued_by} went on with the answer.")
+        said.append(f"That broke off, and {row.continued_by} went on with the answer.")
     return said
 
 

@@ -48,6 +48,7 @@ def test_drills_and_the_clients_own_mistakes_count_for_nobody() -> None:
         row("new", fallbacks=1, served_by="old", fallback_reason="drill_429"),
         row("new", status=502, error_code="drill_cut"),
         row("new", continued_by="old", error_code="drill_stall"),
+        row("new", continued_by="old", fallback_reason="drill_cut"),
         row("new", status=400, error_code="invalid_request"),
     )
     assert arms.treatment.errors == []
