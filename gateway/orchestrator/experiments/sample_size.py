@@ -44,18 +44,15 @@ def shape_of(share: float) -> Shape:
 
 
 def _runs(ends: float) -> Iterator[tuple[int, float]]:
-    """How many come in a row, each being the last with the probability ``ends``; long rows are
-    taken together by what an outcome in them weighs."""
+    """How many come in a row, each being the last with the probability ``ends``; long rows of
+    about the same length are taken together."""
     first, left = 1, 1.0
     while left > _RARE:
-        last = first if first <= _EXACT else first + first // 2
-        parts = [left * (1 - ends) ** step * ends for step in range(last - first + 1)]
-        part = math.fsum(parts)
-        weight = math.fsum(one / (first + step) for step, one in enumerate(parts))
-        if part <= 0:
-            return
-        yield round(part / weight), part
-        first, left = last + 1, left - part
+        last = first if first <= _EXACT else first + first // 4
+        # (Exact where ``ends`` is tiny, and cheap where rows are endless.)
+        goes_on = math.exp((last - first + 1) * math.log1p(-ends))
+        yield round(math.sqrt(first * last)), left * (1 - goes_on)
+        first, left = last + 1, left * goes_on
 
 
 def needed_blocks(

@@ -1,6 +1,7 @@
 """The always-valid statistics, against simulation: wrong stops, coverage, power."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -133,6 +134,15 @@ def test_a_finely_graded_outcome_needs_what_its_spread_asks_for() -> None:
     random = np.random.default_rng(5)
     paths = np.clip(random.normal(0.05, math.sqrt(0.02), (400, promised)), -1, 1)
     assert stops(paths).for_treatment >= 0.8
+
+
+def test_a_tiny_share_is_planned_for_as_quickly() -> None:
+    began = time.perf_counter()
+    for share in (1e-9, 1 - 1e-9):
+        shape = shape_of(share)
+        assert len(shape.cases) < 300 and shape.units == pytest.approx(1e9, rel=1e-3)
+        assert needed_blocks(yes_or_no(0.5, 0.6, shape)) is not None
+    assert time.perf_counter() - began < 5
 
 
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.97])
