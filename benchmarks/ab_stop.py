@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from gateway.orchestrator.experiments.sample_size import needed_blocks, yes_or_no
-from gateway.orchestrator.experiments.statistics import BETS, STEPS, Blocks, blocks_for
+from benchmarks.ab_worlds import WORLDS, Array, World, block_differences, blocks_by_number
+from gateway.orchestrator.experiments.sample_size import needed_blocks, shape_of, yes_or_no
+from gateway.orchestrator.experiments.statistics import BETS, STEPS
 
 ALPHA = 0.05
 BATCH = 500
-Array = np.ndarray[Any, Any]
+Pair = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,27 @@ class Rates:
 
 def running_log_capital(values: Array, mean: float) -> Array:
     """The logarithm of the capital after each value of each row: what `statistics.log_e_above`
-    says of its first ones."""
+    says of its first ones. NaN is no value."""
     values = np.floor(values * STEPS + 1e-9) / STEPS
-    logs = np.stack([np.cumsum(np.log1p(bet * (values / mean - 1)), axis=1) for bet in BETS])
+    logs = np.stack([np.nancumsum(np.log1p(bet * (values / mean - 1)), axis=1) for bet in BETS])
     highest = logs.max(axis=0)
     return np.asarray(highest + np.log(np.exp(logs - highest).mean(axis=0)))
 
 
-def draw(
-    random: np.random.Generator, *, rates: tuple[float, float], blocks: Blocks, shape: Any
-) -> Array:
-    """Differences of blocks of yes-or-no outcomes with these rates (control, treatment)."""
-    control = random.binomial(blocks.control, rates[0], shape) / blocks.control
-    return np.asarray(random.binomial(blocks.treatment, rates[1], shape) / blocks.treatment) - (
-        control
+def draw(random: np.random.Generator, *, rates: Pair, share: float, shape: Any) -> Array:
+    """Differences of blocks of yes-or-no outcomes with these rates (control, treatment), of which
+    the treatment gets a share."""
+    treatment_first = random.random(shape) < share
+    first = random.geometric(np.where(treatment_first, 1 - share, share))
+    of_treatment, of_control = (
+        np.where(begins, first, 1) for begins in (treatment_first, ~treatment_first)
     )
+    means = (
+        random.binomial(counts, rate) / counts
+        for counts, rate in ((of_control, rates[0]), (of_treatment, rates[1]))
+    )
+    control, treatment = means
+    return np.asarray(treatment - control)
 
 
 def stops(differences: Array, *, null: float = 0.0, alpha: float = ALPHA) -> Rates:
@@ -56,14 +63,12 @@ def stops(differences: Array, *, null: float = 0.0, alpha: float = ALPHA) -> Rat
     return Rates(above.mean(), below.mean(), (above | below).mean())
 
 
-def simulated(
-    *, rates: tuple[float, float], blocks: Blocks, null: float, count: int, repeats: int
-) -> Rates:
-    """In batches, since all paths at once would not fit in memory."""
+def simulated(*, rates: Pair, share: float, null: float, count: int, repeats: int) -> Rates:
+    """So many blocks. In batches, since all paths at once would not fit in memory."""
     random = np.random.default_rng(20_261)
     sizes = [min(BATCH, repeats - done) for done in range(0, repeats, BATCH)]
     parts = [
-        stops(draw(random, rates=rates, blocks=blocks, shape=(size, count)), null=null)
+        stops(draw(random, rates=rates, share=share, shape=(size, count)), null=null)
         for size in sizes
     ]
 
@@ -91,52 +96,67 @@ def peeked_z_test(differences: Array) -> float:
     return float((np.nan_to_num(z[:, 29:], posinf=0.0) > 1.96).any(axis=1).mean())
 
 
+def drawn_in(world: World, *, share: float, count: int, repeats: int) -> tuple[Array, Array]:
+    """So many experiments of so many outcomes."""
+    return world(np.random.default_rng(20_262), share, (repeats, count))
+
+
+def print_wrong_stops(blocks: int, repeats: int) -> None:
+    print(f"No difference: stopped within {blocks} blocks, peeking after each (alpha 5%)")
+    print("rate   share  GenPlat  upper limit  usual test")
+    for rate in (0.02, 0.1, 0.5, 0.9, 0.98):
+        for share in (0.5, 0.1, 0.01):
+            found = simulated(
+                rates=(rate, rate), share=share, null=0, count=blocks, repeats=repeats
+            ).any
+            some = draw(
+                np.random.default_rng(7), rates=(rate, rate), share=share, shape=(500, blocks)
+            )
+            limit, usual = upper_limit(found, repeats), peeked_z_test(some)
+            print(f"{rate:4.2f}  {share:6.0%}  {found:7.2%}  {limit:11.2%}  {usual:10.1%}")
+
+
+def print_worlds(outcomes: int, repeats: int) -> None:
+    print(f"\nNo difference, in odd worlds: stopped within {outcomes} outcomes")
+    print(f"{'world':20}  share  GenPlat  upper limit  by number")
+    for name, world in WORLDS.items():
+        for share in (0.5, 0.1):
+            stream = drawn_in(world, share=share, count=outcomes, repeats=repeats)
+            ours = stops(block_differences(*stream)).any
+            by_number = stops(blocks_by_number(*stream, share)).any
+            limit = upper_limit(ours, repeats)
+            print(f"{name:20} {share:6.0%}  {ours:7.2%}  {limit:11.2%}  {by_number:9.1%}")
+
+
+def print_promises(repeats: int) -> None:
+    print("\nDecided within the promised number of blocks (80% promised)")
+    print("control treatment  null  share   blocks    units  decided  wrongly")
+    for rates, null, share in (
+        ((0.5, 0.55), 0.0, 0.5),
+        ((0.9, 0.95), 0.0, 0.1),
+        ((0.02, 0.05), 0.0, 0.5),
+        ((0.95, 0.95), -0.05, 0.5),
+        ((0.8, 0.8), -0.05, 0.1),
+        ((0.8, 0.8), -0.05, 0.01),
+        ((0.98, 0.98), -0.03, 0.1),
+    ):
+        shape = shape_of(share)
+        needed = needed_blocks(yes_or_no(*rates, shape), null=null) or 0
+        result = simulated(rates=rates, share=share, null=null, count=needed, repeats=repeats)
+        print(
+            f"{rates[0]:7.2f} {rates[1]:9.2f} {null:5.2f} {share:6.0%} {needed:8,} "
+            f"{needed * shape.units:8,.0f}  {result.for_treatment:7.1%}  {result.against:7.2%}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=10_000)
     parser.add_argument("--blocks", type=int, default=5_000)
     options = parser.parse_args()
-    print(f"No difference: stopped within {options.blocks} blocks, peeking after each (alpha 5%)")
-    print("rate   shares  GenPlat  upper limit  usual test")
-    for rate in (0.02, 0.1, 0.5, 0.9, 0.98):
-        for control, treatment in ((50, 50), (90, 10), (99, 1)):
-            blocks = blocks_for(control, treatment)
-            found = simulated(
-                rates=(rate, rate), blocks=blocks, null=0, count=options.blocks,
-                repeats=options.repeats,
-            ).any  # fmt: skip
-            naive = peeked_z_test(
-                draw(
-                    np.random.default_rng(7),
-                    rates=(rate, rate),
-                    blocks=blocks,
-                    shape=(500, options.blocks),
-                )
-            )
-            limit = upper_limit(found, options.repeats)
-            print(
-                f"{rate:4.2f}   {control}/{treatment:<4} {found:7.2%}  {limit:11.2%}  {naive:10.1%}"
-            )
-    print("\nDecided within the promised number of blocks (80% promised)")
-    print("control treatment  null  shares  blocks  decided  wrongly")
-    for rates, null, shares in (
-        ((0.5, 0.55), 0.0, (50, 50)),
-        ((0.9, 0.95), 0.0, (90, 10)),
-        ((0.02, 0.05), 0.0, (50, 50)),
-        ((0.95, 0.95), -0.05, (50, 50)),
-        ((0.8, 0.8), -0.05, (90, 10)),
-        ((0.8, 0.8), -0.05, (99, 1)),
-        ((0.98, 0.98), -0.03, (90, 10)),
-    ):
-        blocks = blocks_for(*shares)
-        needed = needed_blocks(yes_or_no(*rates, blocks), null=null) or 0
-        result = simulated(
-            rates=rates, blocks=blocks, null=null, count=needed, repeats=min(2000, options.repeats)
-        )
-        print(
-            f"{rates[0]:7.2f} {rates[1]:9.2f} {null:5.2f}  {shares[0]}/{shares[1]:<4} {needed:7}"
-            f"  {result.for_treatment:7.1%}  {result.against:7.2%}"
-        )
+    print_wrong_stops(options.blocks, options.repeats)
+    print_worlds(2_000, min(1_000, options.repeats))
+    print_promises(min(2_000, options.repeats))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def sequence_plot(
         null=y(null),
         zero=y(0),
         top=text(reach),
-        middle=text(0),
+        middle="0",
         bottom=text(-reach),
         right=f"{most:,} units",
         description=(

@@ -45,7 +45,7 @@ def figures(experiment: Any) -> Figures | None:
     seconds = experiment.terms.outcome == "latency"
 
     def difference(value: float) -> str:
-        return f"{value:+.2f} s" if seconds else f"{100 * value:+.1f} points"
+        return f"{value:+z.2f} s" if seconds else f"{100 * value:+z.1f} points"
 
     def rate(arm: Any) -> str:
         if arm.rate is None:
@@ -62,12 +62,13 @@ def figures(experiment: Any) -> Figures | None:
         ("p-value, at any time", f"{standing.p_value:.3f}"),
         ("Units so far", f"{standing.units:,}" + (f" of about {needed:,}" if needed else "")),
         ("Days left, at this pace", _days(standing)),
-        ("Errors", f"{standing.treatment.errors} of {standing.treatment.requests:,} requests"),
-        ("Half of it within", _seconds(standing.treatment.p50_seconds)),
+        (f"Errors of {standing.treatment.label}", _errors(standing.treatment)),
+        (f"Errors of {standing.control.label}", _errors(standing.control)),
+        (f"Half of {standing.treatment.label} within", _seconds(standing.treatment.p50_seconds)),
     ]
     guards = [
         (
-            guard.name.replace("_", " "),
+            _guard_in_words(guard.name),
             formats.percent(guard.value),
             formats.percent(guard.limit),
             guard.tripped,
@@ -77,6 +78,18 @@ def figures(experiment: Any) -> Figures | None:
     plot = sequence_plot(experiment.looks, null=standing.null, needed=needed, text=difference)
     progress = min(1.0, standing.units / needed) if needed else None
     return Figures(facts, guards, plot, progress)
+
+
+def _errors(arm: Any) -> str:
+    return f"{arm.errors:,} of {arm.requests:,} requests"
+
+
+def _guard_in_words(name: str) -> str:
+    """``max_error_increase``, or ``p95_seconds 5 (…)``."""
+    quantile, _, rest = name.partition("_seconds ")
+    if not rest:
+        return "More errors than the control"
+    return f"Answers slower than {rest.partition(' ')[0]} s ({quantile})"
 
 
 def _interval(standing: Any, text: Callable[[float], str]) -> str:

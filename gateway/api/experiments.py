@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from gateway.deps import OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
 from gateway.orchestrator.experiments import planning, store
+from gateway.orchestrator.experiments.checks import check_can_be_seen
 from gateway.orchestrator.experiments.planning import Forecast
 from gateway.orchestrator.experiments.spec import ExperimentSpec
 from gateway.orchestrator.experiments.store import ExperimentView, view_of
@@ -30,6 +31,7 @@ async def start_experiment(
     """Give the treatment its share of the requests, and watch until the figures decide."""
 
     async def create(claim: Claim | None) -> ExperimentView:
+        await run_in_threadpool(check_can_be_seen, services, owner, spec)
         experiment = await run_in_threadpool(
             store.start_experiment,
             database=services.database,

@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from gateway.deps import ListPublic, OnceDep, OwnerDep, ServicesDep
 from gateway.idempotency import Claim
 from gateway.orchestrator.experiments import migration, planning
+from gateway.orchestrator.experiments.checks import check_can_be_seen
 from gateway.orchestrator.experiments.migration_shapes import MigrationSpec, MigrationView
 
 router = APIRouter(prefix="/api/routes/{name}/migration", tags=["migrations"])
@@ -18,8 +19,9 @@ async def start_migration(
 ) -> JSONResponse:
     """Begin with the first step. Each must hold before the next is taken."""
 
-    async def show(claim: Claim | None) -> MigrationView:
-        await run_in_threadpool(
+    async def create(claim: Claim | None) -> MigrationView:
+        await run_in_threadpool(check_can_be_seen, services, owner, spec)
+        begun = await run_in_threadpool(
             migration.start_migration,
             database=services.database,
             owner=owner,
@@ -28,14 +30,17 @@ async def start_migration(
             upstreams=services.upstreams.upstreams,
             claim=claim,
         )
-        return await load("")
+        return await load(begun.id)
 
-    async def load(_migration_id: str) -> MigrationView:
+    async def load(migration_id: str) -> MigrationView:
         return await run_in_threadpool(
-            migration.get_migration, database=services.database, owner=owner, name=name
+            migration.migration_by_id,
+            database=services.database,
+            owner=owner,
+            migration_id=migration_id,
         )
 
-    return await once(show, load=load)
+    return await once(create, load=load)
 
 
 @router.post("/forecast")

@@ -116,7 +116,10 @@ def figures_of(judged: Sequence[Judged]) -> ReadinessFigures:
 
 
 def _interval(scores: Sequence[float]) -> tuple[float, float]:
-    """Percentiles of the means of resampled scores; the same for the same scores."""
+    """Percentiles of the means of resampled scores; the same for the same scores. The worst and the
+    best that a prompt can score are drawn along: a few prompts, or scores that are all alike, tell
+    nothing for certain."""
     chance = random.Random(0)  # noqa: S311 - resampling, no secret
-    means = sorted(fmean(chance.choices(scores, k=len(scores))) for _ in range(RESAMPLES))
+    drawn = [*scores, 0.0, 1.0]
+    means = sorted(fmean(chance.choices(drawn, k=len(scores))) for _ in range(RESAMPLES))
     return means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]

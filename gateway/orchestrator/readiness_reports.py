@@ -6,12 +6,11 @@ is old belongs to a gateway that died, and is begun anew by another.
 
 import asyncio
 import logging
-import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, or_, select
 
@@ -24,19 +23,22 @@ from gateway.orchestrator.background_asking import (
 )
 from gateway.orchestrator.plans import Target, find_target
 from gateway.orchestrator.readiness import Judged, ReadinessFigures, figures_of, judge
+from gateway.orchestrator.readiness_prompts import (
+    DAY,
+    are_there_prompts,
+    as_request,
+    read_prompts,
+)
 from gateway.orchestrator.routes import owned_route
 from gateway.services import Services
-from gateway.tables import LoggedRequest, ReadinessReport, Route, now
-from shared.chat import ChatRequest, CompletionRequest
+from gateway.tables import ReadinessReport, Route, now
 from shared.errors import Conflict, NotFound
 from shared.route_labels import label_of
 
 log = logging.getLogger(__name__)
 
-DAY = timedelta(days=1)
 ABANDONED = timedelta(seconds=300)
 LOOK_SECONDS = 5.0
-MOST_READ = 2000
 # A queue that is full of readers is asked again, so often and so much later.
 BUSY_TRIES, BUSY_SECONDS = 5, 2.0
 
@@ -129,45 +131,49 @@ async def run_readiness(services: Services) -> None:
                 ask_daily, services.database, services.settings.readiness_prompts
             )
             while (report := await asyncio.to_thread(claim_report, services.database)) is not None:
-                await measure(services, report)
+                await _measure_or_fail(services, report)
         except SQLAlchemyError as error:
             log.warning("Measurements of fallbacks wait: %s", error)
         await asyncio.sleep(LOOK_SECONDS)
 
 
+async def _measure_or_fail(services: Services, report: ReadinessReport) -> None:
+    """What goes wrong in an unforeseen way would go wrong again, and each try asks anew."""
+    try:
+        await measure(services, report)
+    except SQLAlchemyError:
+        raise
+    except Exception:
+        log.exception("The readiness of %s could not be measured.", report.route)
+        failure = "It could not be measured; the gateway's log says why."
+        await asyncio.to_thread(_fail, services.database, report, failure)
+
+
 def ask_daily(database: Database, prompts: int) -> None:
-    """A report for each route with a fallback that was asked something, and not measured, in the
-    last day; none where ``prompts`` is 0."""
+    """A report for each route with a first fallback that was not measured in the last day, where
+    something was asked then; none where ``prompts`` is 0."""
     if prompts == 0:
         return
     with database.read() as session:
-        names = [route.name for route in session.exec(select(Route)) if route.fallbacks]
-        due = [name for name in names if _is_due(session, name)]
+        due = [route.name for route in session.exec(select(Route)) if _is_due(session, route)]
     for name in due:
         with database.write() as session:
             route = session.get(Route, name, with_for_update=True)
-            if route is not None and route.fallbacks and _is_due(session, name):
+            if route is not None and _is_due(session, route):
                 _new(session, route)
 
 
-def _is_due(session: Session, name: str) -> bool:
-    latest = _latest(session, name)
-    if latest is not None and latest.created_at > now() - DAY:
+def _is_due(session: Session, route: Route) -> bool:
+    if not route.fallbacks:
         return False
-    return session.exec(_prompts_of(name).limit(1)).first() is not None
-
-
-def _prompts_of(name: str) -> Any:
-    """Requests of the last day that were answered as they should, with their texts."""
-    return select(LoggedRequest).where(
-        LoggedRequest.route == name,
-        LoggedRequest.created_at > now() - DAY,
-        LoggedRequest.status == 200,
-        LoggedRequest.fallbacks == 0,
-        col(LoggedRequest.continued_by).is_(None),
-        col(LoggedRequest.shadow_of).is_(None),
-        col(LoggedRequest.reply).is_not(None),
-    )
+    latest = _latest(session, route.name)
+    fallback = label_of(route.fallbacks[0])
+    if latest is None or latest.created_at <= now() - DAY:
+        is_measured = False
+    else:
+        # A score is that of the fallback which was the first one then.
+        is_measured = latest.status in UNDER_WAY or latest.fallback == fallback
+    return not is_measured and are_there_prompts(session, route.name, fallback)
 
 
 def claim_report(database: Database) -> ReadinessReport | None:
@@ -225,35 +231,6 @@ async def _ask_patiently(services: Services, target: Target, request: Request, r
     return await ask_in_background(services=services, target=target, request=request, name=route)
 
 
-def read_prompts(database: Database, report: ReadinessReport, count: int) -> list[LoggedRequest]:
-    """A sample without repetitions; the same for the same report."""
-    query = _prompts_of(report.route).where(LoggedRequest.owner == report.owner)
-    with database.read() as session:
-        rows: Sequence[LoggedRequest] = session.exec(
-            query.order_by(col(LoggedRequest.created_at).desc()).limit(MOST_READ)
-        ).all()
-    distinct = {repr(row.messages): row for row in rows if row.messages}
-    chosen = list(distinct.values())
-    random.Random(report.id).shuffle(chosen)  # noqa: S311 - a sample, no secret
-    return chosen[:count]
-
-
-def as_request(row: LoggedRequest) -> Request | None:
-    """A logged prompt as a request; None where it is none any more. It may write about twice what
-    the reader got."""
-    limit = min(4096, 2 * (row.completion_tokens or 256) + 64)
-    body: dict[str, Any] = {"model": row.model, "max_tokens": limit, "temperature": 0}
-    messages = row.messages or []
-    try:
-        if row.kind == "completion":
-            return CompletionRequest.model_validate(body | {"prompt": messages[0]["content"]})
-        if row.kind == "diagram":
-            body["diagram"] = {}
-        return ChatRequest.model_validate(body | {"messages": messages})
-    except (ValidationError, LookupError, TypeError):
-        return None
-
-
 def _renew(database: Database, report: ReadinessReport) -> bool:
     """Whether the report is still this gateway's."""
     with database.write() as session:
@@ -271,19 +248,25 @@ def _claimed(session: Session, report: ReadinessReport) -> ReadinessReport | Non
 
 
 def _finish(database: Database, report: ReadinessReport, judged: Sequence[Judged]) -> None:
+    if not judged:
+        nothing = (
+            "There is no prompt of the last 24 hours that was answered, is kept with its texts in "
+            "the request log, and can be asked of the fallback."
+        )
+        _fail(database, report, nothing)
+        return
+    figures = figures_of(judged)
     with database.write() as session:
         stored = _claimed(session, report)
-        if stored is None:
-            return
-        stored.ended_at = now()
-        if judged:
-            figures = figures_of(judged)
-            stored.status, stored.score = "done", figures.score
+        if stored is not None:
+            stored.status, stored.ended_at, stored.score = "done", now(), figures.score
             stored.figures = figures.model_dump(mode="json")
-        else:
-            stored.status = "failed"
-            stored.error = (
-                "There is no prompt of the last 24 hours that was answered, is kept with its texts "
-                "in the request log, and can be asked of the fallback."
-            )
-        session.add(stored)
+            session.add(stored)
+
+
+def _fail(database: Database, report: ReadinessReport, error: str) -> None:
+    with database.write() as session:
+        stored = _claimed(session, report)
+        if stored is not None:
+            stored.status, stored.ended_at, stored.error = "failed", now(), error
+            session.add(stored)

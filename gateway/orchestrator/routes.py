@@ -254,12 +254,25 @@ def what_runs(*, database: Database, name: str) -> str | None:
         return _what_runs(session, name)
 
 
+def on_trial(*, database: Database, names: Collection[str]) -> dict[str, str]:
+    """Those of the routes whose weights are up to an ``experiment`` or a ``migration``."""
+    with database.read() as session:
+        return _on_trial(session, names)
+
+
 def _what_runs(session: Session, name: str) -> str | None:
+    return _on_trial(session, [name]).get(name)
+
+
+def _on_trial(session: Session, names: Collection[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
     for table, states, what in (
-        (RouteMigration, ("running", "paused"), "migration"),
         (Experiment, ("running",), "experiment"),
+        # (A migration's step is an experiment too.)
+        (RouteMigration, ("running", "paused"), "migration"),
     ):
-        query = select(table.id).where(table.route == name, col(table.status).in_(states))
-        if session.exec(query).first() is not None:
-            return what
-    return None
+        query = select(table.route).where(
+            col(table.route).in_(names), col(table.status).in_(states)
+        )
+        found |= dict.fromkeys(session.exec(query), what)
+    return found

@@ -13,7 +13,8 @@ from gateway.orchestrator.likeness import likeness
 from gateway.orchestrator.routes import owned_route
 from gateway.tables import LoggedRequest
 
-MOST_PAIRS = 500
+# Comparing texts takes some milliseconds a pair, and somebody waits for it.
+MOST_PAIRS = 200
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,10 @@ def list_routes(services: ServicesDep, owner: PageOwnerDep, after: str | None = 
     return page(
         "routes/list.html",
         routes=found.data,
+        drilled=[route.name for route in found.data if active_drill(route.drill, now())],
+        on_trial=routes.on_trial(
+            database=services.database, names=[route.name for route in found.data]
+        ),
         has_more=found.has_more,
         has_deployments=bool(serving.data),
     )

@@ -158,6 +158,8 @@ def row_of(entry: Entry, *, masks: bool) -> dict[str, Any]:
         "feedback_comment": None,
         "correction": None,
         "feedback_at": None,
+        "first_rating": None,
+        "first_rated_at": None,
     }
 
 

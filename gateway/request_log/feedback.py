@@ -44,6 +44,8 @@ def rate(
         given = spec.model_fields_set
         if "rating" in given:
             row.feedback = _RATINGS.get(spec.rating or "")
+            if row.first_rating is None and row.feedback is not None:
+                row.first_rating, row.first_rated_at = row.feedback, now()
         if "comment" in given:
             row.feedback_comment = kept(spec.comment)
         if "correction" in given:

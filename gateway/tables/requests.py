@@ -67,3 +67,6 @@ class LoggedRequest(SQLModel, table=True):
     feedback_comment: str | None = None
     correction: str | None = None
     feedback_at: datetime | None = maybe_time_column()
+    # Experiments count this one: what is changed later would change what they have seen.
+    first_rating: int | None = None
+    first_rated_at: datetime | None = maybe_time_column()

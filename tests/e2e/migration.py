@@ -5,107 +5,20 @@ wrong, and takes its place. `python -m tests.e2e.migration` plays it with the bu
 examples, and prints the figures of the page; `test_migrate.py` plays it small.
 """
 
-import contextlib
 import json
-import os
-import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
-
-import httpx
-from openai import OpenAI
 
 from shared.model_library import BUNDLED_MODEL
+from tests.e2e.migration_parts import LONG_SECONDS, Figures, Json, Own, Scene, opened
+from tests.e2e.outage import survive
 from tests.e2e.stack import ADMIN_KEY, running_stack
 
-Json = dict[str, Any]
 AT_ONCE = 8
-KILLED_STREAMS = 6
-LONG_SECONDS = 1800.0
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What is played: a base model, scenarios with the diagrams that people want to see, and how
-    the run learns them."""
-
-    model: str
-    lessons: Sequence[tuple[str, str]]
-    held_out: Sequence[tuple[str, str]]
-    hyperparameters: Json
-    max_tokens: int
-    talk_tokens: int
-    prepares_bundled: bool = False
-
-
-@dataclass
-class Figures:
-    """What came of it."""
-
-    rendered_by_service: int = 0
-    asked: int = 0
-    rows: int = 0
-    train_seconds: float = 0.0
-    evaluation: Json | None = None
-    gate: str = ""
-    steps: list[Json] | None = None
-    migration_requests: int = 0
-    migration_seconds: float = 0.0
-    streams: int = 0
-    continued: int = 0
-    errors: int = 0
-
-
-class Own:
-    """The platform that one has oneself, by its public API alone."""
-
-    def __init__(self, url: str) -> None:
-        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        self.http = httpx.Client(base_url=url, headers=headers, timeout=600)
-        self.openai = OpenAI(base_url=f"{url}/v1", api_key=ADMIN_KEY, max_retries=0, timeout=600)
-
-    def ask(self, method: str, path: str, **arguments: Any) -> Json:
-        answer = self.http.request(method, path, **arguments)
-        assert answer.is_success, f"{method} {path}: {answer.text}"
-        said: Json = answer.json() if answer.content else {}
-        return said
-
-    def until(self, path: str, done: Callable[[Json], bool]) -> Json:
-        deadline = time.monotonic() + LONG_SECONDS
-        while not done(said := self.ask("GET", path)):
-            assert time.monotonic() < deadline, f"{path}: {said}"
-            time.sleep(0.5)
-        return said
-
-    def draw(self, scene: Scene, scenario: str, **changes: Any) -> httpx.Response:
-        body = {
-            "model": "draw",
-            "messages": [{"role": "user", "content": scenario}],
-            "diagram": {"max_attempts": 1},
-            "max_tokens": scene.max_tokens,
-            "temperature": 0,
-        }
-        answer = self.http.post("/v1/chat/completions", json=body | changes)
-        assert answer.is_success, answer.text
-        return answer
-
-
-@contextlib.contextmanager
-def opened(url: str) -> Iterator[Own]:
-    own = Own(url)
-    try:
-        yield own
-    finally:
-        own.http.close()
-        own.openai.close()
 
 
 def play(scene: Scene, folder: Path) -> Figures:
@@ -243,68 +156,6 @@ def migrate(own: Own, scene: Scene, figures: Figures) -> None:
     assert state["status"] == "succeeded", state
     figures.migration_seconds = time.monotonic() - began
     figures.steps = state["steps"]
-
-
-def survive(own: Own, scene: Scene, figures: Figures, service_process: int) -> None:
-    """The service LLM is killed while it speaks, and nobody sees an error."""
-    own.ask(
-        "POST",
-        "/api/routes",
-        json={"name": "talk", "targets": [{"upstream": "service"}], "fallbacks": ["mine"]},
-    )
-    speaking = threading.Event()
-
-    def stream(model: str) -> tuple[str, str | None]:
-        text, ended = "", None
-        chunks = own.openai.chat.completions.create(
-            model=model,
-            messages=[{"role": "user", "content": "Tell me a long story of the sea."}],
-            max_tokens=scene.talk_tokens,
-            temperature=0,
-            stream=True,
-        )
-        for chunk in chunks:
-            for choice in chunk.choices:
-                text += choice.delta.content or ""
-                ended = choice.finish_reason or ended
-            if text and model == "talk":
-                speaking.set()
-        return text, ended
-
-    with ThreadPoolExecutor(2 * KILLED_STREAMS) as pool:
-        told = [pool.submit(stream, model) for model in ("talk", "draw") * KILLED_STREAMS]
-        assert speaking.wait(LONG_SECONDS)
-        kill_with_children(service_process)
-        ends = []
-        for one in told:
-            try:
-                ends.append(one.result())
-            except Exception:
-                figures.errors += 1
-    figures.streams = len(told)
-    figures.errors += sum(ended is None or not text for text, ended in ends)
-    summary = own.ask("GET", "/api/requests/summary", params={"route": "talk"})
-    figures.continued = summary["continued"] + summary["fallbacks"]
-    # And afterwards.
-    for model in ("talk", "draw"):
-        text, ended = stream(model)
-        figures.errors += ended is None or not text
-
-
-def kill_with_children(process_id: int) -> None:
-    """As if its machine had lost power."""
-    family = list(_family(process_id))
-    for member in family:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(member, signal.SIGKILL)
-
-
-def _family(process_id: int) -> Iterator[int]:
-    yield process_id
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{process_id}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                yield from _family(int(child))
 
 
 def bundled(lessons: int, held_out: int) -> Scene:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.migration import KILLED_STREAMS, Scene, play
+from tests.e2e.migration import play
+from tests.e2e.migration_parts import Scene
+from tests.e2e.outage import KILLED_STREAMS
 from tests.trainer_service.tiny import TINY_MODEL
 
 pytestmark = pytest.mark.timeout(600)

@@ -186,9 +186,21 @@ def pages() -> dict[str, str]:
             "deployments/show.html", deployment=deployment(error=EVIL, state="failed"), **try_it
         ),
         "routes-empty": render(
-            "routes/list.html", routes=[], has_more=False, has_deployments=False
+            "routes/list.html",
+            routes=[],
+            has_more=False,
+            has_deployments=False,
+            drilled=[],
+            on_trial={},
         ),
-        "routes": render("routes/list.html", routes=[route], has_more=False, has_deployments=True),
+        "routes": render(
+            "routes/list.html",
+            routes=[route],
+            has_more=False,
+            has_deployments=True,
+            drilled=[route.name],
+            on_trial={route.name: "experiment"},
+        ),
         "route-new": _edit_route(
             errors={"targets": "Give at least one deployment.", "shadow": EVIL}
         ),

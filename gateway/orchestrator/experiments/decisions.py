@@ -9,23 +9,28 @@ from pydantic import BaseModel
 
 from gateway.orchestrator.experiments.arms import Arm, Arms
 from gateway.orchestrator.experiments.sample_size import (
+    PAIRS,
+    Shape,
     days_left,
+    graded,
     needed_blocks,
-    spread_around,
+    shape_of,
     yes_or_no,
 )
-from gateway.orchestrator.experiments.spec import Terms
+from gateway.orchestrator.experiments.spec import Guardrails, Mode, Terms
 from gateway.orchestrator.experiments.statistics import (
-    Blocks,
-    block_differences,
     compare,
     lower_bound,
+    lowest_difference,
     tally_of,
 )
 
 Status = Literal["running", "succeeded", "failed", "stopped", "rolled_back"]
 # Fewer than this say little of an arm's rate; until then the worst case is planned for.
 _ENOUGH = 20
+# Alpha is the chance of a wrong stop by whatever rule: the outcome's part, where there are
+# guardrails; they share the rest.
+_OUTCOMES_PART = 0.8
 
 
 class ArmStanding(BaseModel):
@@ -67,6 +72,8 @@ class Standing(BaseModel):
     needed_units: int | None
     days_left: float | None
     guards: list[Guard]
+    # As many requests as can be counted have come.
+    is_full: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,21 +88,25 @@ def stand(
     *,
     arms: Arms,
     terms: Terms,
-    blocks: Blocks,
+    share: float,
     at: datetime,
     began: datetime,
     before: Standing | None = None,
+    is_full: bool = False,
 ) -> Standing:
-    """The figures of a look. What the looks ``before`` have excluded stays excluded: the interval
-    holds at all times together, so it may only shrink."""
-    differences = block_differences(arms.control.outcomes, arms.treatment.outcomes, blocks)
-    found = compare(differences, alpha=terms.alpha, null=terms.null)
+    """The figures of a look. ``share`` is what the treatment gets: 0 for a shadow, 1 alone. What
+    the looks ``before`` have excluded stays excluded: the interval holds at all times together, so
+    it may only shrink."""
+    alpha = _alpha_of_outcome(terms)
+    found = compare(arms.by_outcome.differences, alpha=alpha, null=terms.null)
     scale = terms.scale
-    low, high, p_value = found.low * scale, found.high * scale, found.p_value
+    low, high = found.low * scale, found.high * scale
+    # As much larger as its part of alpha is smaller: below alpha it has decided.
+    p_value = min(1.0, found.p_value * terms.alpha / alpha)
     if before is not None and max(low, before.low) <= min(high, before.high):
         low, high = max(low, before.low), min(high, before.high)
         p_value = min(p_value, before.p_value)
-    units, needed = found.blocks * blocks.units, needed_units(arms, terms, blocks)
+    units, needed = arms.by_outcome.units, needed_units(arms, terms, _shape(arms, share))
     days = (at - began) / timedelta(days=1)
     return Standing(
         at=at,
@@ -111,12 +122,15 @@ def stand(
         days_left=None
         if needed is None
         else days_left(needed_units=needed, seen_units=units, seen_days=days),
-        guards=_guards(arms, terms, blocks),
+        guards=_guards(arms, terms),
+        is_full=is_full,
     )
 
 
-def decide(*, standing: Standing, terms: Terms, began: datetime) -> Decision:
-    """Guardrails before the outcome, the outcome before the time that is over."""
+def decide(*, standing: Standing, terms: Terms, began: datetime, mode: Mode = "live") -> Decision:
+    """Guardrails before the outcome, the outcome before the time that is over. ``mode`` alone: it
+    is enough that nothing speaks against the treatment until it has given as many outcomes as there
+    are to compare with."""
     for guard in standing.guards:
         if guard.tripped:
             return Decision(
@@ -135,8 +149,12 @@ def decide(*, standing: Standing, terms: Terms, began: datetime) -> Decision:
     if standing.high < standing.null:
         proved = "is worse" if terms.goal == "superiority" else f"is worse by over {terms.margin:g}"
         return Decision("failed", f"The treatment {proved}. {figures}.")
+    if mode == "alone" and standing.treatment.units >= standing.control.units:
+        return Decision("succeeded", f"Nothing speaks against the treatment. {figures}.")
     if standing.at - began >= timedelta(days=terms.max_days):
         return Decision("failed", f"The time is over ({terms.max_days:g} days). {figures}.")
+    if standing.is_full:
+        return Decision("failed", f"More requests than can be counted decided nothing. {figures}.")
     return Decision("running", figures + ".")
 
 
@@ -161,20 +179,27 @@ def _arm(arm: Arm, terms: Terms) -> ArmStanding:
     )
 
 
-def _guards(arms: Arms, terms: Terms, blocks: Blocks) -> list[Guard]:
+def _alpha_of_outcome(terms: Terms) -> float:
+    return terms.alpha * (_OUTCOMES_PART if _count(terms.guardrails) else 1)
+
+
+def _count(guardrails: Guardrails) -> int:
+    return sum(limit is not None for limit in guardrails.model_dump().values())
+
+
+def _guards(arms: Arms, terms: Terms) -> list[Guard]:
     limits, guards = terms.guardrails, []
+    alpha = (terms.alpha - _alpha_of_outcome(terms)) / max(1, _count(limits))
     if (most := limits.max_error_increase) is not None:
-        found = compare(
-            block_differences(arms.control.errors, arms.treatment.errors, blocks),
-            alpha=2 * terms.alpha,
-        )
+        more = arms.by_error.differences
+        proved = lowest_difference(more, alpha)
         guards.append(
             Guard(
                 name="max_error_increase",
-                value=found.difference,
-                proved=found.low,
+                value=fmean(more) if more else None,
+                proved=proved,
                 limit=most,
-                tripped=found.low > most,
+                tripped=proved > most,
             )
         )
     for name, seconds, slower in (
@@ -182,13 +207,15 @@ def _guards(arms: Arms, terms: Terms, blocks: Blocks) -> list[Guard]:
         ("p95_seconds", limits.p95_seconds, 0.05),
     ):
         if seconds is not None:
-            guards.append(_slow(name, arms.treatment, seconds, slower, terms.alpha))
+            guards.append(_slow(name, arms.treatment, seconds, slower, alpha))
     return guards
 
 
 def _slow(name: str, arm: Arm, seconds: float, allowed: float, alpha: float) -> Guard:
-    """A quantile above a limit is a share of answers behind the limit that is too large."""
-    tally = tally_of(float(taken > seconds) for taken in arm.seconds)
+    """A quantile above a limit is a share of answers behind the limit that is too large. Who left
+    after the limit would have got one of them; of who left before nothing is known."""
+    waited = [time for time in arm.waited if time > seconds]
+    tally = tally_of(float(taken > seconds) for taken in (*arm.seconds, *waited))
     proved = lower_bound(tally, alpha)
     return Guard(
         name=f"{name} {seconds:g} (share of slower answers)",
@@ -199,16 +226,28 @@ def _slow(name: str, arm: Arm, seconds: float, allowed: float, alpha: float) -> 
     )
 
 
-def needed_units(arms: Arms, terms: Terms, blocks: Blocks) -> int | None:
+def needed_units(arms: Arms, terms: Terms, shape: Shape) -> int | None:
     """As many as a treatment with the planned effect would need, from what is known of the
     control so far."""
     outcomes = arms.control.outcomes
-    if terms.outcome == "latency":
-        spread = variance(outcomes) if len(outcomes) >= _ENOUGH else 1 / 12
-        parts = spread / blocks.control + spread / blocks.treatment
-        differences = spread_around(terms.effect, parts)
+    enough = len(outcomes) >= _ENOUGH
+    if terms.outcome in ("latency", "judge"):
+        differences = graded(terms.effect, variance(outcomes) if enough else 1 / 12, shape)
     else:
-        rate = fmean(outcomes) if len(outcomes) >= _ENOUGH else 0.5
-        differences = yes_or_no(rate, min(1.0, rate + terms.effect), blocks)
-    count = needed_blocks(differences, null=terms.null, alpha=terms.alpha, power=terms.power)
-    return None if count is None else count * blocks.units
+        rate = fmean(outcomes) if enough else 0.5
+        differences = yes_or_no(rate, min(1.0, rate + terms.effect), shape)
+    count = needed_blocks(
+        differences, null=terms.null, alpha=_alpha_of_outcome(terms), power=terms.power
+    )
+    return None if count is None else round(count * shape.units)
+
+
+def _shape(arms: Arms, share: float) -> Shape:
+    """That of blocks as outcomes have come, since they are not known of each answer; as they are
+    shared out until there are enough of both."""
+    control, treatment = len(arms.control.outcomes), len(arms.treatment.outcomes)
+    if not 0 < share < 1:
+        return PAIRS
+    if min(control, treatment) >= _ENOUGH:
+        share = treatment / (control + treatment)
+    return shape_of(share)

@@ -6,7 +6,7 @@ that dies had claimed stays without a verdict.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, and_, col, or_, select
@@ -29,14 +29,17 @@ CLAIMED_AT_ONCE = 16
 
 
 async def run_judges(services: Services) -> None:
-    """For ever; where the judge or the database is away, later."""
+    """For ever; where a judge or the database is away, later. Each experiment has its turn, so that
+    one with many answers, or with a slow judge, does not keep all others waiting for long."""
     while True:
+        judged = 0
         try:
             for experiment in await asyncio.to_thread(_to_judge, services.database):
-                await judge_experiment(services, experiment)
-        except (GenPlatError, AnswersEnded, SQLAlchemyError) as error:
-            log.warning("Answers of an experiment wait for their judge: %s", error)
-        await asyncio.sleep(services.settings.experiment_seconds)
+                judged += await _judge_if_possible(services, experiment)
+        except SQLAlchemyError as error:
+            log.warning("Answers of experiments wait for their judges: %s", error)
+        if judged == 0:
+            await asyncio.sleep(services.settings.experiment_seconds)
 
 
 def _to_judge(database: Database) -> Sequence[Experiment]:
@@ -45,25 +48,42 @@ def _to_judge(database: Database) -> Sequence[Experiment]:
     return [experiment for experiment in running if terms_of(experiment).outcome == "judge"]
 
 
-async def judge_experiment(services: Services, experiment: Experiment) -> int:
-    """How many answers have been judged: all that there were."""
-    terms = terms_of(experiment)
+async def _judge_if_possible(services: Services, experiment: Experiment) -> int:
+    try:
+        return await judge_some(services, experiment)
+    except (GenPlatError, AnswersEnded) as error:
+        log.warning("Answers on %s wait for their judge: %s", experiment.route, error)
+        return 0
+
+
+async def judge_some(services: Services, experiment: Experiment) -> int:
+    """How many answers have been judged; 0 where there are no more. Those that the judge could not
+    be asked about are given back."""
+    terms, database = terms_of(experiment), services.database
     candidate = await asyncio.to_thread(
         resolve, services, experiment.owner, terms.judge or "", param="judge"
     )
     spec = JudgeSpec(model=candidate.name, rubric=terms.rubric)
     judge = Judge(AskedHere(services, experiment.owner, candidate), spec)
-    slots, judged = asyncio.Semaphore(AT_ONCE), 0
+    rows = await asyncio.to_thread(_claim, database, experiment)
+    slots, unjudged = asyncio.Semaphore(AT_ONCE), {row.id for row in rows}
 
     async def give(row: LoggedRequest) -> None:
         async with slots:
             score = await judge.worth(_question(row), row.reply or "")
-            await asyncio.to_thread(_keep, services.database, row.id, score)
+            await asyncio.to_thread(_keep, database, row.id, score)
+            unjudged.discard(row.id)
 
-    while rows := await asyncio.to_thread(_claim, services.database, experiment):
-        await asyncio.gather(*(give(row) for row in rows))
-        judged += len(rows)
-    return judged
+    try:
+        async with asyncio.TaskGroup() as group:
+            for row in rows:
+                group.create_task(give(row))
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    finally:
+        if unjudged:
+            await asyncio.to_thread(_give_back, database, unjudged)
+    return len(rows)
 
 
 def _claim(database: Database, experiment: Experiment) -> Sequence[LoggedRequest]:
@@ -101,6 +121,15 @@ def _keep(database: Database, request_id: str, score: float | None) -> None:
         if row is not None:
             row.judge_score, row.judged_at = score, now()
             session.add(row)
+
+
+def _give_back(database: Database, request_ids: Collection[str]) -> None:
+    with database.write_unnoticed() as session:
+        for request_id in request_ids:
+            row = _found(session, request_id)
+            if row is not None and row.judge_score is None:
+                row.judged_at = None
+                session.add(row)
 
 
 def _found(session: Session, request_id: str) -> LoggedRequest | None:

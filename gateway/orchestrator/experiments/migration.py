@@ -1,8 +1,9 @@
 """A route's walk from one target to another: steps that must each hold before the next is taken.
 
 A step is an experiment of its own that proves "not worse by more than the margin". Step 0 asks the
-new target in the background only (shadow); the last step gives it everything, with the old one as
-the first fallback. Where a step does not hold, the walk goes a step back, or back to its start.
+new target in the background only (shadow). The last step gives it everything, with the old one as
+the first fallback; with nobody beside it, it is compared with what the old one did in the step
+before. Where a step does not hold, the walk goes a step back, or back to its start.
 """
 
 from collections.abc import Collection
@@ -75,7 +76,7 @@ def spec_of(migration: RouteMigration) -> MigrationSpec:
 
 
 def _enter(session: Session, route: Route, migration: RouteMigration, step: int, why: str) -> None:
-    """Share the requests out as the step says, and begin its experiment; the last one has none."""
+    """Share the requests out as the step says, and begin its experiment."""
     spec = spec_of(migration)
     share = spec.steps[step]
     migration.step = step
@@ -86,11 +87,8 @@ def _enter(session: Session, route: Route, migration: RouteMigration, step: int,
         did = f"{experiment.treatment} is asked {spec.shadow_share:.0%} of it in the background."
     else:
         did = share_out(session, route, experiment, share)
-    if share == 1:
-        _end(migration, "succeeded", why, did)
-    else:
-        note(migration, "running", why, did)
-        session.add(experiment)
+    note(migration, "running", why, did)
+    session.add(experiment)
     session.add(migration)
 
 
@@ -121,6 +119,11 @@ def step_ended(session: Session, experiment: Experiment) -> None:
     if migration is None or route is None or migration.status != "running":
         return
     why = experiment.decisions[-1]["why"]
+    is_last = migration.step == len(spec_of(migration).steps) - 1
+    if experiment.status == "succeeded" and is_last:
+        _end(migration, "succeeded", f"All steps held. {why}", "Weights stay.")
+        session.add(migration)
+        return
     if experiment.status == "succeeded":
         _enter(session, route, migration, migration.step + 1, f"The step held. {why}")
         return
@@ -133,11 +136,34 @@ def step_ended(session: Session, experiment: Experiment) -> None:
     _enter(session, route, migration, migration.step - 1, f"A step back. {why}")
 
 
+def step_before(session: Session, experiment: Experiment) -> Experiment | None:
+    """That of the step before, as it held last."""
+    if not experiment.step:
+        return None
+    return session.exec(
+        select(Experiment)
+        .where(
+            Experiment.migration_id == experiment.migration_id,
+            Experiment.step == experiment.step - 1,
+            Experiment.status == "succeeded",
+        )
+        .order_by(col(Experiment.created_at).desc())
+    ).first()
+
+
 def get_migration(*, database: Database, owner: str, name: str) -> MigrationView:
     """The one that is under way, else the last one."""
     with database.read() as session:
         owned_route(session, owner, name)
         return _view(session, _latest(session, name))
+
+
+def migration_by_id(*, database: Database, owner: str, migration_id: str) -> MigrationView:
+    with database.read() as session:
+        found = session.get(RouteMigration, migration_id)
+        if found is None or found.owner != owner:
+            raise _none_of(migration_id)
+        return _view(session, found)
 
 
 def find_migration(*, database: Database, owner: str, name: str) -> MigrationView | None:
@@ -156,10 +182,14 @@ def _latest(session: Session, name: str) -> RouteMigration:
         .order_by(col(RouteMigration.created_at).desc(), col(RouteMigration.id).desc())
     ).first()
     if found is None:
-        raise NotFound(
-            f"There was no migration of {name!r} yet.", code="migration_not_found", param="name"
-        )
+        raise _none_of(name)
     return found
+
+
+def _none_of(name: str) -> NotFound:
+    return NotFound(
+        f"There was no migration of {name!r} yet.", code="migration_not_found", param="name"
+    )
 
 
 def _view(session: Session, migration: RouteMigration) -> MigrationView:

@@ -9,8 +9,8 @@ from gateway.database import Database
 from gateway.orchestrator.experiments.arms import Arms, columns, read_arms, readable_in_shadow
 from gateway.orchestrator.experiments.decisions import needed_units
 from gateway.orchestrator.experiments.migration_shapes import MigrationSpec
+from gateway.orchestrator.experiments.sample_size import PAIRS, shape_of
 from gateway.orchestrator.experiments.spec import ExperimentSpec, Terms
-from gateway.orchestrator.experiments.statistics import Blocks, blocks_for
 from gateway.orchestrator.routes import owned_route
 from gateway.tables import LoggedRequest, now
 from shared.route_labels import label_of
@@ -70,12 +70,11 @@ def _forecast(
             .limit(MOST_ROWS)
         ).all()
     arms = read_arms(rows, control=control, treatment=treatment, terms=terms)
-    # A pair of a shadow step is a reader's request and its shadow.
-    blocks, twice = (blocks_for(1 - share, share), 1) if share else (Blocks(1, 1), 2)
-    needed = needed_units(arms, terms, blocks)
+    needed = needed_units(arms, terms, shape_of(share) if share else PAIRS)
     first = min((row.created_at for row in rows), default=now())
     days = max((now() - first) / timedelta(days=1), 1 / 24)
-    pace = twice * _units(arms) / days
+    # A pair of a shadow step is a reader's request and its shadow.
+    pace = (1 if share else 2) * _units(arms) / days
     return Forecast(
         share=share,
         needed_units=needed,

@@ -6,15 +6,53 @@ much as bad luck takes, reach what decides. benchmarks/ab_stop.py checks the fig
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
-from gateway.orchestrator.experiments.statistics import BETS, Blocks
+from gateway.orchestrator.experiments.statistics import BETS
 
 # A value, and how probable it is.
 Distribution = Sequence[tuple[float, float]]
 MOST_BLOCKS = 10_000_000
+# Up to so many outcomes of an arm in a block each number is a case of its own.
+_EXACT = 24
+# Cases rarer than that are left out.
+_RARE = 1e-6
 _NORMAL = NormalDist()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How blocks turn out: ``cases`` of how many outcomes of control and treatment are in one, each
+    with its probability; ``units`` of both on average."""
+
+    cases: tuple[tuple[int, int, float], ...]
+    units: float
+
+
+# A reader's answer and its shadow.
+PAIRS = Shape(((1, 1, 1.0),), 2.0)
+
+
+def shape_of(share: float) -> Shape:
+    """Blocks where each outcome is the treatment's with the probability ``share``: some of one arm,
+    then the first of the other."""
+    cases = [(count, 1, part * (1 - share)) for count, part in _runs(share)]
+    cases += [(1, count, part * share) for count, part in _runs(1 - share)]
+    return Shape(tuple(cases), 1 / share + 1 / (1 - share) - 1)
+
+
+def _runs(ends: float) -> Iterator[tuple[int, float]]:
+    """How many come in a row, each being the last with the probability ``ends``; long rows of
+    about the same length are taken together."""
+    first, left = 1, 1.0
+    while left > _RARE:
+        last = first if first <= _EXACT else first + first // 4
+        # (Exact where ``ends`` is tiny, and cheap where rows are endless.)
+        goes_on = math.exp((last - first + 1) * math.log1p(-ends))
+        yield round(math.sqrt(first * last)), left * (1 - goes_on)
+        first, left = last + 1, left * goes_on
 
 
 def needed_blocks(
@@ -52,26 +90,40 @@ def _growth(differences: Distribution, null: float, share: float) -> tuple[float
     return mean, math.sqrt(math.fsum((log - mean) ** 2 * part for log, part in logs))
 
 
-def yes_or_no(control: float, treatment: float, blocks: Blocks) -> Distribution:
+def yes_or_no(control: float, treatment: float, shape: Shape) -> Distribution:
     """A block's difference where each unit's outcome is 1 with these probabilities."""
     return [
-        (yes_t / blocks.treatment - yes_c / blocks.control, part_t * part_c)
-        for yes_t, part_t in _binomial(treatment, blocks.treatment)
-        for yes_c, part_c in _binomial(control, blocks.control)
+        (of_treatment - of_control, part * part_t * part_c)
+        for count_c, count_t, part in shape.cases
+        for of_treatment, part_t in _means(treatment, count_t)
+        for of_control, part_c in _means(control, count_c)
     ]
 
 
-def _binomial(probability: float, count: int) -> list[tuple[int, float]]:
+def _means(probability: float, count: int) -> list[tuple[float, float]]:
+    """Of so many outcomes; of many, two values with that mean and variance will do."""
+    if count > _EXACT:
+        deviation = math.sqrt(probability * (1 - probability) / count)
+        deviation = min(deviation, probability, 1 - probability)
+        return [(probability - deviation, 0.5), (probability + deviation, 0.5)]
     return [
-        (yes, math.comb(count, yes) * probability**yes * (1 - probability) ** (count - yes))
+        (
+            yes / count,
+            math.comb(count, yes) * probability**yes * (1 - probability) ** (count - yes),
+        )
         for yes in range(count + 1)
     ]
 
 
-def spread_around(difference: float, variance: float) -> Distribution:
-    """Two values with this mean and variance: enough where outcomes are finely graded."""
-    deviation = min(math.sqrt(variance), 1 - abs(difference))
-    return [(difference - deviation, 0.5), (difference + deviation, 0.5)]
+def graded(effect: float, variance: float, shape: Shape) -> Distribution:
+    """A block's difference where outcomes are finely graded and vary by ``variance``: two values
+    with its mean and variance for each case are enough."""
+    found: list[tuple[float, float]] = []
+    for count_c, count_t, part in shape.cases:
+        deviation = math.sqrt(variance / count_c + variance / count_t)
+        deviation = min(deviation, 1 - abs(effect))
+        found += [(effect - deviation, part / 2), (effect + deviation, part / 2)]
+    return found
 
 
 def days_left(*, needed_units: int, seen_units: int, seen_days: float) -> float | None:

@@ -27,8 +27,7 @@ def shared_out(
     share: float,
 ) -> Places:
     """``treatment`` gets ``share`` of what both had together; others keep what they have. Whoever
-    is left with nothing is no target any more, and a control becomes the first fallback then. The
-    treatment comes last, so that a growing share takes askers over and gives none back."""
+    is left with nothing is no target any more, and a control becomes the first fallback then."""
     places = {label_of(target): dict(target) for target in targets}
     weights = {label: float(place["weight"]) for label, place in places.items()}
     both = weights.get(control, 0.0) + weights.get(treatment, 0.0)

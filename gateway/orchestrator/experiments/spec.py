@@ -8,8 +8,9 @@ from gateway.orchestrator.routes import RoutePlace
 
 Outcome = Literal["thumbs", "judge", "rendered", "answered", "latency"]
 Goal = Literal["superiority", "non_inferiority"]
-# live: both arms answer readers; shadow: the treatment is asked the same in the background.
-Mode = Literal["live", "shadow"]
+# live: both arms answer readers; shadow: the treatment is asked the same in the background; alone:
+# the treatment answers all, and is compared with what the control did in the step before.
+Mode = Literal["live", "shadow", "alone"]
 
 
 class Guardrails(BaseModel):
@@ -49,7 +50,9 @@ class Terms(BaseModel):
         30, gt=0, le=3600, allow_inf_nan=False, description="Longer answers count as this long."
     )
     guardrails: Guardrails = Field(default_factory=lambda: Guardrails.model_validate({}))
-    alpha: float = Field(0.05, ge=0.001, le=0.2, description="The chance of a wrong stop.")
+    alpha: float = Field(
+        0.05, ge=0.001, le=0.2, description="The chance of a wrong stop, by whatever rule."
+    )
     power: float = Field(0.8, ge=0.5, le=0.99)
     max_days: float = Field(28, gt=0, le=365, allow_inf_nan=False)
 

@@ -9,8 +9,8 @@ confidence sequence. He splits his capital over `BETS`, since the best share is 
 The construction is the betting one of Waudby-Smith & Ramdas, "Estimating means of bounded random
 variables by betting" (JRSS B 86, 2024), with a mixture of constant bets. Two arms are compared by
 the differences of blocks of both, as Turner, Ly & Grünwald do for 2x2 tables ("Generic e-variables
-for exact sequential k-sample tests that allow for optional stopping", 2021). Knows no requests and
-no database.
+for exact sequential k-sample tests that allow for optional stopping", 2021); ours are as short as
+can be, so that both arms of a block have seen the same weather. Knows no requests and no database.
 """
 
 import math
@@ -23,8 +23,7 @@ BETS = tuple(0.8 * 2 ** (-step / 2) for step in range(16))
 # Values are counted in steps, rounded to where they prove less. 5040 has the divisors that keep
 # the differences of blocks of up to 10 yes-or-no outcomes exact.
 STEPS = 5040
-LARGEST_BLOCK = 100
-_BISECTIONS = 40
+_BISECTIONS = 32
 _ROUNDING = 1e-9
 
 
@@ -103,44 +102,38 @@ def _bound(counts: Counter[int], alpha: float) -> float:
     return refuted
 
 
-@dataclass(frozen=True)
+@dataclass
+class _Open:
+    """What one arm has given since the last block ended."""
+
+    count: int = 0
+    total: float = 0.0
+
+
 class Blocks:
-    """How many units of each arm make a block."""
+    """Two arms' outcomes from 0 to 1, added in the order in which they were seen. A block ends as
+    soon as both arms have given something since the one before; its difference is treatment's mean
+    in it minus control's. Nothing is kept waiting for a partner of another time: what rises and
+    falls for both arms cannot look like a difference between them, and an arm of which more is
+    heard, or sooner, gains nothing by it. Later outcomes only add blocks."""
 
-    control: int
-    treatment: int
+    def __init__(self) -> None:
+        self.differences: list[float] = []
+        # How many outcomes these blocks hold.
+        self.units = 0
+        self._control, self._treatment = _Open(), _Open()
 
-    @property
-    def units(self) -> int:
-        return self.control + self.treatment
-
-
-def blocks_for(control_share: float, treatment_share: float) -> Blocks:
-    """Blocks in which little of either arm is left over; at most 100 to 1."""
-    if control_share >= treatment_share:
-        return Blocks(_whole(control_share / treatment_share), 1)
-    return Blocks(1, _whole(treatment_share / control_share))
-
-
-def _whole(ratio: float) -> int:
-    return max(1, min(round(ratio), LARGEST_BLOCK))
-
-
-def block_differences(
-    control: Sequence[float], treatment: Sequence[float], blocks: Blocks
-) -> list[float]:
-    """Treatment's mean minus control's of each whole block; outcomes lie in [0, 1] and come in the
-    order in which they were seen, so that a later look only adds blocks."""
-    whole = min(len(control) // blocks.control, len(treatment) // blocks.treatment)
-    return [
-        math.fsum(_block(treatment, number, blocks.treatment)) / blocks.treatment
-        - math.fsum(_block(control, number, blocks.control)) / blocks.control
-        for number in range(whole)
-    ]
-
-
-def _block(outcomes: Sequence[float], number: int, size: int) -> Sequence[float]:
-    return outcomes[number * size : (number + 1) * size]
+    def add(self, value: float, *, to_treatment: bool) -> None:
+        arm = self._treatment if to_treatment else self._control
+        arm.count += 1
+        arm.total += value
+        control, treatment = self._control, self._treatment
+        if control.count and treatment.count:
+            self.differences.append(
+                treatment.total / treatment.count - control.total / control.count
+            )
+            self.units += control.count + treatment.count
+            self._control, self._treatment = _Open(), _Open()
 
 
 @dataclass(frozen=True)
@@ -158,9 +151,9 @@ class Comparison:
 
 
 def compare(differences: Sequence[float], *, alpha: float, null: float = 0.0) -> Comparison:
-    """The standing after the ``differences`` of blocks, or of pairs; each lies in [-1, 1]."""
-    # As values from 0 to 1; both sides of the interval take half of alpha.
-    tally = tally_of(min(max((1 + difference) / 2, 0.0), 1.0) for difference in differences)
+    """The standing after the ``differences`` of blocks; each lies in [-1, 1]. Both sides of the
+    interval take half of alpha."""
+    tally = _of_differences(differences)
     mean = tally.mean
     half = (1 + null) / 2
     log_e = max(log_e_above(tally, half), log_e_below(tally, half)) if tally.count else 0.0
@@ -172,3 +165,13 @@ def compare(differences: Sequence[float], *, alpha: float, null: float = 0.0) ->
         null=null,
         p_value=min(1.0, 2 * math.exp(-log_e)),
     )
+
+
+def lowest_difference(differences: Sequence[float], alpha: float) -> float:
+    """The difference is above this: at all times together with a probability of 1 - ``alpha``."""
+    return 2 * lower_bound(_of_differences(differences), alpha) - 1
+
+
+def _of_differences(differences: Iterable[float]) -> Tally:
+    """As values from 0 to 1."""
+    return tally_of(min(max((1 + difference) / 2, 0.0), 1.0) for difference in differences)

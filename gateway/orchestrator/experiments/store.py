@@ -12,7 +12,6 @@ from gateway.idempotency import Claim
 from gateway.orchestrator.experiments.decisions import Decision, Standing, Status
 from gateway.orchestrator.experiments.shares import Places, shared_out
 from gateway.orchestrator.experiments.spec import ExperimentSpec, Mode, Terms
-from gateway.orchestrator.experiments.statistics import Blocks, blocks_for
 from gateway.orchestrator.routes import check_nothing_runs, check_place, owned_route
 from gateway.tables import Experiment, Route, now
 from shared.errors import Conflict, NotFound
@@ -75,13 +74,8 @@ def terms_of(experiment: Experiment) -> Terms:
 
 
 def mode_of(experiment: Experiment) -> Mode:
-    return "shadow" if experiment.spec["share"] == 0 else "live"
-
-
-def blocks_of(experiment: Experiment) -> Blocks:
-    """A shadow is asked what the reader asked: pairs."""
     share = experiment.spec["share"]
-    return blocks_for(1 - share, share) if share else Blocks(1, 1)
+    return "shadow" if share == 0 else "alone" if share == 1 else "live"
 
 
 def start_experiment(

@@ -1,6 +1,7 @@
 """Experiments and migrations on real requests: asked, answered, rated, logged, decided, routed."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.gateway.parts import until_true
 
 PLACE = "/api/routes/best/experiment"
 WALK = "/api/routes/best/migration"
+ARMS = ("control", "treatment")
 # More than what is needed for the differences of these tests.
 MOST_REQUESTS = 1200
 
@@ -58,15 +60,41 @@ def test_an_experiment_decides_by_itself(live: Live) -> None:
     assert chat(live, "best").headers["x-genplat-served-by"] == "old"
 
 
-def test_a_failing_treatment_is_rolled_back(live: Live) -> None:
-    live.inference.dead = {"new"}
+@pytest.mark.parametrize("trouble", ["dead", "deleted"])
+def test_a_failing_treatment_is_rolled_back(live: Live, trouble: str) -> None:
     arms = {"control": "old", "treatment": "new", "guardrails": {"max_error_increase": 0.05}}
     assert live.http.post(PLACE, json=arms).status_code == 201
+    if trouble == "deleted":
+        assert live.http.delete("/api/deployments/new").status_code == 204
+    else:
+        live.inference.dead = {"new"}
     ask_until(live, lambda: status(live, PLACE) != "running", good={"old": 8, "new": 8})
     found = live.http.get(PLACE).json()
     assert found["status"] == "rolled_back" and found["standing"]["treatment"]["errors"] > 5
     targets = live.http.get("/api/routes/best").json()["targets"]
     assert [target["deployment"] for target in targets] == ["old"]
+
+
+def test_drills_and_second_thoughts_are_not_counted(live: Live) -> None:
+    assert live.http.post(PLACE, json={"control": "old", "treatment": "new"}).status_code == 201
+    live.inference.words = [f"word{number} " for number in range(8)]
+    for fault in ("cut", "500"):
+        assert live.http.post("/api/routes/best/drill", json={"fault": fault}).status_code == 200
+        for _ in range(3):
+            assert "[DONE]" in chat(live, "best", stream=True).text
+    live.http.delete("/api/routes/best/drill")
+    rated = chat(live, "best").headers["x-genplat-request-id"]
+    for rating in ("up", "down", None):
+        said = live.http.post(f"/api/requests/{rated}/feedback", json={"rating": rating})
+        assert said.status_code == 200
+
+    def standing() -> Any:
+        nothing = {arm: {"units": 0} for arm in ARMS}
+        return live.http.get(PLACE).json()["standing"] or nothing
+
+    until_true(lambda: sum(standing()[arm]["units"] for arm in ARMS) == 1)
+    assert sum(standing()[arm]["requests"] for arm in ARMS) == 1
+    assert sum(standing()[arm]["rate"] or 0 for arm in ARMS) == 1
 
 
 def test_a_migration_walks_from_shadow_to_the_end(live: Live) -> None:

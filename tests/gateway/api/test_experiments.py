@@ -91,6 +91,8 @@ def test_it_is_stopped_by_hand(
         ({"treatment": "nobody"}, "treatment.deployment"),
         ({"control": "nobody"}, "control"),
         ({"guardrails": {"max_error_increase": -1}}, "guardrails.max_error_increase"),
+        ({"outcome": "judge", "judge": "nobody"}, "judge"),
+        ({"max_days": 31}, "max_days"),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -98,6 +100,24 @@ def test_what_is_wrong_is_named(
 ) -> None:
     answer = client.post(PLACE, json=ARMS | changes)
     assert (answer.status_code, answer.json()["error"]["param"]) == (422, param)
+
+
+@pytest.mark.parametrize(
+    ("kept", "terms", "code"),
+    [
+        ("none", {}, "request_log_off"),
+        ("metadata", {"outcome": "judge", "judge": "old"}, "request_log_without_words"),
+    ],
+)
+def test_what_is_not_logged_cannot_be_compared(
+    client: TestClient, database: Database, kept: Any, terms: dict[str, str], code: str
+) -> None:
+    services: Services = client.app.state.services  # type: ignore[attr-defined]
+    services.settings.request_log = kept
+    for place, body in ((PLACE, ARMS), (WALK, STEPS)):
+        answer = client.post(place, json=body | terms)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, code)
+    assert shares(client) == {"old": 100}
 
 
 def test_a_migration_over_http(client: TestClient, database: Database) -> None:
@@ -113,10 +133,18 @@ def test_a_migration_over_http(client: TestClient, database: Database) -> None:
     assert client.post(f"{WALK}/resume").json()["status"] == "running"
     store(database, thumbs("old", good=0.8, count=300), thumbs("new", good=0.8, count=300))
     look(database)
+    assert client.get(WALK).json()["steps"][1]["experiment"]["mode"] == "alone"
+    store(database, thumbs("new", good=0.8, count=300, seed=2))
+    look(database)
     found = client.get(WALK).json()
     assert found["status"] == "succeeded" and shares(client) == {"new": 100}
     assert client.get("/api/routes/best").json()["fallbacks"] == [{"deployment": "old"}]
     assert client.delete(WALK).status_code == 409
+    # The same request is answered with the same migration, though another one came after it.
+    client.put("/api/routes/best", json={"targets": [{"deployment": "old"}]})
+    later = client.post(WALK, json=STEPS).json()["id"]
+    again = client.post(WALK, json=STEPS, headers={"Idempotency-Key": "k2"}).json()["id"]
+    assert (again, client.get(WALK).json()["id"]) == (shown["id"], later)
 
 
 def test_a_migration_is_rolled_back_by_hand(client: TestClient, database: Database) -> None:

@@ -14,14 +14,13 @@ from gateway.orchestrator import readiness_reports
 from gateway.orchestrator.background_asking import Told
 from gateway.orchestrator.likeness import likeness
 from gateway.orchestrator.readiness import figures_of, judge
+from gateway.orchestrator.readiness_prompts import as_request, read_prompts
 from gateway.orchestrator.readiness_reports import (
-    as_request,
     ask_daily,
     ask_for_report,
     claim_report,
     find_report,
     get_report,
-    read_prompts,
     run_readiness,
 )
 from gateway.services import Services
@@ -101,7 +100,10 @@ def test_the_score_is_a_mean_with_an_interval_and_its_losses() -> None:
     assert 70 < found.low < 90 < found.high <= 100
     assert [one.request_id for one in found.worst] == ["req_bad0", "req_bad1", "req_bad2"]
     alone = figures_of(judged[:1])
-    assert (alone.low, alone.score, alone.high) == (100, 100, 100) and alone.worst == []
+    assert (alone.low, alone.score, alone.high) == (0, 100, 100) and alone.worst == []
+    # Thirty good answers do not promise that all are.
+    thirty = figures_of([judge(prompt(id=f"req_{n}"), told()) for n in range(30)])
+    assert 85 < thirty.low < 95 and thirty.high == thirty.score == 100
 
 
 def test_requests_are_made_of_what_was_logged() -> None:
@@ -128,6 +130,7 @@ def test_prompts_are_those_of_the_last_day_once_each(database: Database) -> None
         prompt(15, messages=None),
         prompt(16, owner="somebody"),
         prompt(17, route="other"),
+        prompt(18, drawn="new", served_by="new"),
     ]
     store(database, good, bad)
     report = ask_for_report(database=database, **WHOSE)
@@ -188,6 +191,18 @@ def test_it_is_measured_once_a_day_where_there_was_traffic(database: Database) -
     ask_daily(database, 30)
     second = find_report(database=database, **WHOSE)
     assert second is not None and second.id != first.id
+    # Another fallback has no score yet, and is not compared with its own answers.
+    with database.write() as session:
+        session.get_one(ReadinessReport, second.id).status = "done"
+        route = session.get_one(readiness_reports.Route, ROUTE)
+        route.fallbacks = [{"deployment": "old"}]
+    ask_daily(database, 30)
+    nothing = find_report(database=database, **WHOSE)
+    assert nothing is not None and nothing.id == second.id
+    store(database, [prompt(1, drawn="new", served_by="new")])
+    ask_daily(database, 30)
+    third = find_report(database=database, **WHOSE)
+    assert third is not None and third.fallback == "old"
 
 
 @pytest.fixture
@@ -254,6 +269,21 @@ async def test_a_busy_fallback_is_asked_again(
         report = await measured(services)
     assert (report.status, report.score) == ("done", 0)
     assert len(inference.asked) == readiness_reports.BUSY_TRIES
+
+
+@asynchronous
+async def test_what_cannot_be_measured_is_not_tried_again_and_again(
+    served: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(readiness_reports, "judge", stumble)
+    async with gateway_services(served) as services:
+        make_route(services.database, **FALLBACK)
+        store(services.database, [prompt()])
+        report = await measured(services)
+    assert report.status == "failed" and "could not be measured" in (report.error or "")
 
 
 @asynchronous

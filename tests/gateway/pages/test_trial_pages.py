@@ -34,6 +34,10 @@ def test_an_experiment_from_its_page(browser: TestClient, database: Database) ->
     edited = browser.post("/routes/best", data={"name": "best", "target": "old", "weight": "1"})
     assert edited.status_code == 422 and "End that first" in edited.text
     assert "experiment under way" in browser.get("/routes/best").text
+    listed = browser.get("/routes").text
+    assert ">experiment<" in listed and ">drill<" not in listed
+    browser.post("/routes/best/drill", data={"fault": "cut", "seconds": "60"})
+    assert ">drill<" in browser.get("/routes").text
     store(database, thumbs("old", good=0.5, count=50), thumbs("new", good=0.5, count=50))
     look_at_all(database, timedelta(0))
     page = browser.get("/routes/best/experiment")
@@ -60,6 +64,10 @@ def test_a_migration_from_its_page(browser: TestClient, database: Database) -> N
     step = browser.get("/routes/best/experiment").text
     assert "new against old" in step and "Stop and roll back" not in step
     store(database, thumbs("old", good=0.8, count=300), thumbs("new", good=0.8, count=300))
+    look_at_all(database, timedelta(0))
+    page = browser.get("/routes/best/migration")
+    assert "Nobody is asked beside it" in page.text
+    store(database, thumbs("new", good=0.8, count=300, seed=2))
     look_at_all(database, timedelta(0))
     part = browser.get("/routes/best/migration", headers={"HX-Request": "true"})
     assert part.text.startswith('<div id="walk"') and "ladder-held" in part.text

@@ -47,9 +47,49 @@ def test_drills_and_the_clients_own_mistakes_count_for_nobody() -> None:
     arms = read(
         row("new", fallbacks=1, served_by="old", fallback_reason="drill_429"),
         row("new", status=502, error_code="drill_cut"),
+        row("new", continued_by="old", error_code="drill_stall"),
+        row("new", continued_by="old", fallback_reason="drill_cut"),
         row("new", status=400, error_code="invalid_request"),
     )
     assert arms.treatment.errors == []
+
+
+def test_who_left_without_a_word_was_not_answered() -> None:
+    left = [
+        row("new", status=499, seconds=2.0),
+        row("new", status=499, seconds=12.0),
+        row("new", status=499, seconds=12.0, first_token_seconds=0.2),
+    ]
+    treatment = read(*left, outcome="answered").treatment
+    assert (treatment.errors, treatment.outcomes, treatment.seconds) == ([1.0], [0.0], [])
+    assert treatment.waited == [2.0, 12.0, 12.0]
+    # Where time is compared they have waited for as long as is counted at most.
+    assert read(*left, outcome="latency").treatment.outcomes == [0.0] * 3
+    assert read(*left, outcome="rendered").treatment.outcomes == []
+
+
+def test_a_rating_that_is_changed_later_changes_nothing() -> None:
+    early, late = now(), now() + timedelta(hours=1)
+    changed = [
+        row("new", feedback=-1, feedback_at=late, first_rating=1, first_rated_at=early),
+        row("new", feedback=None, feedback_at=late, first_rating=1, first_rated_at=early),
+    ]
+    assert read(*changed, row("new", feedback=-1, feedback_at=late)).treatment.outcomes == [
+        1.0, 1.0, 0.0,
+    ]  # fmt: skip
+
+
+def test_arms_are_compared_in_the_order_of_time() -> None:
+    began = now()
+    rows = [
+        row(label, feedback=rating, feedback_at=began + timedelta(seconds=second))
+        for second, label, rating in (
+            (4, "old", 1), (1, "old", 1), (3, "new", -1),
+            (2, "new", 1), (5, "old", 1), (6, "new", 1),
+        )
+    ]  # fmt: skip
+    found = read(*rows)
+    assert (found.by_outcome.differences, found.by_outcome.units) == ([0.0, -1.0, 0.0], 6)
 
 
 def test_a_unit_counts_once_by_what_became_known_of_it_first() -> None:
@@ -76,6 +116,11 @@ def test_a_unit_counts_once_by_what_became_known_of_it_first() -> None:
         ("latency", {"seconds": 3.0}, [0.9]),
         ("latency", {"seconds": 300.0}, [0.0]),
         ("latency", {"seconds": -1.0}, [1.0]),
+        # Who fails is neither quick nor one who draws well.
+        ("latency", {"served_by": "old", "fallbacks": 1}, [0.0]),
+        ("rendered", {"status": 503, "served_by": None, "kind": "diagram"}, [0.0]),
+        ("rendered", {"status": 503, "served_by": None}, []),
+        ("thumbs", {"served_by": "old", "fallbacks": 1, "feedback": 1}, []),
     ],
 )
 def test_outcomes_lie_between_0_and_1(
@@ -92,7 +137,9 @@ def test_a_shadow_is_paired_with_what_the_reader_got() -> None:
         row("", drawn=None, served_by="new", shadow_of="req_2", status=503),
         row("", drawn=None, served_by="other", shadow_of="req_2", rendered=True),
         row("", drawn=None, served_by="new", shadow_of="req_gone", rendered=True),
+        row("", drawn=None, served_by="new", shadow_of="req_third", rendered=True),
     ]
+    readers.append(row("third", id="req_third", rendered=True))
     arms = read(*readers, *shadows, mode="shadow", outcome="rendered")
     assert (arms.control.outcomes, arms.treatment.outcomes) == ([0.0, 1.0], [1.0, 0.0])
     assert arms.treatment.errors == [0.0, 0.0, 1.0] and len(arms.control.errors) == 3

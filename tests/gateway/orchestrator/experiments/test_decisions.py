@@ -1,6 +1,7 @@
 """What follows from the figures."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -11,7 +12,6 @@ from gateway.orchestrator.experiments.arms import Arm, Arms
 from gateway.orchestrator.experiments.decisions import Standing, decide, stand
 from gateway.orchestrator.experiments.shares import shared_out
 from gateway.orchestrator.experiments.spec import ExperimentSpec, Terms
-from gateway.orchestrator.experiments.statistics import Blocks
 from shared.errors import InvalidData
 from shared.route_labels import label_of
 
@@ -19,11 +19,24 @@ BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def arms(control: list[float], treatment: list[float], **treatments: Any) -> Arms:
-    old = Arm("old", control, [0.0] * len(control), [1.0] * len(control))
-    new = Arm("new", treatment, [0.0] * len(treatment), [1.0] * len(treatment))
+    """Outcomes of both in turns; each request took a second, and none failed."""
+    found = Arms(Arm("old"), Arm("new"))
+    for old, new in zip_longest(control, treatment):
+        for arm, outcome in ((found.control, old), (found.treatment, new)):
+            if outcome is not None:
+                found.add_outcome(arm, outcome)
+    for arm, outcomes in ((found.control, control), (found.treatment, treatment)):
+        arm.seconds = [1.0] * len(outcomes)
     for name, value in treatments.items():
-        setattr(new, name, value)
-    return Arms(old, new)
+        setattr(found.treatment, name, value)
+    errors = zip_longest([0.0] * len(control), found.treatment.errors or [0.0] * len(treatment))
+    found.control.errors, found.treatment.errors = [], []
+    for old, new in errors:
+        for arm, failed in ((found.control, old), (found.treatment, new)):
+            if failed is not None:
+                arm.errors.append(failed)
+                found.by_error.add(failed, to_treatment=arm is found.treatment)
+    return found
 
 
 def judged(found: Arms, *, days: float = 1, **terms: Any) -> tuple[str, str, Standing]:
@@ -31,7 +44,7 @@ def judged(found: Arms, *, days: float = 1, **terms: Any) -> tuple[str, str, Sta
     standing = stand(
         arms=found,
         terms=asked,
-        blocks=Blocks(1, 1),
+        share=0.5,
         at=BEGAN + timedelta(days=days),
         began=BEGAN,
     )
@@ -91,9 +104,7 @@ def test_what_a_look_has_excluded_stays_excluded() -> None:
     def look(found: Arms, before: Standing | None = None) -> Standing:
         terms = Terms.model_validate({})
         at = BEGAN + timedelta(days=2)
-        return stand(
-            arms=found, terms=terms, blocks=Blocks(1, 1), at=at, began=BEGAN, before=before
-        )
+        return stand(arms=found, terms=terms, share=0.5, at=at, began=BEGAN, before=before)
 
     good, bad = [1.0] * 30, [0.0, 1.0] * 15
     first = look(arms(bad, good))

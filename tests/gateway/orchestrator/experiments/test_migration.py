@@ -65,10 +65,45 @@ def test_it_walks_from_shadow_to_everything(either_database: Database) -> None:
     assert shown is not None and shown.mode == "shadow" and shown.terms.outcome == "answered"
     store(database, thumbs("old", good=0.8, count=200), thumbs("new", good=0.85, count=200))
     view = look(database)
+    assert states(view) == ["held", "held", "runs"] and weights(database) == {"new": 100}
+    assert read_route(database).fallbacks == [{"deployment": "old"}]
+    last = view.steps[2].experiment
+    assert last is not None and (last.mode, last.terms.outcome) == ("alone", "thumbs")
+    # With nobody beside it: against what the old one did in the step before.
+    store(database, thumbs("new", good=0.8, count=20, seed=3))
+    view = look(database)
+    assert view.status == "running" and view.steps[2].experiment is not None
+    standing = view.steps[2].experiment.standing
+    assert standing is not None and (standing.control.units, standing.treatment.units) == (200, 20)
+    store(database, thumbs("new", good=0.8, count=180, seed=4))
+    view = look(database)
     assert view.status == "succeeded" and states(view) == ["held", "held", "held"]
     assert weights(database) == {"new": 100}
-    assert read_route(database).fallbacks == [{"deployment": "old"}]
-    assert len(view.decisions) == 3 and "held" in view.decisions[1].why
+    assert len(view.decisions) == 4 and "held" in view.decisions[1].why
+
+
+def test_the_last_step_must_hold_too(database: Database) -> None:
+    make_route(database)
+    start(database, steps=[0.5, 1], guardrails={"p95_seconds": 5})
+    store(database, thumbs("old", good=0.8, count=200), thumbs("new", good=0.8, count=200))
+    assert look(database).step == 1 and weights(database) == {"new": 100}
+    # All requests at once are too much for it.
+    store(database, thumbs("new", good=0.8, count=60, seed=3, seconds=20.0))
+    view = look(database)
+    assert (view.step, view.setbacks, view.status) == (0, 1, "running")
+    assert weights(database) == {"old": 50, "new": 50} and "p95" in view.decisions[-1].why
+    store(database, thumbs("old", good=0.8, count=200), thumbs("new", good=0.8, count=200))
+    assert look(database).step == 1
+    store(database, thumbs("new", good=0.1, count=90, seed=5))
+    assert look(database).setbacks == 2
+
+
+def test_where_there_is_nothing_to_compare_with_the_last_step_holds(database: Database) -> None:
+    make_route(database)
+    start(database, steps=[0, 1])
+    shadowed(database)
+    assert look(database).step == 1
+    assert look(database).status == "succeeded"
 
 
 def test_a_step_that_does_not_hold_goes_a_step_back(database: Database) -> None:

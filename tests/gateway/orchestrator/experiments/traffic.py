@@ -29,16 +29,17 @@ def row(label: str, **changes: Any) -> LoggedRequest:
 
 
 def thumbs(
-    label: str, *, good: float, count: int, seed: int = 1, **changes: Any
+    label: str, *, good: float, count: int, seed: int = 1, every: float = 1, **changes: Any
 ) -> list[LoggedRequest]:
-    """Answers of which this share got a thumb up, and the others one down."""
+    """Answers of which this share got a thumb up, and the others one down; ``every`` so many
+    seconds, so that those of two arms come in turns."""
     chance = random.Random(seed)
     began = now()
     return [
         row(
             label,
             feedback=1 if chance.random() < good else -1,
-            feedback_at=began + timedelta(seconds=number),
+            feedback_at=began + timedelta(seconds=number * every),
             unit=f"{label} {seed} {number}",
             **changes,
         )
