@@ -26,11 +26,12 @@ Body = dict[str, Any]
 Turns = Sequence[dict[str, Any]]
 # Its answer would be the same the next time: it counts as an empty one.
 _REFUSALS = (InvalidRequest, InvalidData, TooLarge)
-# These may pass, and are tried again so often.
+# These may pass, but did not while `gateway.answering.patience` tried.
 _HICCUPS = (TimedOut, UpstreamFailed)
+# What is no answer is asked for again.
 TRIES = 3
 # A renderer may be starting; where there is none, nothing is said of what would render.
-RENDERER_SECONDS = 2.0
+RENDERER_TRIES, RENDERER_SECONDS = 3, 2.0
 
 
 @dataclass(frozen=True)
@@ -107,26 +108,29 @@ async def ask(
 
 
 async def _answer(asker: Asker, body: Body) -> Reply:
-    for last_try in [False] * (TRIES - 1) + [True]:
+    error: GenPlatError
+    for _ in range(TRIES):
         begun = time.monotonic()
         try:
             answer, served_by = await asker.answer(body)
+        except _REFUSALS as refusal:
+            return Reply(error=storable(refusal.message), refused=True)
+        except _HICCUPS as hiccup:
+            return Reply(error=storable(hiccup.message))
+        try:
             said = read_said(answer)
-        except _REFUSALS as error:
-            return Reply(error=storable(error.message), refused=True)
-        except _HICCUPS as error:
-            if last_try:
-                return Reply(error=storable(error.message))
+        except UpstreamFailed as odd:
+            error = odd
             continue
         return Reply(**asdict(said), seconds=time.monotonic() - begun, served_by=served_by)
-    raise AssertionError("unreachable")
+    return Reply(error=storable(error.message))
 
 
 async def _renders(asker: Asker, text: str) -> bool | None:
     source = diagram_in(text)
     if not source:
         return False
-    for _ in range(TRIES):
+    for _ in range(RENDERER_TRIES):
         try:
             return await asker.renders(source)
         except _REFUSALS:
@@ -139,14 +143,10 @@ async def _renders(asker: Asker, text: str) -> bool | None:
 
 
 async def _likelihood(asker: Asker, messages: Turns, reference: str) -> Likelihood | None:
-    for _ in range(TRIES):
-        try:
-            return await asker.likelihood(messages, reference)
-        except _REFUSALS:
-            return None
-        except _HICCUPS:
-            continue
-    return None
+    try:
+        return await asker.likelihood(messages, reference)
+    except (*_REFUSALS, *_HICCUPS):
+        return None
 
 
 async def drawn_by(inference: InferenceClient, source: str) -> bool:

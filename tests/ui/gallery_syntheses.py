@@ -119,6 +119,7 @@ def loop_pages() -> dict[str, str]:
         "evaluation_id": "ev_1",
         "deployment": None,
         "verdicts": None,
+        "warnings": [EVIL],
         "error": None,
         "spec": {
             "deployment": "plantuml-3",

@@ -20,8 +20,8 @@ from shared.storage import MANIFEST, sha256_of
 from tests.gateway.api.live import Live, live_gateway
 from tests.gateway.conftest import ADMIN_KEY
 from tests.gateway.dying_upstream import KEY, DyingUpstream, dying_upstream
-from tests.gateway.fake_inference import serving
 from tests.gateway.parts import asynchronous, success
+from tests.gateway.threaded_server import serving
 
 BODY = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
 
