@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.answers import read_answer
 from shared.errors import UpstreamFailed
-
-_MOST_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -22,27 +21,15 @@ def read_said(answer: dict[str, Any]) -> Said:
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
         raise UpstreamFailed("What came is no answer.", code="upstream_unreadable")
-    message, usage = _object(choice.get("message")), _object(answer.get("usage"))
+    said = read_answer(answer)
     return Said(
-        text=_text(message.get("content")),
-        finish_reason=_text(choice.get("finish_reason")),
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
+        text=storable(said.text or ""),
+        finish_reason=storable(said.finish_reason or ""),
+        prompt_tokens=said.prompt_tokens or 0,
+        completion_tokens=said.completion_tokens or 0,
     )
 
 
 def storable(text: str) -> str:
     """Without half of a surrogate pair, which no file holds, and NUL, which PostgreSQL refuses."""
     return text.encode(errors="replace").decode().replace("\x00", "\ufffd")
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    return storable(value) if isinstance(value, str) else ""
-
-
-def _count(value: Any) -> int:
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0
