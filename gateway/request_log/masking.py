@@ -12,7 +12,7 @@ from collections.abc import Callable
 # What may stand in front of an @, without the rarest that addresses may hold.
 _LOCAL = r"[\w.!#$%&+^~-]"
 _EMAIL = re.compile(
-    rf"(?<!{_LOCAL}){_LOCAL}++(?:['’]{_LOCAL}++){{0,2}}@(?:[\w-]{{1,63}}\.)+[\w-]{{1,63}}"
+    rf"(?<!{_LOCAL}){_LOCAL}++(?:['’]{_LOCAL}++){{0,2}}['’]*+@(?:[\w-]{{1,63}}\.)+[\w-]{{1,63}}"
 )
 _PASSWORD_IN_URL = re.compile(r"(?<=://)[^\s/@:]{0,200}:[^\s/]{1,200}(?=@)")
 # As their makers write them: OpenAI, Anthropic, GenPlat; Stripe; Hugging Face, Groq, npm; GitHub;
