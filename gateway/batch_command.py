@@ -18,7 +18,7 @@ from typing import TextIO
 from gateway.answering import Answerer, AnswersEnded, Place, open_answerer
 from gateway.batch_inference.config import BatchConfig, fingerprint
 from gateway.batch_inference.hub_push import check_push, push
-from gateway.batch_inference.journal import Entry, Facts, Journal, open_journal
+from gateway.batch_inference.journal import Entry, Journal, open_journal
 from gateway.batch_inference.questions import choose_questions
 from gateway.batch_inference.results import Results, write_results
 from gateway.batch_inference.rows import Rows, open_rows
@@ -26,6 +26,7 @@ from gateway.batch_inference.work import answer_rows
 from gateway.client import CommandFailed, Json
 from gateway.launcher.checks import prepare_data_folder
 from gateway.launcher.lock import LOCK_FILE
+from gateway.line_files import Facts
 from gateway.progress import Progress, batch_line
 from shared.errors import InvalidRequest
 from shared.storage import Storage

@@ -15,11 +15,12 @@ from gateway.batch_inference.rows import open_rows
 from gateway.client import CommandFailed, Json
 from gateway.launcher.checks import prepare_data_folder
 from gateway.launcher.lock import LOCK_FILE
+from gateway.line_files import Facts
 from gateway.platform import platform
 from gateway.progress import Told
 from gateway.synthesis.config import SynthesizeConfig
 from gateway.synthesis.generating import Aim
-from gateway.synthesis.journal import Facts, Journal, open_journal
+from gateway.synthesis.journal import Journal, open_journal
 from gateway.synthesis.pairs import Pair, Seeds, seeds_of
 from gateway.synthesis.results import Results, reasons_in_words, write_results
 from gateway.synthesis.work import Parts, Plan, Row, draws, produce

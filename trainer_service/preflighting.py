@@ -41,6 +41,10 @@ class Preflight:
         self.process: asyncio.subprocess.Process | None = None
         self.stopping = False
 
+    @property
+    def request_id(self) -> str | None:
+        return self.command.run.request_id
+
     async def run(self) -> None:
         """Check to the end, unless a stop came before the start."""
         if self.stopping:

@@ -56,6 +56,10 @@ class Preparation:
         self.process: asyncio.subprocess.Process | None = None
         self.stopping = False
 
+    @property
+    def request_id(self) -> str | None:
+        return self.command.request_id
+
     async def run(self) -> None:
         """Prepare to the end, unless a stop came before the start."""
         if self.stopping:

@@ -256,8 +256,7 @@ class TrainerWorker:
             log.error("A command to prepare a model makes no sense and is left: %s", error)
             return
         preparation = Preparation(command, settings=self.settings)
-        work = self._prepare_to_end(preparation, command.request_id)
-        await self._apart(context["job_id"], work)
+        await self._apart(context["job_id"], self._prepare_to_end(preparation))
 
     async def _check(self, context: dict[str, Any], payload: dict[str, Any]) -> None:
         try:
@@ -266,13 +265,10 @@ class TrainerWorker:
             log.error("A command to check a run makes no sense and is left: %s", error)
             return
         check = Preflight(command, busy=self.supervisor is not None, settings=self.settings)
-        work = self._prepare_to_end(check, command.run.request_id)
-        await self._apart(context["job_id"], work)
+        await self._apart(context["job_id"], self._prepare_to_end(check))
 
-    async def _prepare_to_end(
-        self, preparation: Preparation | Preflight, made_by: str | None
-    ) -> None:
-        request_id.go_on(made_by)
+    async def _prepare_to_end(self, preparation: Preparation | Preflight) -> None:
+        request_id.go_on(preparation.request_id)
         self.preparations.add(preparation)
         try:
             if self.stopping:

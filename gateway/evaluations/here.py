@@ -18,7 +18,7 @@ from gateway.evaluations.command import REPORTS, Report, as_json, concluded, kee
 from gateway.evaluations.config import Plan
 from gateway.evaluations.creating import as_rows, cautions, check_examples, judged, measured_by
 from gateway.evaluations.examples import Example, drawn, grouped, read_tags, tag_column
-from gateway.evaluations.journal import Facts, Journal, open_journal
+from gateway.evaluations.journal import Journal, open_journal
 from gateway.evaluations.judge import Judge
 from gateway.evaluations.report import written
 from gateway.evaluations.rows import example_view
@@ -26,6 +26,7 @@ from gateway.evaluations.scoring import score_apart
 from gateway.evaluations.spec import EvaluationSpec
 from gateway.evaluations.stored import Work, completed
 from gateway.evaluations.views import EvaluationView, view_of
+from gateway.line_files import Facts
 from gateway.orchestrator.upstreams import read_upstreams
 from gateway.tables import Dataset, Evaluation, EvaluationAnswer, now
 from shared.chat import ChatMessage, Likelihood, LikelihoodQuestion

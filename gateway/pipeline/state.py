@@ -2,16 +2,15 @@
 fingerprint of all that it depends on; what is done with the same one is not done again."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gateway.client import CommandFailed
+from gateway.line_files import locked
 from gateway.pipeline.config import Content, Pipeline, Step
 from shared.storage import MANIFEST, atomic_file, sha256_of
 
@@ -63,20 +62,9 @@ class State:
 @contextlib.contextmanager
 def open_state(pipeline: Pipeline) -> Iterator[State]:
     """The state, for one process at a time."""
-    pipeline.output_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(
-        pipeline.output_dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-    )
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise CommandFailed(
-                f"Another `genplat pipeline` works in {pipeline.output_dir}. Wait for it."
-            ) from error
+    refusal = f"Another `genplat pipeline` works in {pipeline.output_dir}. Wait for it."
+    with locked(pipeline.output_dir / ".lock", refusal):
         yield State(pipeline.output_dir / _FILE)
-    finally:
-        os.close(descriptor)
 
 
 def fingerprint(step: Step, content: Mapping[str, Any], folder: Path, before: str) -> str:

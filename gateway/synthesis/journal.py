@@ -3,27 +3,24 @@ process: a `Store` for `work.produce`. A line that was torn by a kill is dropped
 
 import asyncio
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gateway.client import CommandFailed
+from gateway.line_files import Facts, LineFile, changed, locked
 from gateway.synthesis.filtering import Drop
 from gateway.synthesis.pairs import Pair
 from gateway.synthesis.work import Answer, Row
-
-Facts = dict[str, Any]
 
 
 class Journal:
     """An open journal; the first line says of what."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: LineFile) -> None:
+        self._file = file
         self._answers: dict[int, Answer] = {}
         self._rows: dict[int, Row] = {}
         self._writing = asyncio.Lock()
@@ -44,43 +41,26 @@ class Journal:
 
     async def _write(self, entry: Mapping[str, Any]) -> None:
         async with self._writing:
-            await asyncio.to_thread(self._append, entry)
+            await asyncio.to_thread(self._file.append, entry)
 
-    def _append(self, entry: Mapping[str, Any]) -> None:
-        size = os.fstat(self._descriptor).st_size
-        content = json.dumps(entry).encode() + b"\n"
-        try:
-            while content:
-                content = content[os.write(self._descriptor, content) :]
-            os.fsync(self._descriptor)
-        except OSError:
-            # Half a line must not stand before whole ones.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, size)
-            raise
-
-    def read(self, facts: Facts, path: Path) -> None:
+    def read(self, facts: Facts) -> None:
         """Take up what is there, or begin. `CommandFailed` where it is of something else."""
-        size = 0
-        with open(os.dup(self._descriptor), "rb") as lines:
-            for number, line in enumerate(lines):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    entry = json.loads(line)
-                    if number == 0:
-                        _check_same(entry, facts, path)
-                    else:
-                        self._take_up(entry)
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise CommandFailed(
-                        f"Line {number + 1} of {path} is damaged. Choose another name, or remove "
-                        "the file to begin anew."
-                    ) from error
-                size += len(line)
-        os.ftruncate(self._descriptor, size)
-        if size == 0:
-            self._append(facts)
+        path = self._file.path
+        for number, line in enumerate(self._file.lines()):
+            try:
+                entry = json.loads(line)
+                if number == 0:
+                    _check_same(entry, facts, path)
+                else:
+                    self._take_up(entry)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise CommandFailed(
+                    f"Line {number + 1} of {path} is damaged. Choose another name, or remove "
+                    "the file to begin anew."
+                ) from error
+        self._file.cut(self._file.size)
+        if self._file.size == 0:
+            self._file.append(facts)
 
     def _take_up(self, entry: dict[str, Any]) -> None:
         if "answer" in entry:
@@ -96,27 +76,16 @@ class Journal:
 @contextlib.contextmanager
 def open_journal(path: Path, facts: Facts) -> Iterator[Journal]:
     """The journal at ``path`` of the synthesis that ``facts`` describe."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise CommandFailed(
-                f"Another `genplat synthesize` works on {path}. Wait for it, or choose another "
-                "name."
-            ) from error
-        journal = Journal(descriptor)
-        journal.read(facts, path)
+    refusal = f"Another `genplat synthesize` works on {path}. Wait for it, or choose another name."
+    with locked(path, refusal) as descriptor:
+        journal = Journal(LineFile(path, descriptor))
+        journal.read(facts)
         yield journal
-    finally:
-        os.close(descriptor)
 
 
 def _check_same(found: Mapping[str, Any], facts: Facts, path: Path) -> None:
-    keys = sorted(found.keys() | facts.keys())
-    if changed := [key for key in keys if found.get(key) != facts.get(key)]:
+    if keys := changed(found, facts):
         raise CommandFailed(
-            f"{path} is of something else: {', '.join(changed)} changed since. Choose another "
+            f"{path} is of something else: {', '.join(keys)} changed since. Choose another "
             "name or output_dir, or remove that file to begin anew."
         )

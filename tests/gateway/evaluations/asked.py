@@ -51,3 +51,16 @@ def evaluate(live: Live, **spec: Any) -> dict[str, Any]:
     answer = live.http.post("/api/evaluations", json=spec)
     assert answer.status_code == 202, answer.text
     return ended(live, answer.json()["id"])
+
+
+def data_of(body: dict[str, Any]) -> dict[str, str]:
+    return dict(json.loads(body["messages"][1]["content"]))
+
+
+def by_length(body: dict[str, Any]) -> str:
+    """A fair judge that likes long answers."""
+    data = data_of(body)
+    if "answer" in data:
+        return json.dumps({"reason": "r", "score": 5 if data["answer"] == data["desired"] else 2})
+    a, b = len(data["answer_A"]), len(data["answer_B"])
+    return json.dumps({"reason": "r", "winner": "A" if a > b else "B" if b > a else "tie"})

@@ -1,8 +1,7 @@
 """A model as judge: verdicts read strictly, pairs in both orders, hostile texts as data."""
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,13 +20,10 @@ from gateway.evaluations.judge import (
 )
 from gateway.evaluations.spec import JudgeSpec
 from gateway.evaluations.stored import conversation_of
-from gateway.settings import GatewaySettings
 from gateway.tables import EvaluationExample
 from shared.chat import Likelihood
 from shared.errors import InvalidRequest
-from tests.gateway.api.live import Live, live_gateway
-from tests.gateway.dying_upstream import DyingUpstream, dying_upstream
-from tests.gateway.evaluations.asked import evaluate, says, upload, word_rows
+from tests.gateway.evaluations.asked import by_length, data_of
 from tests.gateway.parts import asynchronous
 
 HOSTILE = (
@@ -53,19 +49,6 @@ class Scripted:
 
     async def renders(self, source: str) -> bool:
         return False
-
-
-def data_of(body: dict[str, Any]) -> dict[str, str]:
-    return dict(json.loads(body["messages"][1]["content"]))
-
-
-def by_length(body: dict[str, Any]) -> str:
-    """A fair judge that likes long answers."""
-    data = data_of(body)
-    if "answer" in data:
-        return json.dumps({"reason": "r", "score": 5 if data["answer"] == data["desired"] else 2})
-    a, b = len(data["answer_A"]), len(data["answer_B"])
-    return json.dumps({"reason": "r", "winner": "A" if a > b else "B" if b > a else "tie"})
 
 
 def judge(says: Callable[[dict[str, Any]], str], **spec: Any) -> tuple[Judge, Scripted]:
@@ -242,64 +225,3 @@ def test_a_judge_reads_the_whole_conversation() -> None:
     assert question(("user", "Why?")) == "Why?"
     turns = (("system", "Be short."), ("user", "Hi"), ("assistant", "Ho"), ("user", "Why?"))
     assert question(*turns) == "system: Be short.\n\nuser: Hi\n\nassistant: Ho\n\nuser: Why?"
-
-
-@pytest.fixture
-def upstream() -> Iterator[DyingUpstream]:
-    with dying_upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def live(settings: GatewaySettings, upstream: DyingUpstream, tmp_path: Path) -> Iterator[Live]:
-    file = tmp_path / "upstreams.yaml"
-    file.write_text(
-        f"upstreams: [{{name: service, base_url: '{upstream.url}', model: large, "
-        "prices: {input_per_million: 1000000, output_per_million: 2000000}}]\n"
-    )
-    with live_gateway(settings.model_copy(update={"upstreams_file": file})) as live:
-        live.inference.says = says
-        live.deploy("good")
-        live.deploy("plain")
-        yield live
-
-
-def test_a_service_llm_is_compared_and_what_it_costs_is_told(
-    live: Live, upstream: DyingUpstream
-) -> None:
-    dataset = upload(live.http, word_rows(5))
-    found = evaluate(live, dataset_id=dataset["id"], candidates=["upstream/service", "good"])
-    service = found["results"]["candidates"][0]
-    assert service["served_by"] == ["upstream/service"] and service["answered"] == 5
-    assert service["metrics"]["perplexity"]["value"] is None
-    spent = service["prompt_tokens"] + 2 * service["completion_tokens"]
-    assert service["cost"] == {"amount": spent, "currency": "USD"} and spent > 0
-    assert found["results"]["candidates"][1]["cost"] is None
-
-
-def test_a_judge_sees_what_metrics_see(live: Live) -> None:
-    def judging(body: dict[str, Any]) -> str:
-        return by_length(body) if body["model"] == "judge" else says(body)
-
-    live.inference.says = judging
-    live.deploy("judge")
-    dataset = upload(live.http, word_rows(8))
-    judge_spec = {"model": "judge", "against": "baseline", "limit": 6, "rubric": "Be long."}
-    found = evaluate(
-        live,
-        dataset_id=dataset["id"],
-        candidates=["plain", "good"],
-        metrics=["exact_match"],
-        judge=judge_spec,
-    )
-    assert found["status"] == "succeeded", found["error"]
-    assert not any("own answers" in warning for warning in found["warnings"])
-    assert found["done"] == found["total"] == 2 * 8 + 2 * 6
-    plain, good = (one["metrics"] for one in found["results"]["candidates"])
-    assert good["judge_similarity"]["value"] == 5 and plain["judge_similarity"]["value"] == 2
-    assert good["judge_preference"]["value"] == 1 and good["judge_preference"]["examples"] == 6
-    assert plain["judge_preference"]["value"] is None
-    told = found["results"]["judge"]
-    assert (told["judged"], told["pairs"], told["unreadable"]) == (12, 6, 0)
-    prompts = [b["messages"][0]["content"] for b in live.inference.asked if b["model"] == "judge"]
-    assert prompts and all("Be long." in prompt and RUBRIC not in prompt for prompt in prompts)

@@ -1,77 +1,16 @@
 """Syntheses over HTTP: from a dataset or an evaluation to a new version with its lineage."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import httpx
-import pytest
-
 from gateway import keys
-from gateway.settings import GatewaySettings
-from gateway.synthesis import finishing
 from gateway.synthesis.pairs import Pair
-from gateway.tables import Evaluation, EvaluationAnswer, EvaluationExample
-from tests.gateway.api.live import Live, live_gateway
+from gateway.tables import Evaluation, EvaluationExample
+from tests.gateway.api.live import Live
 from tests.gateway.fake_inference import BROKEN
-from tests.gateway.parts import OWNER, until_true
+from tests.gateway.parts import OWNER
+from tests.gateway.synthesis.asked import PATH, after, begin, evaluation, review, rows, upload
 from tests.gateway.synthesis.writing import rows_text, seed_rows, sentence, writes
-
-PATH = "/api/syntheses"
-
-
-@pytest.fixture
-def live(settings: GatewaySettings) -> Iterator[Live]:
-    with live_gateway(settings) as live:
-        live.inference.says = writes
-        live.deploy("writer")
-        yield live
-
-
-def upload(live: Live, name: str, pairs: list[Pair], system: str = "") -> str:
-    before = [{"role": "system", "content": system}] if system else []
-    lines = [
-        json.dumps(
-            {
-                "messages": [
-                    *before,
-                    {"role": "user", "content": pair.prompt},
-                    {"role": "assistant", "content": pair.completion},
-                ]
-            }
-        )
-        for pair in pairs
-    ]
-    file = ("rows.jsonl", "\n".join(lines).encode())
-    made = live.http.post("/api/datasets", data={"name": name}, files={"file": file})
-    assert made.status_code == 201, made.text
-    return str(made.json()["id"])
-
-
-def begin(live: Live, **spec: Any) -> dict[str, Any]:
-    answer = live.http.post(PATH, json={"model": "writer", "count": 6, "per_request": 2} | spec)
-    assert answer.status_code == 202, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-def after(live: Live, synthesis_id: str, status: str = "reviewing") -> dict[str, Any]:
-    path = f"{PATH}/{synthesis_id}"
-    until_true(lambda: live.http.get(path).json()["status"] not in ("queued", "running"))
-    found: dict[str, Any] = live.http.get(path).json()
-    assert found["status"] == status, found
-    return found
-
-
-def rows(live: Live, synthesis_id: str, **query: Any) -> list[dict[str, Any]]:
-    answer = live.http.get(f"{PATH}/{synthesis_id}/rows", params={"limit": 100} | query)
-    assert answer.status_code == 200, answer.text
-    found: list[dict[str, Any]] = answer.json()["data"]
-    return found
-
-
-def review(live: Live, synthesis_id: str, number: int, **said: Any) -> httpx.Response:
-    return live.http.patch(f"{PATH}/{synthesis_id}/rows/{number}", json=said)
 
 
 def test_from_a_seed_to_a_reviewed_new_version(live: Live) -> None:
@@ -126,36 +65,6 @@ def test_what_is_asked_is_no_traffic(live: Live) -> None:
     assert len(live.inference.asked) >= 3
 
 
-def test_only_the_accepted_rows_and_those_that_people_know_better_about(live: Live) -> None:
-    made = begin(live, dataset_id=upload(live, "birds", seed_rows()))
-    after(live, made["id"])
-    nothing = live.http.post(f"{PATH}/{made['id']}/finish")
-    assert nothing.status_code == 422 and "Accept at least one" in nothing.text
-    dropped = rows(live, made["id"], status="dropped")[0]
-    assert dropped["reason"] in ("duplicate", "length", "near_duplicate") and dropped["said"]
-    review(live, made["id"], dropped["number"], action="accept")
-    body = {"include_seed": False, "name": "new ones"}
-    dataset = live.http.post(f"{PATH}/{made['id']}/finish", json=body).json()
-    assert (dataset["name"], dataset["version"], dataset["rows"]) == ("new ones", 1, 1)
-
-
-def test_undo_and_bad_reviews(live: Live) -> None:
-    made = begin(live, dataset_id=upload(live, "birds", seed_rows()))
-    after(live, made["id"])
-    row = rows(live, made["id"], status="kept")[0]
-    review(live, made["id"], row["number"], action="edit", prompt="Other", completion="Text")
-    undone = review(live, made["id"], row["number"], action="undo").json()
-    assert undone == row
-    for said in (
-        {"action": "edit"},
-        {"action": "accept", "prompt": "x"},
-        {"action": "burn"},
-        {"action": "edit", "prompt": "  "},
-    ):
-        assert review(live, made["id"], row["number"], **said).status_code == 422, said
-    assert review(live, made["id"], 4711, action="accept").status_code == 404
-
-
 def test_the_judge_decides_and_leaks_are_named(live: Live) -> None:
     seed = upload(live, "birds", seed_rows())
     first = begin(live, dataset_id=seed)
@@ -186,46 +95,6 @@ def test_diagrams_that_do_not_render_are_dropped(live: Live) -> None:
     assert failed["error"]["code"] == "nothing_kept" and "render" in failed["reasons"]
 
 
-def evaluation(live: Live) -> str:
-    """One that succeeded: half of its examples, of two kinds, were failed."""
-    kinds = ("The invoice of customer {} is paid by card at the bank", "Boat {} sails down a river")
-    with live.services.database.write() as session:
-        found = Evaluation(
-            owner=OWNER,
-            dataset_id="ds_test",
-            task="text",
-            metrics=["exact_match"],
-            candidates=[{"name": "writer", "model": "writer", "kind": "deployment"}],
-            examples=16,
-            total=16,
-            status="succeeded",
-            results={"metrics": [{"name": "exact_match", "better": "higher"}]},
-        )
-        session.add(found)
-        session.flush()
-        for place in range(16):
-            said = kinds[place % 4 == 3].format("abcdefghijklmnop"[place])
-            message = {"role": "user", "content": said}
-            session.add(
-                EvaluationExample(
-                    evaluation_id=found.id,
-                    place=place,
-                    row=place + 1,
-                    messages=[message],
-                    targets=[f"Well, {said.lower()} indeed."],
-                )
-            )
-            session.add(
-                EvaluationAnswer(
-                    evaluation_id=found.id,
-                    candidate=0,
-                    place=place,
-                    scores={"exact_match": float(place < 8)},
-                )
-            )
-    return found.id
-
-
 def test_aimed_at_the_failures_of_an_evaluation(live: Live) -> None:
     made = begin(live, evaluation_id=evaluation(live), count=8, clusters=2)
     assert [(aim["examples"], aim["share"]) for aim in made["aims"]] == [(6, 0.75), (2, 0.25)]
@@ -240,75 +109,6 @@ def test_aimed_at_the_failures_of_an_evaluation(live: Live) -> None:
     assert dataset["rows"] == 8
     assert dataset["derived_from"]["evaluation_id"] == made["evaluation_id"]
     assert len(dataset["derived_from"]["aims"]) == 2
-
-
-def test_an_edit_makes_no_row_that_is_there_or_that_an_evaluation_asks(live: Live) -> None:
-    seeds = seed_rows()
-    hidden = Pair(f"Whence {sentence('hidden', 30)}?", "Nobody knows that.")
-    made = begin(
-        live, dataset_id=upload(live, "birds", seeds), leakage=[upload(live, "test", [hidden])]
-    )
-    after(live, made["id"])
-    first, second = rows(live, made["id"], status="kept")[:2]
-    for prompt, said in (
-        (seeds[3].prompt.upper(), "the same as row 4 of birds v1"),
-        (f"  {second['prompt']}!", f"the same as row {second['number']}."),
-        (f"Please: {hidden.prompt}", "the same as row 1 of test v1, an evaluation's"),
-    ):
-        answer = review(live, made["id"], first["number"], action="edit", prompt=prompt)
-        assert answer.status_code == 422 and said in answer.text, answer.text
-        assert answer.json()["error"]["param"] == "prompt"
-    assert rows(live, made["id"], status="kept")[0] == first
-    # What somebody else rejected may come again in better words.
-    review(live, made["id"], second["number"], action="reject")
-    answer = review(live, made["id"], first["number"], action="edit", prompt=second["prompt"])
-    assert answer.json()["status"] == "edited"
-    # And who knows better than the filters about a dropped row may edit that, too.
-    dropped = next(row for row in rows(live, made["id"]) if row["reason"] == "duplicate")
-    prompt = dropped["prompt"].lower()
-    answer = review(live, made["id"], dropped["number"], action="edit", prompt=prompt)
-    assert answer.json()["status"] == "edited"
-
-
-def test_what_is_reviewed_while_the_dataset_is_made_counts(
-    live: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = begin(live, dataset_id=upload(live, "birds", seed_rows()))
-    after(live, made["id"])
-    number = rows(live, made["id"], status="kept")[0]["number"]
-    live.http.post(f"{PATH}/{made['id']}/accept-all")
-    create = finishing.create_dataset
-
-    def late(**arguments: Any) -> Any:
-        assert review(live, made["id"], number, action="reject").status_code == 200
-        return create(**arguments)
-
-    with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(finishing, "create_dataset", late)
-        refused = live.http.post(f"{PATH}/{made['id']}/finish")
-    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "reviewed_meanwhile")
-    assert len(live.http.get("/api/datasets").json()["data"]) == 2
-    assert live.http.post(f"{PATH}/{made['id']}/finish").json()["rows"] == 8 + 5
-
-
-def test_without_its_seed_it_can_be_finished_alone(live: Live) -> None:
-    seed = upload(live, "birds", seed_rows())
-    made = begin(live, dataset_id=seed)
-    after(live, made["id"])
-    live.http.post(f"{PATH}/{made['id']}/accept-all")
-    assert live.http.delete(f"/api/datasets/{seed}").status_code == 204
-    refused = live.http.post(f"{PATH}/{made['id']}/finish")
-    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "include_seed")
-    body = {"include_seed": False}
-    assert live.http.post(f"{PATH}/{made['id']}/finish", json=body).json()["rows"] == 6
-
-
-def test_numbers_that_no_database_holds_are_refused(live: Live) -> None:
-    made = begin(live, dataset_id=upload(live, "birds", seed_rows()))
-    after(live, made["id"])
-    path = f"{PATH}/{made['id']}/rows"
-    assert live.http.get(path, params={"after": 10**30}).status_code == 422
-    assert live.http.patch(f"{path}/{10**30}", json={"action": "accept"}).status_code == 422
 
 
 def test_what_an_evaluation_holds_out_of_the_seed_is_neither_shown_nor_kept(live: Live) -> None:
