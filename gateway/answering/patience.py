@@ -9,6 +9,8 @@ from typing import TypeVar
 from shared.errors import TimedOut, TooManyRequests, Unavailable, UpstreamFailed
 
 Result = TypeVar("Result")
+# Lets so many seconds pass.
+Pause = Callable[[float], Awaitable[None]]
 BUSY = (TooManyRequests, Unavailable)
 # May go well the next time, or never.
 STUMBLED = (TimedOut, UpstreamFailed)
@@ -31,10 +33,10 @@ class Patience:
 async def patiently(
     ask: Callable[[], Awaitable[Result]],
     patience: Patience,
-    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    pause: Pause = asyncio.sleep,
 ) -> Result:
     """What ``ask`` answers, asked again while that may help; else its last error, and every other
-    one at once. ``pause`` lets so many seconds pass."""
+    one at once."""
     loop = asyncio.get_running_loop()
     wait, stumbles, deadline = patience.first_wait, 0, None
     while True:

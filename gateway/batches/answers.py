@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.answering.patience import Patience, patiently
+from gateway.answering.patience import Patience, Pause, patiently
 from gateway.batches.checking import BatchRequest
 from gateway.completion_requests import CHAT_PATH, Request
 from shared import request_id
@@ -19,7 +19,6 @@ from shared.errors import GenPlatError, InvalidRequest, TimedOut
 # While a model is busy or away; the batch itself may take a day.
 PATIENCE = Patience(longest=3600)
 Complete = Callable[[Request], Awaitable[dict[str, Any]]]
-Pause = Callable[[float], Awaitable[None]]
 _NOT_RUN = {
     "batch_expired": "This request could not be executed before the completion window expired.",
     "batch_cancelled": "The batch was cancelled before this request was executed.",
@@ -40,8 +39,8 @@ class Answered:
 async def answer(
     endpoint: str, request: BatchRequest, complete: Complete, pause: Pause = asyncio.sleep
 ) -> Answered:
-    """The answer to a request as anybody would have got it, or the error. ``pause`` lets so many
-    seconds pass before it is asked again."""
+    """The answer to a request as anybody would have got it, or the error. ``pause`` passes the time
+    until it is asked again."""
     request_id.begin("")
     try:
         parsed = parse(endpoint, request.body)

@@ -4,6 +4,7 @@ a key take as much as they allow, and nothing of what the key may ask meanwhile.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from gateway.answering.patience import Pause
 from gateway.completion_requests import Request
 from gateway.database import Database
 from gateway.rate_limits import Quota, RateLimits
@@ -13,8 +14,6 @@ from gateway.token_counts import tokens_of, total_in
 LOOK_AGAIN_SECONDS = 1.0
 
 Ask = Callable[[Request], Awaitable[dict[str, Any]]]
-# Lets so many seconds pass.
-Pause = Callable[[float], Awaitable[None]]
 
 
 def pool_of(database: Database, batch: Batch) -> Quota:
