@@ -15,12 +15,3 @@ def held_out_sources(records: Sequence[Record], *, share: float, seed: int) -> s
     )
     count = min(max(1, round(len(keys) * share)), len(keys) - 1) if share > 0 and keys else 0
     return set(keys[:count])
-
-
-def split_by_source(
-    records: Sequence[Record], *, share: float, seed: int
-) -> tuple[list[Record], list[Record]]:
-    """Training and validation records. Answers to one source text never part."""
-    held_out = held_out_sources(records, share=share, seed=seed)
-    training = [record for record in records if record.source_key not in held_out]
-    return training, [record for record in records if record.source_key in held_out]

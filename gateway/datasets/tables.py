@@ -15,7 +15,6 @@ from gateway.datasets.parquet_rows import parquet_table
 from gateway.datasets.problems import Problems
 
 Rows = Iterator[tuple[int, dict[str, Any]]]
-FILE_TYPES = ("csv", "jsonl", "json", "parquet")
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,6 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "deploy": ("name", "model"),
     "promote": ("route",),
 }
-# Of a step itself, whatever it does.
-_OWN = ("id", "allow_partial")
 _GATE_KEYS = ("evaluation", "rules", "candidate")
 _DEPLOY_KEYS = ("name", "model", "precision", "checkpoint", "replace", "seconds")
 _PROMOTE_KEYS = ("route", "deployment", "weight")

@@ -72,11 +72,6 @@ class Shape:
                 return f"The answer's object has no {', '.join(missing)[:200]}."
         return None
 
-    def length_problem(self, pair: Pair) -> str | None:
-        return self.prompt.problem(pair.prompt, "question") or self.completion.problem(
-            pair.completion, "answer"
-        )
-
 
 def shape_of(pairs: Sequence[Pair]) -> Shape:
     """What all of ``pairs`` (at least one) have in common."""

@@ -50,9 +50,10 @@ def reason(found: Sieve, prompt: str, completion: str) -> str | None:
 def test_the_seeds_form_is_found_and_holds_for_its_own_rows(pairs: list[Pair], kind: str) -> None:
     shape = shape_of(pairs)
     assert shape.kind == kind
-    assert [shape.problem(pair) or shape.length_problem(pair) for pair in pairs] == [None] * len(
-        pairs
-    )
+    for pair in pairs:
+        assert shape.problem(pair) is None
+        assert shape.prompt.problem(pair.prompt, "question") is None
+        assert shape.completion.problem(pair.completion, "answer") is None
 
 
 @pytest.mark.parametrize(
