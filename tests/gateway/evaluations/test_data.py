@@ -11,7 +11,7 @@ from gateway.settings import GatewaySettings
 from gateway.tables import Dataset
 from shared.datasets import Record, read_records
 from shared.runs import FineTuneSpec
-from shared.splits import split_by_source
+from shared.splits import held_out_sources
 from tests.gateway.api.live import Live, live_gateway
 from tests.gateway.evaluations.asked import evaluate, says, upload, word_rows
 
@@ -38,7 +38,8 @@ def test_what_a_run_held_out_is_what_its_trainer_held_out(live: Live) -> None:
     run = trained(live, dataset["id"], validation_split=0.2, seed=7)
     found = evaluate(live, held_out_of=run, candidates=[run], metrics=["exact_match"])
     records = list(read_records(live.services.storage.dataset_records(dataset["id"])))
-    _, validation = split_by_source(records, share=0.2, seed=7)
+    held_out = held_out_sources(records, share=0.2, seed=7)
+    validation = [record for record in records if record.source_key in held_out]
     assert asked_texts(live) == {record.prompt[-1].content for record in validation}
     assert found["examples"] == len(validation) == 6
     assert not any("trained on" in warning for warning in found["warnings"])
