@@ -108,7 +108,7 @@ async def _close(services: Services) -> None:
     await services.inference.close()
     await services.upstreams.close()
     await services.redis.aclose(close_connection_pool=True)
-    services.database.close()
+    await asyncio.to_thread(services.database.close)
 
 
 def _add_middlewares(app: FastAPI, settings: GatewaySettings) -> None:

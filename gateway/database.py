@@ -1,11 +1,13 @@
 """The database: one engine, short sessions. Knows nothing of what the tables mean."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import Connection
+from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, create_engine
 
 from gateway.disk_reserve import DiskReserve
@@ -14,6 +16,8 @@ _WRITE = "genplat_write"
 # A server that does not answer must not hold every request for as long as the network waits.
 CONNECT_SECONDS = 5
 POOL_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
+_LOOK_SECONDS = 0.01
 
 
 def make_engine(url: str) -> Engine:
@@ -90,5 +94,11 @@ class Database:
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
 
-    def close(self) -> None:
+    def close(self, *, patience: float = CLOSE_SECONDS) -> None:
+        """Close all connections. Threads outlive the tasks that began them: those that still read
+        or write may end first, within so many seconds; what they held would stay open for ever."""
+        pool, until = self.engine.pool, time.monotonic() + patience
+        if isinstance(pool, QueuePool):
+            while pool.checkedout() > 0 and time.monotonic() < until:
+                time.sleep(_LOOK_SECONDS)
         self.engine.dispose()

@@ -49,7 +49,7 @@ async def gateway_services(settings: GatewaySettings) -> AsyncIterator[Services]
     finally:
         await services.inference.close()
         await services.redis.aclose(close_connection_pool=True)
-        services.database.close()
+        await asyncio.to_thread(services.database.close)
 
 
 @asynccontextmanager
