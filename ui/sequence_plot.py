@@ -1,5 +1,6 @@
 """An interval that narrows as units come in, as the lines of a drawing. Pure."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,24 +23,31 @@ class SequencePlot(NamedTuple):
 
 
 def sequence_plot(
-    looks: Sequence[Any], *, null: float, needed: int | None, text: Callable[[float], str]
+    looks: Sequence[Any],
+    *,
+    null: float,
+    needed: int | None,
+    text: Callable[[float], str],
+    farthest: float = math.inf,
 ) -> SequencePlot | None:
     """``looks`` have ``units``, ``difference``, ``low`` and ``high``; None where nothing has come
-    yet. ``needed`` units are shown, if they are not too far off. ``text`` writes a difference."""
+    yet. ``needed`` units are shown, if they are not too far off. ``text`` writes a difference, and
+    none is beyond ``farthest``."""
     seen = [look for look in looks if look.units and look.difference is not None]
     if not seen:
         return None
     last = seen[-1]
     # The first intervals say nothing, and would make the last ones too small to see.
-    reach = 1.4 * max(abs(last.low), abs(last.high), abs(null), abs(last.difference), 1e-6)
+    shown = max(abs(last.low), abs(last.high), abs(null), abs(last.difference), 1e-6)
+    reach = min(1.4 * shown, farthest)
     most = max(last.units, needed if needed and needed < 4 * last.units else 0)
 
     def x(units: float) -> float:
         return float(round(units / most * WIDTH, 1))
 
     def y(difference: float) -> float:
-        shown = max(-reach, min(reach, difference))
-        return float(round((1 - shown / reach) / 2 * HEIGHT, 1))
+        inside = max(-reach, min(reach, difference))
+        return float(round((1 - inside / reach) / 2 * HEIGHT, 1))
 
     upper = [(x(look.units), y(look.high)) for look in seen]
     lower = [(x(look.units), y(look.low)) for look in reversed(seen)]

@@ -1,5 +1,6 @@
 """Experiments and migrations as pages show them: words for figures, and their forms."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -75,7 +76,13 @@ def figures(experiment: Any) -> Figures | None:
         )
         for guard in standing.guards
     ]
-    plot = sequence_plot(experiment.looks, null=standing.null, needed=needed, text=difference)
+    plot = sequence_plot(
+        experiment.looks,
+        null=standing.null,
+        needed=needed,
+        text=difference,
+        farthest=math.inf if seconds else 1.0,
+    )
     progress = min(1.0, standing.units / needed) if needed else None
     return Figures(facts, guards, plot, progress)
 

@@ -45,7 +45,7 @@ def test_no_page_breaks_the_policy_or_lacks_names_and_contrast(
     assert found == {}
 
 
-@pytest.mark.parametrize("width", [360, 768])
+@pytest.mark.parametrize("width", [360, 768, 1280])
 def test_no_page_is_wider_than_the_screen(
     chromium: Browser, gallery: tuple[str, list[str]], width: int
 ) -> None:

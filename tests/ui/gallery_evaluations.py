@@ -138,7 +138,11 @@ def new(**changes: Any) -> str:
     context: dict[str, Any] = {
         "datasets": [("", "None"), ("ds_1", LONG)],
         "runs": [("", "None"), ("run_1", EVIL)],
-        "groups": [("Runs", [("run_1", EVIL)]), ("Base models", [(BASE, BASE)])],
+        "groups": [
+            ("Routes", [(name, name) for name in [LONG, *(f"route-{n}" for n in range(24))]]),
+            ("Runs", [("run_1", EVIL)]),
+            ("Base models", [(BASE, BASE)]),
+        ],
         "judges": [("", "No judge"), ("run_1", EVIL)],
         "tasks": evaluation_form.TASKS,
         "rubric": RUBRIC,

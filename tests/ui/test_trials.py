@@ -48,6 +48,15 @@ def test_better_is_higher_and_the_last_unit_is_at_the_right() -> None:
     assert nearer is not None and nearer.right == "40 units"
 
 
+def test_the_frame_shows_no_difference_that_cannot_be() -> None:
+    looks = [SimpleNamespace(units=2, difference=1.0, low=-0.8, high=1.0)]
+    plot = sequence_plot(looks, null=0, needed=None, text=str, farthest=1.0)
+    assert plot is not None and (plot.top, plot.bottom) == ("1.0", "-1.0")
+    assert plot.band.split()[0].endswith(",0")
+    wide = sequence_plot(looks, null=0, needed=None, text=str)
+    assert wide is not None and wide.top == "1.4"
+
+
 def test_figures_are_told_in_the_outcomes_own_unit() -> None:
     assert trials.figures(experiment(standing=None)) is None
     shown = trials.figures(experiment())
