@@ -11,7 +11,7 @@ EMPTY: Values = {
     "name": "",
     "dataset_id": "",
     "evaluation_id": "",
-    "candidate": "0",
+    "candidate": "",
     "metric": "",
     "below": "0.5",
     "count": "50",

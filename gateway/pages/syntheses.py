@@ -44,6 +44,26 @@ def new_synthesis(
     return _form(services, owner, synthesis_form.EMPTY | given)
 
 
+@router.get("/failures")
+def choose_failures(
+    services: ServicesDep,
+    owner: PageOwnerDep,
+    evaluation_id: str = "",
+    metric: str = "",
+    below: str = synthesis_form.EMPTY["below"],
+) -> Response:
+    """The part of the form that hangs on the evaluation."""
+    found = _evaluation(services, owner, evaluation_id)
+    kept = {"metric": metric if found and (metric, metric) in found["metrics"] else ""}
+    return fragment(
+        "syntheses/new.html",
+        "failures",
+        evaluation=found,
+        values=synthesis_form.EMPTY | {"below": below, "candidate": _whose(found)} | kept,
+        **no_problems(),
+    )
+
+
 @router.post("")
 async def create_synthesis(
     request: Request, services: ServicesDep, owner: PageOwnerDep
@@ -165,15 +185,15 @@ def _form(
 ) -> Response:
     datasets = store.list_datasets(database=services.database, owner=owner, limit=SHOWN).data
     models = _models(services, owner)
-    given = values["evaluation_id"]
+    evaluation = _evaluation(services, owner, values["evaluation_id"])
     return page(
         "syntheses/new.html",
         status=status,
-        values=values,
+        values=values | {"candidate": values["candidate"] or _whose(evaluation)},
         models=models,
         datasets=[dataset_choice(dataset) for dataset in datasets],
         evaluations=_evaluations(services, owner),
-        evaluation=_evaluation(services, owner, given) if given else None,
+        evaluation=evaluation,
         default_axes=AXES,
         **(no_problems() | shown),
     )
@@ -196,10 +216,17 @@ def _evaluations(services: Services, owner: str) -> list[Choice]:
 
 
 def _evaluation(services: Services, owner: str, evaluation_id: str) -> dict[str, Any] | None:
-    """What can be chosen of an evaluation: whose failures, by what metric."""
+    """What can be chosen of an evaluation: whose failures, by what metric. None without one."""
     try:
         found = get_evaluation(database=services.database, owner=owner, evaluation_id=evaluation_id)
     except NotFound:
         return None
     candidates = [(str(place), one["name"]) for place, one in enumerate(found.candidates)]
-    return {"candidates": candidates, "metrics": [(name, name) for name in found.metrics]}
+    metrics = [(name, name) for name in found.metrics]
+    return {"candidates": candidates, "metrics": metrics, "baseline": str(found.baseline)}
+
+
+def _whose(evaluation: dict[str, Any] | None) -> str:
+    """The first candidate that was compared with the baseline: it is that one that shall learn."""
+    places = [place for place, _ in evaluation["candidates"]] if evaluation else []
+    return next((place for place in places if evaluation and place != evaluation["baseline"]), "0")

@@ -186,6 +186,7 @@ def synthesis_pages() -> dict[str, str]:
             has_more=True,
         ),
         "synthesis-new": _form(),
+        "synthesis-new-aimed": _form(evaluation=chosen),
         "synthesis-new-wrong": _form(
             evaluation=chosen, errors={"below": EVIL, "axes": "Too many."}, error="Wrong."
         ),

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.settings import GatewaySettings
 from gateway.synthesis.pairs import Pair
+from gateway.tables import Evaluation
 from tests.gateway.api.live import Live, live_gateway
 from tests.gateway.conftest import LOGIN_TOKEN
 from tests.gateway.parts import until_true
@@ -104,8 +105,31 @@ def test_aimed_at_an_evaluation_its_metrics_can_be_chosen(
     found = evaluation(live)
     page = browser.get(f"/syntheses/new?evaluation_id={found}").text
     assert f'value="{found}" selected' in page and 'value="exact_match"' in page
+    # Which the form asks for once there is an evaluation.
+    assert "Whose failures" not in browser.get("/syntheses/new").text
+    asked = {"evaluation_id": found, "metric": "exact_match", "below": "0.4"}
+    part = browser.get("/syntheses/failures", params=asked).text
+    assert part.startswith("<div") and "Whose failures" in part and 'value="0.4"' in part
+    assert '<option value="exact_match" selected>' in part
+    gone = browser.get("/syntheses/failures", params={"evaluation_id": "", "metric": "x"}).text
+    assert 'id="failures"' in gone and "Whose failures" not in gone
     path = generated(live, browser, evaluation_id=found, candidate="0", below="0.5")
     assert "Kinds of failures" in browser.get(path).text
+
+
+def test_it_is_the_model_beside_the_baseline_that_shall_learn(
+    live: Live, browser: httpx.Client
+) -> None:
+    found = evaluation(live)
+    with live.services.database.write() as session:
+        kept = session.get_one(Evaluation, found)
+        both = [{"name": name, "model": name, "kind": "deployment"} for name in ("old", "writer")]
+        kept.candidates, kept.spec = both, {"candidates": ["old", "writer"], "baseline": "old"}
+        session.add(kept)
+    for where in (f"new?evaluation_id={found}", f"failures?evaluation_id={found}"):
+        assert (
+            '<option value="1" selected>writer</option>' in browser.get(f"/syntheses/{where}").text
+        )
 
 
 def test_a_diagram_is_drawn_beside_its_source(live: Live, browser: httpx.Client) -> None:
