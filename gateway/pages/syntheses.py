@@ -54,12 +54,15 @@ def choose_failures(
 ) -> Response:
     """The part of the form that hangs on the evaluation."""
     found = _evaluation(services, owner, evaluation_id)
-    kept = {"metric": metric if found and (metric, metric) in found["metrics"] else ""}
     return fragment(
         "syntheses/new.html",
         "failures",
         evaluation=found,
-        values=synthesis_form.EMPTY | {"below": below, "candidate": _whose(found)} | kept,
+        values={
+            "candidate": found["candidate"] if found else "",
+            "metric": metric if found and (metric, metric) in found["metrics"] else "",
+            "below": below,
+        },
         **no_problems(),
     )
 
@@ -186,10 +189,11 @@ def _form(
     datasets = store.list_datasets(database=services.database, owner=owner, limit=SHOWN).data
     models = _models(services, owner)
     evaluation = _evaluation(services, owner, values["evaluation_id"])
+    usual = evaluation["candidate"] if evaluation else ""
     return page(
         "syntheses/new.html",
         status=status,
-        values=values | {"candidate": values["candidate"] or _whose(evaluation)},
+        values=values | {"candidate": values["candidate"] or usual},
         models=models,
         datasets=[dataset_choice(dataset) for dataset in datasets],
         evaluations=_evaluations(services, owner),
@@ -216,17 +220,16 @@ def _evaluations(services: Services, owner: str) -> list[Choice]:
 
 
 def _evaluation(services: Services, owner: str, evaluation_id: str) -> dict[str, Any] | None:
-    """What can be chosen of an evaluation: whose failures, by what metric. None without one."""
+    """What can be chosen of an evaluation: whose failures (``candidate``: at first those of the one
+    beside the baseline, which shall learn), by what metric. None without one."""
     try:
         found = get_evaluation(database=services.database, owner=owner, evaluation_id=evaluation_id)
     except NotFound:
         return None
     candidates = [(str(place), one["name"]) for place, one in enumerate(found.candidates)]
-    metrics = [(name, name) for name in found.metrics]
-    return {"candidates": candidates, "metrics": metrics, "baseline": str(found.baseline)}
-
-
-def _whose(evaluation: dict[str, Any] | None) -> str:
-    """The first candidate that was compared with the baseline: it is that one that shall learn."""
-    places = [place for place, _ in evaluation["candidates"]] if evaluation else []
-    return next((place for place in places if evaluation and place != evaluation["baseline"]), "0")
+    beside = [place for place, _ in candidates if place != str(found.baseline)]
+    return {
+        "candidates": candidates,
+        "candidate": next(iter(beside), "0"),
+        "metrics": [(name, name) for name in found.metrics],
+    }

@@ -43,8 +43,9 @@ from tests.trainer_service.workers import (
 )
 from tests.valkey import Valkey
 from trainer_service.app import check_ready
+from trainer_service.listening import taken_seconds
 from trainer_service.settings import TrainerSettings
-from trainer_service.worker import TrainerWorker, taken_seconds
+from trainer_service.worker import TrainerWorker
 
 
 def life_of(valkey: Valkey, key: str) -> int:

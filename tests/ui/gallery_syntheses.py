@@ -110,6 +110,28 @@ def _show(found: SimpleNamespace, **changes: Any) -> str:
     return render("syntheses/show.html", **(context | changes))
 
 
+def _loop_form() -> str:
+    context: dict[str, Any] = {
+        "values": {
+            "dataset_id": "ds_1",
+            "like_run": "run_1",
+            "like_evaluation": "ev_1",
+            "baseline": "",
+            "rules": "rougeL >= base",
+            "deployment": "plantuml-3",
+            "route": "support",
+            "weight": "100",
+        },
+        "datasets": [("ds_1", "plantuml v2, 212 rows")],
+        "runs": [("run_1", LONG)],
+        "evaluations": [("ev_1", EVIL)],
+        "routes": [("support", "support")],
+        "errors": {"rules": "There is no metric 'x'."},
+        "error": None,
+    }
+    return render("loops/new.html", **context)
+
+
 def loop_pages() -> dict[str, str]:
     values = {
         "id": "lp_1",
@@ -138,28 +160,10 @@ def loop_pages() -> dict[str, str]:
             "verdicts": [{"holds": True, "sentence": EVIL}, {"holds": False, "sentence": LONG}],
         }
     )
-    form: dict[str, Any] = {
-        "values": {
-            "dataset_id": "ds_1",
-            "like_run": "run_1",
-            "like_evaluation": "ev_1",
-            "baseline": "",
-            "rules": "rougeL >= base",
-            "deployment": "plantuml-3",
-            "route": "support",
-            "weight": "100",
-        },
-        "datasets": [("ds_1", "plantuml v2, 212 rows")],
-        "runs": [("run_1", LONG)],
-        "evaluations": [("ev_1", EVIL)],
-        "routes": [("support", "support")],
-        "errors": {"rules": "There is no metric 'x'."},
-        "error": None,
-    }
     return {
         "loops-empty": render("loops/list.html", loops=[], has_more=False),
         "loops": render("loops/list.html", loops=[running, failed], has_more=True),
-        "loop-new": render("loops/new.html", **form),
+        "loop-new": _loop_form(),
         "loop-running": render("loops/show.html", item=running, problem=None),
         "loop-failed": render("loops/show.html", item=failed, problem="Too late."),
     }

@@ -14,7 +14,7 @@ from shared.errors import Conflict
 from shared.model_library import BUNDLED_MODEL
 from tests.gateway.api.live import Live, chat, live_gateway
 from tests.gateway.parts import OWNER, asynchronous, gateway_services, until_true
-from tests.gateway.synthesis.test_api import upload
+from tests.gateway.synthesis.asked import upload
 from tests.gateway.synthesis.writing import seed_rows
 
 PATH = "/api/loops"

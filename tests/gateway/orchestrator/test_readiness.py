@@ -20,22 +20,11 @@ from gateway.orchestrator.readiness_reports import (
     find_report,
     get_report,
 )
-from gateway.tables import LoggedRequest, ReadinessReport, now
+from gateway.tables import ReadinessReport, now
 from shared.chat import ChatRequest, CompletionRequest
 from shared.errors import Conflict, NotFound
-from tests.gateway.orchestrator.experiments.traffic import OWNER, ROUTE, make_route, row, store
-
-WHOSE: dict[str, Any] = {"owner": OWNER, "name": ROUTE}
-FALLBACK = {"fallbacks": [{"deployment": "new"}]}
-
-
-def prompt(number: int = 0, **changes: Any) -> LoggedRequest:
-    values = {
-        "messages": [{"role": "user", "content": f"Question {number}?"}],
-        "reply": "Hello there!",
-        "kind": "chat",
-    }
-    return row("old", **(values | changes))
+from tests.gateway.orchestrator.experiments.traffic import ROUTE, make_route, store
+from tests.gateway.orchestrator.prompts import FALLBACK, WHOSE, prompt
 
 
 def told(

@@ -1,8 +1,5 @@
 """A fallback measured for real, over HTTP and on its page."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 from starlette.testclient import TestClient
 
@@ -16,34 +13,11 @@ from gateway.orchestrator.readiness_reports import (
 )
 from gateway.services import Services
 from gateway.settings import GatewaySettings
-from gateway.tables import LoggedRequest, ReadinessReport
-from tests.gateway.fake_inference import BROKEN, FakeInference, fake_inference
-from tests.gateway.orchestrator.experiments.traffic import OWNER, ROUTE, make_route, row, store
+from gateway.tables import ReadinessReport
+from tests.gateway.fake_inference import BROKEN, FakeInference
+from tests.gateway.orchestrator.experiments.traffic import make_route, store
+from tests.gateway.orchestrator.prompts import FALLBACK, WHOSE, prompt
 from tests.gateway.parts import asynchronous, background, gateway_services, until
-
-WHOSE: dict[str, Any] = {"owner": OWNER, "name": ROUTE}
-FALLBACK = {"fallbacks": [{"deployment": "new"}]}
-
-
-def prompt(number: int = 0, **changes: Any) -> LoggedRequest:
-    values = {
-        "messages": [{"role": "user", "content": f"Question {number}?"}],
-        "reply": "Hello there!",
-        "kind": "chat",
-    }
-    return row("old", **(values | changes))
-
-
-@pytest.fixture
-def inference() -> Iterator[FakeInference]:
-    with fake_inference() as fake:
-        fake.models["new"] = {"state": "ready"}
-        yield fake
-
-
-@pytest.fixture
-def served(settings: GatewaySettings, inference: FakeInference) -> GatewaySettings:
-    return settings.model_copy(update={"inference_url": inference.url})
 
 
 async def measured(services: Services) -> ReadinessReport:

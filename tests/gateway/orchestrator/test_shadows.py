@@ -1,7 +1,6 @@
 """Shadow traffic: asked in the background, logged beside the reader's, dropped where it is busy."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,25 +19,13 @@ from gateway.tables import LoggedRequest
 from shared.chat import ChatRequest, CompletionRequest, ModelRef
 from shared.errors import NotFound
 from shared.model_library import BUNDLED_MODEL
-from tests.gateway.fake_inference import BROKEN, FakeInference, fake_inference
+from tests.gateway.fake_inference import BROKEN, FakeInference
 from tests.gateway.orchestrator.experiments.traffic import OWNER, ROUTE, make_route, row, store
 from tests.gateway.parts import asynchronous, background, gateway_services, until
 
 REF = ModelRef(base_model=BUNDLED_MODEL)
 MINE = Target("mine", "mine", REF)
 MESSAGES = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
-
-
-@pytest.fixture
-def inference() -> Iterator[FakeInference]:
-    with fake_inference() as fake:
-        fake.models["mine"] = {"state": "ready"}
-        yield fake
-
-
-@pytest.fixture
-def served(settings: GatewaySettings, inference: FakeInference) -> GatewaySettings:
-    return settings.model_copy(update={"inference_url": inference.url})
 
 
 def offer(target: Target = MINE, *, share: float = 1.0, **changes: Any) -> Offer:

@@ -10,7 +10,7 @@ from gateway.settings import GatewaySettings
 from tests.gateway.api.live import Live, chat, live_gateway
 from tests.gateway.conftest import LOGIN_TOKEN
 from tests.gateway.loops.test_loops import ended, evaluated, trained
-from tests.gateway.synthesis.test_api import upload
+from tests.gateway.synthesis.asked import upload
 from tests.gateway.synthesis.writing import seed_rows
 
 

@@ -9,18 +9,22 @@ import pytest
 from gateway.settings import GatewaySettings
 from gateway.synthesis.pairs import Pair
 from gateway.tables import Evaluation
-from tests.gateway.api.live import Live, live_gateway
+from tests.gateway.api.live import Live
 from tests.gateway.conftest import LOGIN_TOKEN
 from tests.gateway.parts import until_true
-from tests.gateway.synthesis.test_api import after, evaluation, rows, upload
-from tests.gateway.synthesis.writing import rows_text, seed_rows, writes
+from tests.gateway.synthesis.asked import (
+    after,
+    evaluation,
+    gateway_with_writer,
+    rows,
+    upload,
+)
+from tests.gateway.synthesis.writing import rows_text, seed_rows
 
 
 @pytest.fixture
 def live(settings: GatewaySettings) -> Iterator[Live]:
-    with live_gateway(settings) as live:
-        live.inference.says = writes
-        live.deploy("writer")
+    with gateway_with_writer(settings) as live:
         yield live
 
 

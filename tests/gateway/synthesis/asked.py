@@ -1,16 +1,28 @@
 """Syntheses asked for over HTTP, for tests of the API."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
+from gateway.settings import GatewaySettings
 from gateway.synthesis.pairs import Pair
 from gateway.tables import Evaluation, EvaluationAnswer, EvaluationExample
-from tests.gateway.api.live import Live
+from tests.gateway.api.live import Live, live_gateway
 from tests.gateway.parts import OWNER, until_true
+from tests.gateway.synthesis.writing import writes
 
 PATH = "/api/syntheses"
+
+
+@contextmanager
+def gateway_with_writer(settings: GatewaySettings) -> Iterator[Live]:
+    with live_gateway(settings) as live:
+        live.inference.says = writes
+        live.deploy("writer")
+        yield live
 
 
 def upload(live: Live, name: str, pairs: list[Pair], system: str = "") -> str:
@@ -59,6 +71,16 @@ def review(live: Live, synthesis_id: str, number: int, **said: Any) -> httpx.Res
     return live.http.patch(f"{PATH}/{synthesis_id}/rows/{number}", json=said)
 
 
+def example(asked: Evaluation, place: int, pair: Pair) -> EvaluationExample:
+    return EvaluationExample(
+        evaluation_id=asked.id,
+        place=place,
+        row=place + 1,
+        messages=[{"role": "user", "content": pair.prompt}],
+        targets=[pair.completion],
+    )
+
+
 def evaluation(live: Live) -> str:
     """One that succeeded: half of its examples, of two kinds, were failed."""
     kinds = ("The invoice of customer {} is paid by card at the bank", "Boat {} sails down a river")
@@ -78,16 +100,7 @@ def evaluation(live: Live) -> str:
         session.flush()
         for place in range(16):
             said = kinds[place % 4 == 3].format("abcdefghijklmnop"[place])
-            message = {"role": "user", "content": said}
-            session.add(
-                EvaluationExample(
-                    evaluation_id=found.id,
-                    place=place,
-                    row=place + 1,
-                    messages=[message],
-                    targets=[f"Well, {said.lower()} indeed."],
-                )
-            )
+            session.add(example(found, place, Pair(said, f"Well, {said.lower()} indeed.")))
             session.add(
                 EvaluationAnswer(
                     evaluation_id=found.id,

@@ -5,13 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.settings import GatewaySettings
-from tests.gateway.api.live import Live, live_gateway
-from tests.gateway.synthesis.writing import writes
+from tests.gateway.api.live import Live
+from tests.gateway.synthesis.asked import gateway_with_writer
 
 
 @pytest.fixture
 def live(settings: GatewaySettings) -> Iterator[Live]:
-    with live_gateway(settings) as live:
-        live.inference.says = writes
-        live.deploy("writer")
+    with gateway_with_writer(settings) as live:
         yield live

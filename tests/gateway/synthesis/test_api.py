@@ -5,11 +5,20 @@ from typing import Any
 
 from gateway import keys
 from gateway.synthesis.pairs import Pair
-from gateway.tables import Evaluation, EvaluationExample
+from gateway.tables import Evaluation
 from tests.gateway.api.live import Live
 from tests.gateway.fake_inference import BROKEN
 from tests.gateway.parts import OWNER
-from tests.gateway.synthesis.asked import PATH, after, begin, evaluation, review, rows, upload
+from tests.gateway.synthesis.asked import (
+    PATH,
+    after,
+    begin,
+    evaluation,
+    example,
+    review,
+    rows,
+    upload,
+)
 from tests.gateway.synthesis.writing import rows_text, seed_rows, sentence, writes
 
 
@@ -123,16 +132,7 @@ def test_what_an_evaluation_holds_out_of_the_seed_is_neither_shown_nor_kept(live
         session.add(found)
         session.flush()
         for place, pair in enumerate(held_out):
-            message = {"role": "user", "content": pair.prompt}
-            session.add(
-                EvaluationExample(
-                    evaluation_id=found.id,
-                    place=place,
-                    row=place + 1,
-                    messages=[message],
-                    targets=[pair.completion],
-                )
-            )
+            session.add(example(found, place, pair))
 
     def leaks(body: dict[str, Any]) -> str:
         return rows_text([Pair(f"{held_out[0].prompt} Please.", "Because.")]) + "\n" + writes(body)
