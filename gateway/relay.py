@@ -3,7 +3,7 @@ off. Knows no HTTP of the client's side."""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 
 from gateway.closing import Stream
@@ -17,7 +17,7 @@ from gateway.completion_requests import (
 )
 from gateway.orchestrator.answer_reader import DONE, Piece, event_of
 from gateway.orchestrator.plans import Target
-from gateway.orchestrator.transcript import Said, closing, rewritten
+from gateway.orchestrator.transcript import Said, closing, counted, rewritten
 from gateway.request_log.entries import NOWHERE, Entry, Origin
 from gateway.services import Services
 from gateway.serving import (
@@ -30,6 +30,7 @@ from gateway.serving import (
     serve,
 )
 from gateway.speaking import Question, Speaking, begin
+from gateway.token_counts import tokens_of
 from shared.errors import GenPlatError, InvalidRequest, TimedOut, Unavailable, UpstreamFailed
 
 log = logging.getLogger(__name__)
@@ -90,11 +91,11 @@ class _Relay:
                 except GenPlatError as error:
                     trouble = error
                 self._tell_breaker(trouble)
-                if self.said.closed:
-                    break
-                log.warning("%s broke off: %s", self.speaking.target.label, trouble.message)
-                if self._has_written_all():
-                    yield self._heard(closing(self.said)).raw
+                if not self.said.closed:
+                    log.warning("%s broke off: %s", self.speaking.target.label, trouble.message)
+                if self.said.closed or self._has_written_all():
+                    for piece in self._ending():
+                        yield self._heard(piece).raw
                     break
                 if trouble.code == STOPPING or not await self._somebody_goes_on():
                     self.failure = trouble
@@ -160,6 +161,16 @@ class _Relay:
         """Whether all that may be written was written, though nobody said so."""
         most = self.question.request.new_token_limit
         return most is not None and bool(self.said.head) and self.said.tokens >= most
+
+    def _ending(self) -> Iterator[Piece]:
+        """What an answer that is whole still lacks before its end mark."""
+        request = self.question.request
+        if not self.said.closed:
+            yield closing(self.said)
+        asked = request.stream_options is not None and request.stream_options.include_usage
+        if asked and self.said.usage is None:
+            read, _ = tokens_of(request)
+            yield counted(self.said, read=read)
 
     def _can_go_on(self, target: Target) -> bool:
         """What has not said a word yet anybody can begin again."""

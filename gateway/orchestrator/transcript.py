@@ -101,6 +101,18 @@ def closing(said: Said) -> Piece:
     return Piece(event_of(event), (event,))
 
 
+def counted(said: Said, *, read: int) -> Piece:
+    """How much an answer was, about, where whoever gave it did not come to say so."""
+    written = said.tokens
+    usage = {
+        "prompt_tokens": read,
+        "completion_tokens": written,
+        "total_tokens": read + written,
+    }
+    event = said.head | {"choices": [], "usage": usage}
+    return Piece(event_of(event), (event,))
+
+
 def _tells_role(choice: dict[str, Any]) -> bool:
     delta = choice.get("delta")
     return isinstance(delta, dict) and bool(delta.get("role"))

@@ -69,7 +69,7 @@ def test_however_it_breaks_off_a_client_reads_one_whole_answer(
     assert begun_by_one_and_ended_by_another(found.text)
     assert found.ends == ["stop"] and len(found.heads) == 1
     assert found.roles == (kind == "chat") or found.text == "".join(OTHER_WORDS)
-    assert found.usages <= usage
+    assert found.usages == usage
     assert found.raw.endswith(b"\n\ndata: [DONE]\n\n")
     assert len(re.findall(rb"^data: ?\[DONE\]", found.raw, re.MULTILINE)) == 1
 
@@ -171,8 +171,12 @@ def test_what_was_all_that_may_be_written_is_not_gone_on_with(
     live: Live, upstream: DyingUpstream
 ) -> None:
     upstream.cut_at = upstream.stream().index(b'"finish_reason": "stop"')
-    found = heard(live, max_tokens=len(WORDS))
-    assert (found.text, found.ends) == (upstream.text, ["length"])
+    found = heard(live, max_tokens=len(WORDS), usage=True)
+    assert (found.text, found.ends, found.usages) == (upstream.text, ["length"], 1)
+    (row,) = logged(live)
+    assert row["completion_tokens"] == len(WORDS) and row["prompt_tokens"] > 0
+    close_breaker(live)
+    assert heard(live, max_tokens=len(WORDS)).usages == 0
 
 
 def test_streams_that_break_off_again_and_again_open_it_too(
