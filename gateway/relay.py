@@ -170,7 +170,8 @@ class _Relay:
         asked = request.stream_options is not None and request.stream_options.include_usage
         if asked and self.said.usage is None:
             read, _ = tokens_of(request)
-            yield counted(self.said, read=read)
+            written = min(self.said.tokens, request.new_token_limit or self.said.tokens)
+            yield counted(self.said, read=read, written=written)
 
     def _can_go_on(self, target: Target) -> bool:
         """What has not said a word yet anybody can begin again."""

@@ -101,9 +101,8 @@ def closing(said: Said) -> Piece:
     return Piece(event_of(event), (event,))
 
 
-def counted(said: Said, *, read: int) -> Piece:
-    """How much an answer was, about, where whoever gave it did not come to say so."""
-    written = said.tokens
+def counted(said: Said, *, read: int, written: int) -> Piece:
+    """How many tokens an answer was, where whoever gave it did not come to say so."""
     usage = {
         "prompt_tokens": read,
         "completion_tokens": written,

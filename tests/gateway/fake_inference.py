@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from tests.gateway.parts import LONG
 from tests.gateway.threaded_server import ThreadedServer
 
+USAGE = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
 SOURCE = "@startuml\nAlice -> Bob: hello\n@enduml"
 DRAWN = {
     "source": SOURCE,
@@ -217,7 +218,7 @@ class FakeInference:
         return self.head(served_as) | {
             "object": "chat.completion" if "messages" in body else "text_completion",
             "choices": [choice],
-            "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8},
+            "usage": USAGE,
         }
 
     def head(self, served_as: str) -> dict[str, Any]:
@@ -255,6 +256,9 @@ class FakeInference:
                     if body["model"] in self.breaks_off:
                         raise ConnectionError("the test wants it so")
                 yield chunk({}, "stop")
+            if (body.get("stream_options") or {}).get("include_usage"):
+                counted = self.head(served_as) | {"choices": [], "usage": USAGE}
+                yield f"data: {json.dumps(counted)}\n\n".encode()
             yield b"data: [DONE]\n\n"
             done = True
         finally:

@@ -1,5 +1,6 @@
 """Rows of a request log as an experiment's traffic would leave them."""
 
+import itertools
 import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -13,6 +14,8 @@ from shared.model_library import BUNDLED_MODEL
 
 OWNER = "admin"
 ROUTE = "best"
+# When thumbs begin: later by as much with each call, however slowly rows are made here.
+_BEGAN, _calls = now(), itertools.count()
 
 
 def row(label: str, **changes: Any) -> LoggedRequest:
@@ -34,7 +37,7 @@ def thumbs(
     """Answers of which this share got a thumb up, and the others one down; ``every`` so many
     seconds, so that those of two arms come in turns."""
     chance = random.Random(seed)
-    began = now()
+    began = _BEGAN + next(_calls) * timedelta(milliseconds=1)
     return [
         row(
             label,
